@@ -1,0 +1,1 @@
+"""What the change log becomes: tables, and everything else materialized from it."""

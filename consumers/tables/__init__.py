@@ -1,0 +1,1 @@
+"""Tables, materialized from the change log into RocksDB."""

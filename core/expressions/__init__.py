@@ -1,0 +1,1 @@
+"""DynamoDB's expression languages: parsed once, evaluated on items."""

@@ -1,0 +1,1 @@
+"""The change log: commits, owners, the embedded broker, the trigger runtime."""

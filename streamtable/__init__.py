@@ -1,0 +1,1 @@
+"""A self-hosted DynamoDB on a change log."""

@@ -1,0 +1,1 @@
+"""DynamoDB operations, executed on the shards."""

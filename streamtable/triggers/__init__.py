@@ -1,0 +1,1 @@
+"""Decorated functions that run on changes: the app, its worker, its delivery."""
