@@ -1,0 +1,154 @@
+"""A change: one mutation of one item, as the log carries it.
+
+In the log a change is JSON in the shape of a DynamoDB stream record, so that any Kafka tool shows
+it readable. `dynamodb` has what the Streams API calls StreamRecord, always with both images.
+"""
+
+from typing import Any, Final
+
+import orjson
+
+from streamtable.core.images import Image
+
+__all__ = ["INSERT", "MODIFY", "REMOVE", "Change", "decode_changes", "encode_changes"]
+
+INSERT: Final = "INSERT"
+MODIFY: Final = "MODIFY"
+REMOVE: Final = "REMOVE"
+
+
+class Change:
+    """One mutation of one item.
+
+    Attributes:
+        table: the table's name.
+        table_id: the table's id, a UUID; a table made again under the same name has another.
+        keys: the key attributes in wire form, the partition key first.
+        old: the image before, None for an INSERT.
+        new: the image after, None for a REMOVE.
+        time: hybrid logical clock of the write (milliseconds << 16 | counter); with `region`
+            the version of the item, also where the item is gone.
+        region: name of the region that wrote it.
+        created_ms: when the owner accepted it, milliseconds since 1970.
+        request_id: id of the request that asked for it.
+        principal: who asked for it.
+        service: the AWS service on whose behalf the item was removed (time to live), or None.
+    """
+
+    __slots__ = (
+        "created_ms",
+        "keys",
+        "new",
+        "old",
+        "principal",
+        "region",
+        "request_id",
+        "service",
+        "table",
+        "table_id",
+        "time",
+    )
+
+    def __init__(  # noqa: PLR0913 - one argument a field, all by name
+        self,
+        *,
+        table: str,
+        table_id: str,
+        keys: dict[str, Any],
+        old: Image | None,
+        new: Image | None,
+        time: int,
+        region: str,
+        created_ms: int,
+        request_id: str,
+        principal: str,
+        service: str | None = None,
+    ) -> None:
+        self.table = table
+        self.table_id = table_id
+        self.keys = keys
+        self.old = old
+        self.new = new
+        self.time = time
+        self.region = region
+        self.created_ms = created_ms
+        self.request_id = request_id
+        self.principal = principal
+        self.service = service
+
+    @property
+    def event_name(self) -> str:
+        """INSERT, MODIFY or REMOVE, by which images there are."""
+        if self.old is None:
+            return INSERT
+        return REMOVE if self.new is None else MODIFY
+
+
+def encode_changes(changes: list[Change]) -> bytes:
+    """Return the value of a commit record: `{"changes": [...]}`, UTF-8 JSON."""
+    return orjson.dumps({"changes": [_as_record(change) for change in changes]})
+
+
+def decode_changes(value: bytes) -> list[Change]:
+    """Read what `encode_changes` made."""
+    return [_from_record(record) for record in orjson.loads(value)["changes"]]
+
+
+def _as_record(change: Change) -> dict[str, Any]:
+    old, new = change.old, change.new
+    stream: dict[str, Any] = {
+        "ApproximateCreationDateTime": change.created_ms,
+        "Keys": change.keys,
+    }
+    record = {
+        "table": change.table,
+        "tableId": change.table_id,
+        "eventName": change.event_name,
+        "version": f"{change.time}@{change.region}",
+        "requestId": change.request_id,
+        "principal": change.principal,
+        "dynamodb": stream,
+    }
+    if new is not None:
+        stream["NewImage"] = orjson.Fragment(new.json)
+        record["newSize"] = new.size_bytes
+    if old is not None:
+        stream["OldImage"] = orjson.Fragment(old.json)
+        record["oldSize"] = old.size_bytes
+        record["oldVersion"] = f"{old.time}@{old.region}"
+    if change.service is not None:
+        record["userIdentity"] = {"Type": "Service", "PrincipalId": change.service}
+    return record
+
+
+def _from_record(record: dict[str, Any]) -> Change:
+    stream = record["dynamodb"]
+    time, region = _version(record["version"])
+    old = new = None
+    if "NewImage" in stream:
+        new = _image(stream["NewImage"], record["newSize"], time, region)
+    if "OldImage" in stream:
+        old = _image(stream["OldImage"], record["oldSize"], *_version(record["oldVersion"]))
+    identity = record.get("userIdentity")
+    return Change(
+        table=record["table"],
+        table_id=record["tableId"],
+        keys=stream["Keys"],
+        old=old,
+        new=new,
+        time=time,
+        region=region,
+        created_ms=stream["ApproximateCreationDateTime"],
+        request_id=record["requestId"],
+        principal=record["principal"],
+        service=None if identity is None else identity["PrincipalId"],
+    )
+
+
+def _version(text: str) -> tuple[int, str]:
+    time, _, region = text.partition("@")
+    return int(time), region
+
+
+def _image(item: dict[str, Any], size_bytes: int, time: int, region: str) -> Image:
+    return Image(orjson.dumps(item), size_bytes, time, region, item)

@@ -1,0 +1,108 @@
+"""The records of the change log: what a Kafka record of `{region}.changelog` holds.
+
+The value is JSON. The headers say what the record is without parsing it: `kind` (barrier or
+commit), `epoch` (the writer's), and for a commit `tables`, the names of the tables it touches,
+so that a consumer passes over what is not its own.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from streamtable.core.changes import Change, decode_changes, encode_changes
+from streamtable.core.errors import StreamtableError
+from streamtable.streams.epochs import BARRIER
+
+__all__ = ["COMMIT", "Headers", "LogRecord", "UnknownRecord", "barrier", "commit"]
+
+COMMIT: Final = "commit"
+
+type Headers = list[tuple[str, bytes]]
+
+
+class UnknownRecord(StreamtableError, ValueError):
+    """A record of the change log that this version of streamtable can't read."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One record of a shard's log, its headers read, its value not parsed yet.
+
+    Attributes:
+        shard: number of the shard (the Kafka partition).
+        offset: offset in it.
+        timestamp_ms: the producer's clock.
+        kind: `BARRIER` or `COMMIT`.
+        epoch: the writer's epoch.
+        tables: names of the tables that a commit touches.
+        value: JSON, UTF-8.
+    """
+
+    shard: int
+    offset: int
+    timestamp_ms: int
+    kind: str
+    epoch: str
+    tables: frozenset[str]
+    value: bytes
+
+    @classmethod
+    def read(  # noqa: PLR0913, PLR0917 - the parts of a Kafka record
+        cls,
+        shard: int,
+        offset: int,
+        timestamp_ms: int,
+        headers: Iterable[tuple[str, bytes]],
+        value: bytes | None,
+    ) -> "LogRecord":
+        """Read a Kafka record's headers.
+
+        Raises:
+            UnknownRecord: its headers are not those of a change log.
+        """
+        found = dict(headers)
+        kind = found.get("kind", b"").decode()
+        if kind not in {COMMIT, BARRIER} or "epoch" not in found or value is None:
+            msg = (
+                f"shard {shard} has a record at offset {offset} of kind {kind!r} that this "
+                "version of streamtable does not know. Was it written by a newer version?"
+            )
+            raise UnknownRecord(msg)
+        tables = found.get("tables", b"").decode()
+        return cls(
+            shard,
+            offset,
+            timestamp_ms,
+            kind,
+            found["epoch"].decode(),
+            frozenset(tables.split(",")) if tables else frozenset(),
+            value,
+        )
+
+    def changes(self) -> list[Change]:
+        """The changes of a commit, in order."""
+        return decode_changes(self.value)
+
+
+def commit(epoch: str, changes: list[Change]) -> tuple[bytes, Headers]:
+    """Return value and headers of the record that carries `changes`."""
+    tables = ",".join({change.table: None for change in changes})
+    headers = [
+        ("kind", COMMIT.encode()),
+        ("epoch", epoch.encode()),
+        ("tables", tables.encode()),
+    ]
+    return encode_changes(changes), headers
+
+
+def barrier(epoch: str, details: dict[str, Any]) -> tuple[bytes, Headers]:
+    """Return value and headers of the record that starts a term.
+
+    Args:
+        epoch: a fresh id that no other term has.
+        details: for people: who started it, when.
+    """
+    headers = [("kind", BARRIER.encode()), ("epoch", epoch.encode())]
+    return orjson.dumps(details), headers
