@@ -7,7 +7,7 @@ so that a consumer passes over what is not its own.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -19,7 +19,7 @@ __all__ = ["COMMIT", "Headers", "LogRecord", "UnknownRecord", "barrier", "commit
 
 COMMIT: Final = "commit"
 
-type Headers = list[tuple[str, bytes]]
+Headers: TypeAlias = list[tuple[str, bytes]]
 
 
 class UnknownRecord(StreamtableError, ValueError):
