@@ -1,0 +1,77 @@
+# `make run` starts streamtable, `make test` checks it. Both set up what they need under .venv and
+# .cache; nothing is installed outside this folder.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST_ARGS ?=
+ARGS ?=
+
+KAFKA := .cache/kafka/.installed
+JS := tests/acceptance/js/node_modules/.package-lock.json
+
+.PHONY: run test setup tools lint types bench clean help
+
+run: .venv/.installed ## start a node on 127.0.0.1:8000 (ARGS="--port 8001" and so on)
+	@exec $(BIN)/streamtable serve $(ARGS)
+
+test: lint tools ## check everything: style, types, imports, all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+setup: .venv/.dev ## install the project and what its development needs
+
+# The version check comes first: pip's own message about it is hard to read.
+.venv/.python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "streamtable needs Python 3.11 or newer, and there is no '$(PYTHON)' here." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "streamtable needs Python 3.11 or newer, and %s is %d.%d. Name another: make PYTHON=python3.12" % (sys.executable, v[0], v[1]))'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.installed: .venv/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+# Dependency groups need pip 25.1; Python 3.11 comes with an older one.
+.venv/.dev: .venv/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@ .venv/.installed
+
+tools: .venv/.dev ## fetch the real servers and clients that the tests run against
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) --no-print-directory $(KAFKA); \
+	  else echo "no Java or no Maven: the tests on Apache Kafka will be skipped"; fi
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(JS); \
+	  else echo "no Node.js: the tests with the JavaScript SDK will be skipped"; fi
+	@command -v kcat >/dev/null || echo "no kcat: the tests with it will be skipped"
+
+$(KAFKA): tests/support/kafka/pom.xml
+	mvn -q -B -f $< dependency:copy-dependencies -DincludeScope=runtime \
+	  -DoutputDirectory=$(CURDIR)/.cache/kafka/libs
+	@touch $@
+
+$(JS): tests/acceptance/js/package.json tests/acceptance/js/package-lock.json
+	npm ci --silent --prefix tests/acceptance/js
+	@touch $@
+
+lint: .venv/.dev types ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .types/streamtable tests benchmarks examples
+	cd .types && ../$(BIN)/lint-imports --config ../pyproject.toml --no-logo
+
+# The four folders joined as an installation joins them, for tools that read packages from disk.
+types:
+	@mkdir -p .types/streamtable
+	@find .types -xtype l -delete
+	@for path in streamtable/* core streams consumers; do \
+	  ln -sfn "../../$$path" ".types/streamtable/$${path##*/}"; done
+
+bench: .venv/.dev ## measure, beside peers (ARGS="--help")
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+clean: ## remove everything that make has built; ./data stays
+	rm -rf .venv .cache .types .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist \
+	  *.egg-info tests/acceptance/js/node_modules
+
+help:
+	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
