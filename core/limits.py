@@ -1,0 +1,58 @@
+"""Every limit of DynamoDB, once.
+
+Sources: "Service, account, and table quotas in Amazon DynamoDB" and "DynamoDB item sizes and
+formats" in the developer guide, and the constraints in the API reference. Sizes are in bytes.
+"""
+
+from typing import Final
+
+__all__ = [
+    "ATTRIBUTE_NAME_BYTES",
+    "ITEM_BYTES",
+    "KEY_ATTRIBUTE_NAME_BYTES",
+    "NESTING_LEVELS",
+    "NUMBER_DIGITS",
+    "NUMBER_MAX_EXPONENT",
+    "NUMBER_MIN_EXPONENT",
+    "PARTITION_KEY_BYTES",
+    "READ_UNIT_BYTES",
+    "SORT_KEY_BYTES",
+    "WRITE_UNIT_BYTES",
+]
+
+# Items: "Items", "Item size", "Attributes".
+ITEM_BYTES: Final = 400 * 1024
+"""An item with its attribute names."""
+
+ATTRIBUTE_NAME_BYTES: Final = 65_535
+"""An attribute's name, UTF-8."""
+
+KEY_ATTRIBUTE_NAME_BYTES: Final = 255
+"""The name of an attribute in a key of a table or an index."""
+
+NESTING_LEVELS: Final = 32
+"""Levels of an attribute's value, the innermost scalar counted."""
+
+# Keys: "Partition keys and sort keys".
+PARTITION_KEY_BYTES: Final = 2048
+"""The value of a partition key."""
+
+SORT_KEY_BYTES: Final = 1024
+"""The value of a sort key; all sort attributes of an index together."""
+
+# Numbers: "Data types", Number.
+NUMBER_DIGITS: Final = 38
+"""Significant digits."""
+
+NUMBER_MAX_EXPONENT: Final = 125
+"""Largest exponent in scientific notation: below 1E+126."""
+
+NUMBER_MIN_EXPONENT: Final = -130
+"""Smallest exponent in scientific notation: from 1E-130."""
+
+# Capacity: "DynamoDB read and write operations".
+READ_UNIT_BYTES: Final = 4096
+"""What one read unit covers, strongly consistent."""
+
+WRITE_UNIT_BYTES: Final = 1024
+"""What one write unit covers."""
