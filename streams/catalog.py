@@ -1,0 +1,114 @@
+"""The tables of a region, in memory on each node, changed through the catalog's log."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from streamtable.core.documents import TableDocument
+from streamtable.core.errors import ResourceInUse, ResourceNotFound
+from streamtable.core.tables import Table
+from streamtable.streams.catalog_log import CatalogConflict, CatalogLog
+
+__all__ = ["Catalog"]
+
+_TABLE: Final = "table/"
+
+
+class Catalog:
+    """What tables there are.
+
+    Args:
+        address: the brokers, `host:port,...`.
+        topic: the catalog's topic.
+    """
+
+    def __init__(self, address: str, topic: str) -> None:
+        self._log = CatalogLog(address, topic, self._on_change)
+        self._tables: dict[str, Table] = {}
+        self._on_removed: list[Callable[[str], None]] = []
+
+    async def start(self) -> None:
+        """Read the catalog; raises CatalogUnavailable."""
+        await self._log.start()
+
+    async def stop(self) -> None:
+        """Stop following the catalog."""
+        await self._log.stop()
+
+    def on_removed(self, callback: Callable[[str], None]) -> None:
+        """Have `callback(table_id)` called for each table that goes, or is replaced."""
+        self._on_removed.append(callback)
+
+    def table(self, name: str) -> Table:
+        """Return the table of that name.
+
+        Raises:
+            ResourceNotFound: there is none.
+        """
+        try:
+            return self._tables[name]
+        except KeyError:
+            raise ResourceNotFound("Requested resource not found") from None
+
+    def tables(self) -> Iterable[Table]:
+        """Every table, by name."""
+        return [self._tables[name] for name in sorted(self._tables)]
+
+    async def create(self, document: TableDocument) -> None:
+        """Add a table; it is durable and can be used on return.
+
+        Raises:
+            ResourceInUse: there is one of that name.
+        """
+        if document.name in self._tables:
+            raise ResourceInUse(f"Table already exists: {document.name}")
+        try:
+            await self._put(document)
+        except CatalogConflict:
+            raise ResourceInUse(f"Table already exists: {document.name}") from None
+
+    async def update(self, document: TableDocument) -> None:
+        """Replace a table's document.
+
+        Raises:
+            ResourceInUse: the table was changed at the same time.
+            ResourceNotFound: there is no table of that name and id.
+        """
+        if self.table(document.name).id != document.id:
+            raise ResourceNotFound("Requested resource not found")
+        try:
+            await self._put(document)
+        except CatalogConflict:
+            raise ResourceInUse(
+                f"Attempt to change a resource which is still in use: Table is being updated: "
+                f"{document.name}"
+            ) from None
+
+    async def delete(self, name: str) -> None:
+        """Remove a table and have its rows removed.
+
+        Raises:
+            ResourceInUse: the table was changed at the same time.
+            ResourceNotFound: there is none.
+        """
+        self.table(name)
+        try:
+            await self._log.put(_TABLE + name, None)
+        except CatalogConflict:
+            raise ResourceInUse(
+                f"Attempt to change a resource which is still in use: Table is being updated: "
+                f"{name}"
+            ) from None
+
+    async def _put(self, document: TableDocument) -> None:
+        await self._log.put(_TABLE + document.name, document.model_dump(mode="json"))
+
+    def _on_change(self, name: str, document: dict[str, Any] | None) -> None:
+        if not name.startswith(_TABLE):
+            return
+        table_name = name.removeprefix(_TABLE)
+        before = self._tables.pop(table_name, None)
+        if document is not None:
+            self._tables[table_name] = Table(TableDocument.model_validate(document))
+        if before is not None and (document is None or document["id"] != before.id):
+            for callback in self._on_removed:
+                callback(before.id)

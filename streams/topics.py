@@ -1,0 +1,90 @@
+"""The topics of a region, and how they are made."""
+
+from typing import Final
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from streamtable.core.errors import StreamtableError
+
+__all__ = ["MAX_RECORD_BYTES", "Topics", "WrongShards"]
+
+DAY_MS: Final = 24 * 60 * 60 * 1000
+MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
+
+
+class WrongShards(StreamtableError, ValueError):
+    """The region has another number of shards than was asked for."""
+
+
+class Topics:
+    """Names of a region's topics.
+
+    Args:
+        region: the region's name, the first part of each topic's name.
+    """
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self.changelog = f"{region}.changelog"
+        self.catalog = f"{region}.catalog"
+
+    async def create(self, address: str, shards: int | None, replication: int) -> int:
+        """Make the topics that are missing.
+
+        Args:
+            address: the brokers, `host:port,...`.
+            shards: partitions of the change log where it is made now; None for 4. An existing
+                change log keeps what it has.
+            replication: copies of each partition.
+
+        Returns:
+            The number of shards that the change log has.
+
+        Raises:
+            WrongShards: `shards` was given and the change log has another number.
+        """
+        admin = AIOKafkaAdminClient(bootstrap_servers=address)
+        await admin.start()
+        try:
+            await _create(
+                admin,
+                NewTopic(
+                    self.changelog,
+                    shards or 4,
+                    replication,
+                    topic_configs={
+                        "cleanup.policy": "delete",
+                        "retention.ms": str(DAY_MS),
+                        "max.message.bytes": str(MAX_RECORD_BYTES),
+                    },
+                ),
+            )
+            await _create(
+                admin,
+                NewTopic(
+                    self.catalog,
+                    1,
+                    replication,
+                    topic_configs={"cleanup.policy": "compact", "min.compaction.lag.ms": "3600000"},
+                ),
+            )
+            [topic] = await admin.describe_topics([self.changelog])
+        finally:
+            await admin.close()
+        found = len(topic["partitions"])
+        if shards is not None and found != shards:
+            msg = (
+                f"the change log {self.changelog} has {found} shards, not {shards}. The number "
+                f"is fixed when the log is made: start without --shards, or with --shards {found}."
+            )
+            raise WrongShards(msg)
+        return found
+
+
+async def _create(admin: AIOKafkaAdminClient, topic: NewTopic) -> None:
+    answer = await admin.create_topics([topic])
+    for name, code, *message in answer.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise error(f"{name}: {message}")

@@ -1,0 +1,59 @@
+"""A node's data folder: one process at a time, and the node's own name in it."""
+
+import fcntl
+import os
+import uuid
+from pathlib import Path
+
+from streamtable.core.errors import StreamtableError
+
+__all__ = ["DataFolder", "DataFolderInUse"]
+
+
+class DataFolderInUse(StreamtableError, BlockingIOError):
+    """Another process has the data folder."""
+
+
+class DataFolder:
+    """The folder, locked until `release` or the end of the process.
+
+    Args:
+        path: made if missing.
+
+    Raises:
+        DataFolderInUse: another process holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            msg = (
+                f"the data folder {path} is in use by another process. Stop it, or name another "
+                "folder with --data."
+            )
+            raise DataFolderInUse(msg) from None
+        self.node = self._node_name()
+
+    @property
+    def broker(self) -> Path:
+        """Where the embedded broker keeps its topics."""
+        return self.path / "broker"
+
+    def shard(self, number: int) -> Path:
+        """Where a shard's tables are."""
+        return self.path / "shards" / str(number)
+
+    def release(self) -> None:
+        """Let another process have the folder."""
+        os.close(self._lock)
+
+    def _node_name(self) -> str:
+        file = self.path / "node"
+        if not file.exists():
+            file.write_text(f"node-{uuid.uuid4().hex[:12]}\n")
+        return file.read_text().strip()

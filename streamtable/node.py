@@ -1,0 +1,166 @@
+"""A node: log, shards, tables and endpoint put together."""
+
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from typing import Any, Final
+
+from rocksdict import Cache
+
+from streamtable.consumers.tables.agent import TablesAgent
+from streamtable.consumers.tables.store import ShardStore
+from streamtable.core.errors import ValidationError
+from streamtable.data_folder import DataFolder
+from streamtable.gateway import HttpServer, create_app
+from streamtable.operations import handlers
+from streamtable.settings import NodeSettings
+from streamtable.streams.broker import Broker, BrokerSettings
+from streamtable.streams.catalog import Catalog
+from streamtable.streams.clock import HybridClock
+from streamtable.streams.log import ShardLog
+from streamtable.streams.shard import Shard
+from streamtable.streams.shards import Shards
+from streamtable.streams.topics import Topics
+
+__all__ = ["Node"]
+
+logger = logging.getLogger(__name__)
+
+_CACHE_BYTES: Final = 256 * 1024 * 1024
+# The Kafka consumer runs in a thread of its own: at the default of 5 ms it waits for the
+# interpreter longer than for the log.
+_SWITCH_INTERVAL_S: Final = 0.0005
+
+
+class Node:
+    """One `streamtable serve` process.
+
+    Args:
+        settings: what it is told.
+    """
+
+    def __init__(self, settings: NodeSettings) -> None:
+        self.settings = settings
+        self.endpoint = ""
+        self.kafka = ""
+        self._parts = AsyncExitStack()
+        self._stores: dict[int, ShardStore] = {}
+        self._failed: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Start everything; returns when the endpoint answers.
+
+        Raises:
+            StreamtableError: what can't be started, and what to do.
+        """
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        self._failed = asyncio.get_running_loop().create_future()
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        settings, parts = self.settings, self._parts
+        # 1. The folder, then the log.
+        folder = DataFolder(settings.data)
+        parts.callback(folder.release)
+        self.kafka = settings.kafka or await self._start_broker(folder)
+        topics = Topics(settings.region)
+        replication = 1 if settings.kafka is None else -1
+        count = await topics.create(self.kafka, settings.shards, replication)
+        # 2. The catalog.
+        catalog = Catalog(self.kafka, topics.catalog)
+        await catalog.start()
+        parts.push_async_callback(catalog.stop)
+        # 3. The shards, with what is materialized of them.
+        clock = HybridClock(lambda: time.time_ns() // 1_000_000)
+        cache = Cache(_CACHE_BYTES)
+        shards = {}
+        for number in range(count):
+            store = self._stores[number] = ShardStore(folder.shard(number), cache)
+            parts.callback(store.close)
+            shards[number] = Shard(
+                number=number,
+                log=ShardLog(self.kafka, topics.changelog, number),
+                state=store,
+                clock=clock,
+                region=settings.region,
+                node=folder.node,
+                exclusive=settings.kafka is None,
+                fail=self._fail,
+            )
+            parts.push_async_callback(shards[number].close)
+        self._remove_leftovers({table.id for table in catalog.tables()})
+        catalog.on_removed(self._purge)
+        # 4. Whoever follows the log.
+        agent = TablesAgent(
+            address=self.kafka,
+            topic=topics.changelog,
+            group=f"{settings.region}.tables",
+            node=folder.node,
+            shards=shards,
+            fail=self._fail,
+        )
+        parts.push_async_callback(agent.stop)
+        await agent.start()
+        # 5. The endpoint.
+        operations = handlers(catalog, Shards(shards), settings)
+        pages = {"/_streamtable/node": self._node_page, "/_streamtable/epochs": self._epochs_page}
+        server = HttpServer(create_app(operations, pages), settings.host, settings.port)
+        await server.start()
+        parts.push_async_callback(server.stop)
+        self.endpoint = f"http://{settings.host}:{server.port}"
+
+    async def wait_failed(self) -> None:
+        """Return never, or raise what makes this node unable to go on."""
+        assert self._failed is not None
+        await self._failed
+
+    async def stop(self) -> None:
+        """Stop everything, the endpoint first; what was answered is durable already."""
+        await self._parts.aclose()
+
+    async def _start_broker(self, folder: DataFolder) -> str:
+        broker = Broker(BrokerSettings(data=folder.broker, port=self.settings.broker_port))
+        await broker.start()
+        self._parts.push_async_callback(broker.stop)
+        return broker.address
+
+    def _fail(self, error: BaseException) -> None:
+        logger.critical("the node stops: %s", error)
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    def _purge(self, table_id: str) -> None:
+        for store in self._stores.values():
+            store.purge(table_id)
+
+    def _remove_leftovers(self, table_ids: set[str]) -> None:
+        """Remove rows of tables that were deleted while a change to them was on its way."""
+        for store in self._stores.values():
+            for table_id in store.table_ids() - table_ids:
+                store.purge(table_id)
+
+    async def _node_page(self, _query: Mapping[str, str]) -> dict[str, Any]:
+        return {
+            "region": self.settings.region,
+            "kafka": self.kafka,
+            "shards": len(self._stores),
+            "version": version("streamtable"),
+            "endpoint": self.endpoint,
+        }
+
+    async def _epochs_page(self, query: Mapping[str, str]) -> dict[str, Any]:
+        try:
+            store, offset = self._stores[int(query["shard"])], int(query["offset"])
+        except (KeyError, ValueError):
+            msg = "shard and offset must be numbers, shard one of the region's"
+            raise ValidationError(msg) from None
+        found = store.epoch_before(offset)
+        return {"epoch": found and found[0], "barrier": found and found[1]}

@@ -1,0 +1,35 @@
+"""What a node is told at its start."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["NodeSettings"]
+
+
+class NodeSettings(BaseModel):
+    """Settings of one node; each one is an option of `streamtable serve`.
+
+    Attributes:
+        host: address to listen on. The endpoint has no access control yet.
+        port: the endpoint's port; 0 takes a free one.
+        data: folder of everything the node keeps; one node a folder.
+        region: this deployment's name; the first part of its topics' names.
+        account: account id in the resource names that DynamoDB's answers have.
+        kafka: brokers, `host:port,...`; None starts the embedded broker.
+        broker_port: the embedded broker's port, on loopback; 0 takes a free one.
+        shards: shards of the change log where it is made now; None for the default.
+        table_delay_ms: how long tables stay CREATING, UPDATING and DELETING, milliseconds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    data: Path = Path("data")
+    region: str = Field(default="local", pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    account: str = Field(default="000000000000", pattern=r"^\d{12}$")
+    kafka: str | None = None
+    broker_port: int = Field(default=19092, ge=0, le=65535)
+    shards: int | None = Field(default=None, ge=1, le=1000)
+    table_delay_ms: int = Field(default=0, ge=0)
