@@ -100,11 +100,18 @@ def subtract(left: str, right: str) -> str:
 def size_bytes(text: str) -> int:
     """Return what a canonical number counts in an item's size.
 
-    One byte for two significant digits, one more, and one for a negative number. Source: "DynamoDB
-    item sizes and formats", which calls it approximate.
+    One byte, one for two digits before and for two digits behind the point, and one for a negative
+    number; zeros at either end of the number don't count. "DynamoDB item sizes and formats" gives
+    this rule approximately.
     """
-    digits = len(text.lstrip("-0.").replace(".", "").rstrip("0"))
-    return (digits + 3) // 2 + (text[0] == "-")
+    whole, _, fraction = text.partition(".")
+    size = 2 if text[0] == "-" else 1
+    if not fraction:
+        return size + (len(whole.strip("-0")) + 1) // 2
+    whole = whole.lstrip("-0")
+    if not whole:
+        fraction = fraction.lstrip("0")
+    return size + (len(whole) + 1) // 2 + (len(fraction) + 1) // 2
 
 
 # The order-preserving encoding: a byte for the sign, a byte for the decimal exponent of the first

@@ -199,10 +199,14 @@ def compare(left: Value, right: Value) -> int | None:
     elif kind != "S":
         return None
     # Code points are ordered as their UTF-8 bytes are.
-    return (a > b) - (a < b)
+    if a == b:
+        return 0
+    return -1 if a < b else 1
 
 
 def _parse_attributes(raw: dict[str, Any], depth: int) -> tuple[Item, int]:
+    if "" in raw:
+        raise ValidationError(f"{_INVALID}Attribute name must not be empty")
     size = 0
     changed: Item = {}
     for name, value in raw.items():
@@ -303,11 +307,7 @@ def _parse_string_set(content: Any, _depth: int) -> tuple[list[str], int]:
     for member in content:
         if member is None:
             raise ValidationError(f"{_INVALID}An string set may not have a null string as a member")
-        if not (_parse_string(member, 0)[0]):
-            raise ValidationError(
-                f"{_INVALID}An string set may not have a empty string as a member"
-            )
-        size += len(member) if member.isascii() else len(member.encode())
+        size += _parse_string(member, 0)[1]
     if len(set(content)) != len(content):
         members = ", ".join(content)
         raise ValidationError(f"{_INVALID}Input collection [{members}] contains duplicates.")
@@ -334,9 +334,9 @@ def _parse_binary_set(content: Any, _depth: int) -> tuple[list[str], int]:
         raise ValidationError(f"{_INVALID}Binary sets should not be empty")
     size = 0
     for member in content:
-        if member is None or not (decoded := _decode_binary(member)):
+        if member is None:
             raise ValidationError(f"{_INVALID}Binary sets may not contain null or empty values")
-        size += len(decoded)
+        size += len(_decode_binary(member))
     if len(set(content)) != len(content):
         members = ", ".join(content)
         raise ValidationError(
@@ -493,7 +493,7 @@ def _check_names(item: Item) -> None:
         for name, value in pending.pop().items():
             if len(name.encode()) > ATTRIBUTE_NAME_BYTES:
                 raise ValidationError(
-                    f"{_INVALID}Attribute name is too large, must be less than "
+                    "1 validation error detected: Attribute name is too large, must be less than "
                     f"{ATTRIBUTE_NAME_BYTES + 1} bytes"
                 )
             if "M" in value:
