@@ -1,0 +1,60 @@
+"""Where the service answers otherwise than botocore's model of it says.
+
+The model is written for clients. These tables hold what the service itself is known to do, each
+keyed by the model's own names, so that a newer botocore changes nothing here.
+"""
+
+__all__ = ["ENUM_ORDERS", "LENGTHS", "MEMBERS", "PATTERNS"]
+
+# (structure, member) -> the shape that the service checks the member against. Data-plane
+# operations take an ARN as `TableName` and so have the wider shape; a new table has a name.
+MEMBERS: dict[tuple[str, str], str] = {
+    ("CreateTableInput", "TableName"): "TableName",
+}
+
+# (structure, member) -> (least, most) elements. A table's own key and a local index's have at
+# most two attributes; the shape is shared with global indexes, which take several.
+LENGTHS: dict[tuple[str, str], tuple[int | None, int | None]] = {
+    ("CreateTableInput", "KeySchema"): (1, 2),
+    ("LocalSecondaryIndex", "KeySchema"): (1, 2),
+    ("TableCreationParameters", "KeySchema"): (1, 2),
+}
+
+# Enum shape -> its values in the order in which the service prints them. A value that is in the
+# model only is printed after these.
+ENUM_ORDERS: dict[str, tuple[str, ...]] = {
+    "AttributeAction": ("ADD", "DELETE", "PUT"),
+    "BillingMode": ("PROVISIONED", "PAY_PER_REQUEST"),
+    "ComparisonOperator": (
+        "IN",
+        "NULL",
+        "BETWEEN",
+        "LT",
+        "NOT_CONTAINS",
+        "EQ",
+        "GT",
+        "NOT_NULL",
+        "NE",
+        "LE",
+        "BEGINS_WITH",
+        "GE",
+        "CONTAINS",
+    ),
+    "ConditionalOperator": ("OR", "AND"),
+    "KeyType": ("HASH", "RANGE"),
+    "ProjectionType": ("ALL", "INCLUDE", "KEYS_ONLY"),
+    "ReturnConsumedCapacity": ("INDEXES", "TOTAL", "NONE"),
+    "ReturnItemCollectionMetrics": ("SIZE", "NONE"),
+    "ReturnValue": ("ALL_NEW", "UPDATED_OLD", "ALL_OLD", "NONE", "UPDATED_NEW"),
+    "ReturnValuesOnConditionCheckFailure": ("ALL_OLD", "NONE"),
+    "ScalarAttributeType": ("B", "N", "S"),
+    "Select": ("SPECIFIC_ATTRIBUTES", "COUNT", "ALL_ATTRIBUTES", "ALL_PROJECTED_ATTRIBUTES"),
+}
+
+# A pattern of the model, in Java's syntax -> the same in Python's, where they differ.
+PATTERNS: dict[str, str] = {
+    r"\p{Print}+": r"[\x20-\x7e]+",
+    r"[\u0020-\uD7FF\uE000-\uFFFD\uD800\uDC00-\uDBFF\uDFFF\r\n\t]*": (
+        r"[\u0020-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF\r\n\t]*"
+    ),
+}
