@@ -1,0 +1,145 @@
+"""What the tests of the write path share: a log in memory that can be made to fail, plain writes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from rocksdict import Cache
+
+from streamtable.consumers.tables.store import ShardStore, table_prefix
+from streamtable.core.context import RequestContext
+from streamtable.core.errors import ConditionalCheckFailed
+from streamtable.core.keys import encode_component, partition_hash, row_key
+from streamtable.core.values import item_size
+from streamtable.streams import records
+from streamtable.streams.clock import HybridClock
+from streamtable.streams.log import LogUnavailable
+from streamtable.streams.records import Headers, LogRecord
+from streamtable.streams.shard import Shard
+
+TABLE = SimpleNamespace(name="users", id="00000000-0000-0000-0000-000000000007")
+CONTEXT = RequestContext("request-1", "tester", "127.0.0.1")
+
+
+class MemoryLog:
+    """A shard's log in a list. Stands where `ShardLog` stands.
+
+    Attributes:
+        records: what is in the log.
+        gate: appends wait for it, so that a test decides when one ends.
+        lose: how many of the next appends fail without a record.
+        hide: how many of the next appends fail although their record is in the log.
+        before: called before each record is stored, to let someone else write first.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[LogRecord] = []
+        self.first = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.lose = 0
+        self.hide = 0
+        self.opened = 0
+        self.before: list[Any] = []
+
+    def store(self, value: bytes, headers: Headers) -> int:
+        offset = len(self.records)
+        self.records.append(LogRecord.read(0, offset, 0, headers, value))
+        return offset
+
+    async def open(self) -> None:
+        self.opened += 1
+
+    async def close(self) -> None:
+        pass
+
+    async def append(self, value: bytes, headers: Headers) -> int:
+        await self.gate.wait()
+        if self.lose:
+            self.lose -= 1
+            raise LogUnavailable("lost")
+        if self.before:
+            self.before.pop(0)()
+        offset = self.store(value, headers)
+        if self.hide:
+            self.hide -= 1
+            raise LogUnavailable("no answer")
+        return offset
+
+    async def bounds(self) -> tuple[int, int]:
+        return self.first, len(self.records)
+
+    async def read(self, start: int) -> AsyncIterator[list[LogRecord]]:
+        while True:
+            batch = self.records[start : start + 3]
+            start += len(batch)
+            yield batch
+            await asyncio.sleep(0)
+
+    def foreign_barrier(self, epoch: str = "other") -> None:
+        self.store(*records.barrier(epoch, {}))
+
+    def foreign_commit(self, epoch: str = "other") -> None:
+        self.store(*records.commit(epoch, []))
+
+
+class PutWrite:
+    """Puts `{"id": key, "n": value}`; with `expect`, only if n has that value now."""
+
+    table = TABLE
+
+    def __init__(self, key: str, value: int, expect: int | None = None) -> None:
+        self.key = {"id": {"S": key}}
+        encoded = encode_component(self.key["id"])
+        self.hash = partition_hash(encoded)
+        self.row_key = row_key(table_prefix(TABLE.id), encoded, b"")
+        self.needs_old = expect is not None
+        self._item = {**self.key, "n": {"N": str(value)}}
+        self._expect = expect
+
+    def evaluate(self, old: dict[str, Any] | None) -> tuple[dict[str, Any] | None, int]:
+        if self._expect is not None and (old is None or old["n"] != {"N": str(self._expect)}):
+            raise ConditionalCheckFailed
+        return self._item, item_size(self._item)
+
+
+class DeleteWrite(PutWrite):
+    """Deletes the item of a key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, 0)
+
+    def evaluate(self, old: dict[str, Any] | None) -> tuple[dict[str, Any] | None, int]:
+        return None, 0
+
+
+def make_shard(path: Path, log: MemoryLog, *, exclusive: bool = True) -> Shard:
+    """A shard on `log` with a store of its own below `path`; `take_over` starts it."""
+
+    def fail(error: BaseException) -> None:
+        raise error
+
+    return Shard(
+        number=0,
+        log=log,  # type: ignore[arg-type]
+        state=ShardStore(path, Cache(1024 * 1024)),
+        clock=HybridClock(lambda: 1_700_000_000_000),
+        region="test",
+        node="node-1",
+        exclusive=exclusive,
+        fail=fail,
+    )
+
+
+async def follow(shard: Shard, log: MemoryLog) -> None:
+    """Materialize what the log has, as the agent does."""
+    await shard.follow(log.records[shard.state.applied + 1 :])
+
+
+async def until(condition: Any) -> None:
+    """Let the loop run until `condition()`; fails after ten seconds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)

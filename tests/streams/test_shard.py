@@ -1,0 +1,317 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from streamtable.core.errors import ConditionalCheckFailed, StreamtableError
+from streamtable.streams.epochs import BARRIER
+from streamtable.streams.shard import LogGap, Shard, StateAheadOfLog
+from tests.streams.shards import (
+    CONTEXT,
+    DeleteWrite,
+    MemoryLog,
+    PutWrite,
+    follow,
+    make_shard,
+    until,
+)
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog()
+
+
+@pytest.fixture
+async def shard(tmp_path: Path, log: MemoryLog) -> Shard:
+    shard = make_shard(tmp_path, log)
+    await shard.take_over()
+    return shard
+
+
+def number(shard: Shard, key: str) -> str | None:
+    image = shard.get(PutWrite(key, 0).row_key)
+    return None if image is None else image.item["n"]["N"]
+
+
+def rows(shard: Shard) -> dict[str, str]:
+    return {
+        image.item["id"]["S"]: image.item["n"]["N"]
+        for _, image in shard.scan(b"\x01", b"\x02")
+    }
+
+
+async def test_a_term_starts_with_a_barrier(shard: Shard, log: MemoryLog) -> None:
+    assert [record.kind for record in log.records] == [BARRIER]
+    assert log.records[0].epoch == shard.epoch
+    assert log.opened == 1
+
+
+async def test_an_answered_write_is_in_the_log_and_is_read(shard: Shard, log: MemoryLog) -> None:
+    outcome = await shard.write(PutWrite("a", 1), CONTEXT)
+    assert (outcome.offset, outcome.index) == (1, 0)
+    [change] = log.records[1].changes()
+    assert change.event_name == "INSERT"
+    assert change.request_id == "request-1"
+    assert number(shard, "a") == "1"
+    await follow(shard, log)
+    assert number(shard, "a") == "1"
+    assert log.records[1].tables == {"users"}
+
+
+async def test_a_read_never_sees_an_image_in_flight(shard: Shard, log: MemoryLog) -> None:
+    await shard.write(PutWrite("a", 1), CONTEXT)
+    log.gate.clear()
+    write = asyncio.create_task(shard.write(PutWrite("a", 2), CONTEXT))
+    await asyncio.sleep(0.01)
+    assert number(shard, "a") == "1"
+    assert rows(shard) == {"a": "1"}
+    log.gate.set()
+    await write
+    assert number(shard, "a") == "2"
+
+
+async def test_writes_that_arrive_during_an_append_form_the_next_commit(
+    shard: Shard, log: MemoryLog
+) -> None:
+    log.gate.clear()
+    first = asyncio.create_task(shard.write(PutWrite("a", 1), CONTEXT))
+    await asyncio.sleep(0.01)
+    others = [asyncio.create_task(shard.write(PutWrite(k, 1), CONTEXT)) for k in "bcd"]
+    await asyncio.sleep(0.01)
+    log.gate.set()
+    assert (await first).offset == 1
+    assert [(o.offset, o.index) for o in await asyncio.gather(*others)] == [(2, 0), (2, 1), (2, 2)]
+
+
+async def test_a_write_is_evaluated_on_the_image_in_flight(shard: Shard, log: MemoryLog) -> None:
+    log.gate.clear()
+    first = asyncio.create_task(shard.write(PutWrite("a", 1), CONTEXT))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(shard.write(PutWrite("a", 2, expect=1), CONTEXT))
+    await asyncio.sleep(0.01)
+    assert not second.done()
+    log.gate.set()
+    assert (await first).new is (await second).old
+    assert number(shard, "a") == "2"
+
+
+async def test_a_condition_that_failed_on_an_image_in_flight_waits_for_it(
+    shard: Shard, log: MemoryLog
+) -> None:
+    log.gate.clear()
+    first = asyncio.create_task(shard.write(PutWrite("a", 1), CONTEXT))
+    await asyncio.sleep(0)
+    refused = asyncio.create_task(shard.write(PutWrite("a", 2, expect=7), CONTEXT))
+    await asyncio.sleep(0.01)
+    assert not refused.done()
+    log.gate.set()
+    await first
+    with pytest.raises(ConditionalCheckFailed):
+        await refused
+
+
+async def test_a_condition_is_evaluated_again_when_the_image_in_flight_was_lost(
+    shard: Shard, log: MemoryLog
+) -> None:
+    await shard.write(PutWrite("a", 1), CONTEXT)
+    log.gate.clear()
+    log.lose = 1
+    first = asyncio.create_task(shard.write(PutWrite("a", 5, expect=1), CONTEXT))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(shard.write(PutWrite("a", 6, expect=1), CONTEXT))
+    await asyncio.sleep(0.01)
+    log.gate.set()
+    outcomes = await asyncio.gather(first, second, return_exceptions=True)
+    # Both start anew on 1; whoever comes first wins, and exactly one does.
+    assert sorted(type(o).__name__ for o in outcomes) == ["ConditionalCheckFailed", "Outcome"]
+    assert log.opened == 2
+
+
+@pytest.mark.parametrize("landed", [True, False])
+async def test_an_unknown_outcome_is_settled_by_the_log(
+    shard: Shard, log: MemoryLog, *, landed: bool
+) -> None:
+    epoch = shard.epoch
+    if landed:
+        log.hide = 1
+    else:
+        log.lose = 1
+    outcome = await shard.write(PutWrite("a", 1), CONTEXT)
+    commits = [record for record in log.records if record.kind != BARRIER]
+    assert len(commits) == 1
+    assert commits[0].offset == outcome.offset
+    assert commits[0].epoch == (epoch if landed else shard.epoch)
+    assert shard.epoch != epoch
+    assert number(shard, "a") == "1"
+
+
+async def test_an_unknown_outcome_that_the_agent_met_first_is_settled_too(
+    shard: Shard, log: MemoryLog
+) -> None:
+    log.hide = 1
+    write = asyncio.create_task(shard.write(PutWrite("a", 1), CONTEXT))
+    await until(lambda: len(log.records) == 2)
+    await follow(shard, log)
+    outcome = await write
+    assert outcome.offset == 1
+    assert sum(record.kind != BARRIER for record in log.records) == 1
+
+
+async def test_the_agent_may_meet_a_commit_before_its_answer(
+    shard: Shard, log: MemoryLog
+) -> None:
+    log.before.append(lambda: None)
+    write = asyncio.create_task(shard.write(PutWrite("a", 1), CONTEXT))
+    await until(lambda: len(log.records) == 2)
+    shard._apply(log.records[1:])
+    await write
+    assert number(shard, "a") == "1"
+    assert len(shard._overlay) == 0
+
+
+async def test_a_void_record_in_a_gap_changes_nothing(shard: Shard, log: MemoryLog) -> None:
+    log.before.append(log.foreign_commit)
+    outcome = await shard.write(PutWrite("a", 1), CONTEXT)
+    assert outcome.offset == 2
+    assert log.opened == 1
+    await follow(shard, log)
+    assert rows(shard) == {"a": "1"}
+
+
+async def test_a_barrier_in_a_gap_voids_the_commit_and_it_is_written_again(
+    shard: Shard, log: MemoryLog
+) -> None:
+    log.before.append(log.foreign_barrier)
+    outcome = await shard.write(PutWrite("a", 1), CONTEXT)
+    valid = [r for r in log.records if r.kind != BARRIER and r.epoch == shard.epoch]
+    assert [record.offset for record in valid] == [outcome.offset]
+    assert outcome.offset > 2
+    assert rows(shard) == {"a": "1"}
+
+
+async def test_void_commits_are_not_materialized(shard: Shard, log: MemoryLog) -> None:
+    await shard.write(PutWrite("a", 1), CONTEXT)
+    old = log.records[-1]
+    log.foreign_barrier("newer")
+    log.store(old.value, [("kind", b"commit"), ("epoch", old.epoch.encode()), ("tables", b"users")])
+    log.store(
+        old.value.replace(b'{"N":"1"}', b'{"N":"9"}'),
+        [("kind", b"commit"), ("epoch", old.epoch.encode()), ("tables", b"users")],
+    )
+    await follow(shard, log)
+    assert number(shard, "a") == "1"
+    assert shard.state.applied == 4
+
+
+async def test_a_write_that_changes_nothing_leaves_no_record(
+    shard: Shard, log: MemoryLog
+) -> None:
+    await shard.write(PutWrite("a", 1), CONTEXT)
+    outcome = await shard.write(PutWrite("a", 1), CONTEXT)
+    gone = await shard.write(DeleteWrite("b"), CONTEXT)
+    assert outcome.old is outcome.new
+    assert (outcome.offset, gone.offset) == (-1, -1)
+    assert len(log.records) == 2
+
+
+async def test_scan_lays_writes_in_the_log_over_the_rows(shard: Shard, log: MemoryLog) -> None:
+    for index, key in enumerate("abcdef"):
+        await shard.write(PutWrite(key, index), CONTEXT)
+    await follow(shard, log)
+    await shard.write(DeleteWrite("b"), CONTEXT)
+    await shard.write(PutWrite("c", 30), CONTEXT)
+    await shard.write(PutWrite("g", 60), CONTEXT)
+    expected = {"a": "0", "c": "30", "d": "3", "e": "4", "f": "5", "g": "60"}
+    assert rows(shard) == expected
+    forward = [key for key, _ in shard.scan(b"\x01", b"\x02")]
+    backward = [key for key, _ in shard.scan(b"\x01", b"\x02", reverse=True)]
+    assert forward == sorted(forward)
+    assert backward == forward[::-1]
+    await follow(shard, log)
+    assert rows(shard) == expected
+    assert len(shard._overlay) == 0
+
+
+async def test_write_many_shares_commits(shard: Shard, log: MemoryLog) -> None:
+    await shard.write(PutWrite("a", 1), CONTEXT)
+    writes = [PutWrite("a", 1), PutWrite("b", 2), DeleteWrite("c"), PutWrite("d", 4)]
+    outcomes = await shard.write_many(writes, CONTEXT)
+    assert [outcome.offset for outcome in outcomes] == [-1, 2, -1, 2]
+    assert rows(shard) == {"a": "1", "b": "2", "d": "4"}
+
+
+async def test_write_many_survives_a_lost_append(shard: Shard, log: MemoryLog) -> None:
+    log.lose = 1
+    outcomes = await shard.write_many([PutWrite("a", 1), PutWrite("b", 2)], CONTEXT)
+    assert all(outcome.offset > 0 for outcome in outcomes)
+    assert rows(shard) == {"a": "1", "b": "2"}
+
+
+async def test_a_restart_replays_what_the_store_lacks(tmp_path: Path, log: MemoryLog) -> None:
+    first = make_shard(tmp_path / "1", log)
+    await first.take_over()
+    for index in range(10):
+        await first.write(PutWrite(f"k{index}", index), CONTEXT)
+    second = make_shard(tmp_path / "2", log)
+    await second.take_over()
+    assert rows(second) == {f"k{index}": str(index) for index in range(10)}
+    assert second.state.applied == len(log.records) - 1
+
+
+async def test_a_log_that_starts_too_late_is_refused(tmp_path: Path, log: MemoryLog) -> None:
+    log.first = 5
+    with pytest.raises(LogGap, match="offset 5.*need 0"):
+        await make_shard(tmp_path, log).take_over()
+
+
+async def test_a_log_that_ends_before_the_store_is_refused(shard: Shard, log: MemoryLog) -> None:
+    await shard.write(PutWrite("a", 1), CONTEXT)
+    await follow(shard, log)
+    log.records.clear()
+    with pytest.raises(StateAheadOfLog):
+        await shard.take_over()
+
+
+async def test_a_hole_in_what_is_followed_is_refused(shard: Shard, log: MemoryLog) -> None:
+    await shard.write(PutWrite("a", 1), CONTEXT)
+    await shard.write(PutWrite("b", 1), CONTEXT)
+    with pytest.raises(StreamtableError, match="offset 2"):
+        await shard.follow(log.records[2:])
+
+
+async def test_a_consistent_read_finds_out_that_the_shard_was_lost(
+    tmp_path: Path, log: MemoryLog
+) -> None:
+    shard = make_shard(tmp_path, log, exclusive=False)
+    await shard.take_over()
+    await shard.write(PutWrite("a", 1), CONTEXT)
+    other = make_shard(tmp_path / "other", log)
+    await other.take_over()
+    await other.write(PutWrite("a", 2), CONTEXT)
+    image = await shard.read(PutWrite("a", 0).row_key, consistent=True)
+    assert image is not None
+    assert image.item["n"] == {"N": "2"}
+
+
+async def test_consistent_reads_go_on_while_appends_are_in_flight(
+    tmp_path: Path, log: MemoryLog
+) -> None:
+    shard = make_shard(tmp_path, log, exclusive=False)
+    await shard.take_over()
+    writes = [asyncio.create_task(shard.write(PutWrite("a", n), CONTEXT)) for n in range(50)]
+    for _ in range(20):
+        await shard.read(PutWrite("a", 0).row_key, consistent=True)
+    await asyncio.gather(*writes)
+    image = await shard.read(PutWrite("a", 0).row_key, consistent=True)
+    assert image is not None
+    assert image.item["n"] == {"N": "49"}
+
+
+async def test_versions_of_an_item_grow(shard: Shard) -> None:
+    times = []
+    for value in range(20):
+        outcome = await shard.write(PutWrite("a", value), CONTEXT)
+        assert outcome.new is not None
+        times.append(outcome.new.time)
+    assert times == sorted(set(times))
