@@ -189,9 +189,6 @@ def _build(negative: bool, digits: str, exponent: int) -> str:
     significant = significant.rstrip("0")
     if not significant:
         return "0"
-    if len(significant) > NUMBER_DIGITS:
-        msg = "Attempting to store more than 38 significant digits in a Number"
-        raise ValidationError(msg)
     if leading > NUMBER_MAX_EXPONENT:
         msg = (
             "Number overflow. Attempting to store a number with magnitude larger than "
@@ -203,6 +200,9 @@ def _build(negative: bool, digits: str, exponent: int) -> str:
             "Number underflow. Attempting to store a number with magnitude smaller than "
             "supported range"
         )
+        raise ValidationError(msg)
+    if len(significant) > NUMBER_DIGITS:
+        msg = "Attempting to store more than 38 significant digits in a Number"
         raise ValidationError(msg)
     return _plain(negative, significant, leading)
 
