@@ -1,0 +1,190 @@
+"""The catalog's documents of a table: everything about it that outlives the process.
+
+A document is one JSON value in the catalog's topic. Documents are frozen: a change is a copy
+(`model_copy(update=...)`). Times are seconds since 1970. What a document says is made quick to
+use by `core.tables.Table`.
+"""
+
+from typing import Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = [
+    "ACTIVE",
+    "CREATING",
+    "DELETING",
+    "PAY_PER_REQUEST",
+    "PROVISIONED",
+    "UPDATING",
+    "ContributorInsights",
+    "IndexDocument",
+    "KeyElement",
+    "Policy",
+    "Projection",
+    "Status",
+    "StreamDocument",
+    "TableDocument",
+    "Throughput",
+    "TimeToLive",
+    "UnitLimits",
+]
+
+Status: TypeAlias = Literal["CREATING", "UPDATING", "ACTIVE", "DELETING"]
+CREATING: Final = "CREATING"
+UPDATING: Final = "UPDATING"
+ACTIVE: Final = "ACTIVE"
+DELETING: Final = "DELETING"
+
+PROVISIONED: Final = "PROVISIONED"
+PAY_PER_REQUEST: Final = "PAY_PER_REQUEST"
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KeyElement(_Document):
+    """One attribute of a key schema."""
+
+    name: str
+    kind: Literal["HASH", "RANGE"]
+
+
+class Projection(_Document):
+    """What an index copies from the table besides the keys."""
+
+    kind: Literal["ALL", "KEYS_ONLY", "INCLUDE"]
+    attributes: tuple[str, ...] = ()
+
+
+class Throughput(_Document):
+    """Provisioned capacity; both zero when the table is billed per request."""
+
+    read_units: int = 0
+    write_units: int = 0
+    last_increase: float | None = None
+    last_decrease: float | None = None
+    decreases_today: int = 0
+
+
+class UnitLimits(_Document):
+    """A pair of read and write units: on-demand maximums (-1 = none) or warm throughput."""
+
+    read_units: int | None = None
+    write_units: int | None = None
+
+
+class IndexDocument(_Document):
+    """A secondary index.
+
+    Attributes:
+        id: UUID in the row keys of the index; a name used again has another one.
+        scope: LOCAL shares the table's partition key and shard, GLOBAL has its own.
+        keys: the partition key's attributes first; up to four of each kind for GLOBAL.
+        backfilling: the index is being filled from the table's items.
+    """
+
+    name: str
+    id: str
+    scope: Literal["LOCAL", "GLOBAL"]
+    keys: tuple[KeyElement, ...]
+    projection: Projection
+    status: Status = ACTIVE
+    backfilling: bool = False
+    throughput: Throughput = Throughput()
+    on_demand: UnitLimits | None = None
+    warm: UnitLimits | None = None
+    insights: bool = False
+
+
+class StreamDocument(_Document):
+    """One period in which the table's stream was on. `disabled` is None while it is."""
+
+    label: str
+    view_type: Literal["KEYS_ONLY", "NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES"]
+    enabled: float
+    disabled: float | None = None
+
+
+class TimeToLive(_Document):
+    """The attribute whose number says when an item expires."""
+
+    attribute: str
+    enabled: bool
+    changed: float
+
+
+class Policy(_Document):
+    """A resource policy: its JSON text and the revision that guards a replacement."""
+
+    text: str
+    revision: str
+
+
+class ContributorInsights(_Document):
+    """Settings of contributor insights; `index` is None for the table itself."""
+
+    index: str | None
+    enabled: bool
+    mode: str
+    changed: float
+
+
+class TableDocument(_Document):
+    """A table.
+
+    Attributes:
+        id: UUID in the row keys of its items; a table made again under the name has another.
+        attributes: types ("S", "N", "B") of the key attributes of table and indexes.
+        status_until: when a status that is on its way ends, if `table_delay_ms` is set.
+        streams: every period of the stream that may still be read, the newest last.
+        encrypted: server-side encryption with a KMS key was asked for.
+    """
+
+    name: str
+    id: str
+    region: str
+    account: str
+    created: float
+    status: Status = ACTIVE
+    status_until: float | None = None
+    attributes: dict[str, Literal["S", "N", "B"]]
+    keys: tuple[KeyElement, ...]
+    billing: Literal["PROVISIONED", "PAY_PER_REQUEST"] = PROVISIONED
+    billing_named: bool = False
+    on_demand_since: float | None = None
+    throughput: Throughput = Throughput()
+    on_demand: UnitLimits | None = None
+    warm: UnitLimits | None = None
+    indexes: tuple[IndexDocument, ...] = ()
+    streams: tuple[StreamDocument, ...] = ()
+    table_class: Literal["STANDARD", "STANDARD_INFREQUENT_ACCESS"] | None = None
+    table_class_changed: float | None = None
+    deletion_protection: bool = False
+    encrypted: bool = False
+    encryption_key: str | None = None
+    time_to_live: TimeToLive | None = None
+    tags: dict[str, str] = {}
+    policy: Policy | None = None
+    stream_policy: Policy | None = None
+    insights: tuple[ContributorInsights, ...] = ()
+
+    @property
+    def arn(self) -> str:
+        """The table's Amazon resource name."""
+        return f"arn:aws:dynamodb:{self.region}:{self.account}:table/{self.name}"
+
+    @property
+    def stream(self) -> StreamDocument | None:
+        """The stream's period that is on, or None."""
+        if self.streams and self.streams[-1].disabled is None:
+            return self.streams[-1]
+        return None
+
+    def stream_arn(self, stream: StreamDocument) -> str:
+        """The Amazon resource name of one period of the stream."""
+        return f"{self.arn}/stream/{stream.label}"
+
+    def index(self, name: str) -> IndexDocument | None:
+        """The secondary index of that name, or None."""
+        return next((index for index in self.indexes if index.name == name), None)

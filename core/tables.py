@@ -1,0 +1,223 @@
+"""Tables as the hot path sees them: a catalog document, compiled.
+
+A `Table` is made once for each version of its document and never changes; whoever holds one sees
+one consistent state of the table. Row keys begin with a prefix of 17 bytes: one byte for the kind
+of the row and the UUID of the table or index.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import UUID
+
+from streamtable.core.descriptions import describe_table
+from streamtable.core.documents import DELETING, IndexDocument, KeyElement, TableDocument
+from streamtable.core.keys import KeyAttribute, KeySchema, after_prefix
+from streamtable.core.limits import PARTITION_KEY_BYTES, SORT_KEY_BYTES
+from streamtable.core.values import Item
+
+__all__ = ["GLOBAL_ROW", "LOCAL_ROW", "PREFIX_BYTES", "TABLE_ROW", "Index", "Table"]
+
+TABLE_ROW: Final = 1
+LOCAL_ROW: Final = 2
+GLOBAL_ROW: Final = 3
+
+PREFIX_BYTES: Final = 17
+"""Length of what the row keys of one table or index begin with."""
+
+# A key string of so many characters fits the limit in bytes, whatever the characters are.
+_SAFE_PARTITION: Final = PARTITION_KEY_BYTES // 4
+_SAFE_SORT: Final = SORT_KEY_BYTES // 4
+
+Locate = Callable[[Any], tuple[Item, int, bytes]]
+
+
+class Index:
+    """A secondary index, compiled.
+
+    Attributes:
+        document: what the catalog has.
+        name: the index's name.
+        is_global: a global index has a partition key of its own and is eventually consistent.
+        prefix: what the keys of its rows begin with.
+        keys: the index's own key.
+        row_keys: the index's key and the table's, the attributes of a LastEvaluatedKey.
+        projected: names of the attributes that a row has, None for all.
+        active: it can be read.
+    """
+
+    __slots__ = (
+        "_table_keys",
+        "active",
+        "document",
+        "is_global",
+        "keys",
+        "name",
+        "prefix",
+        "projected",
+        "row_keys",
+    )
+
+    def __init__(self, document: IndexDocument, table: TableDocument, keys: KeySchema) -> None:
+        self.document = document
+        self.name = document.name
+        self.is_global = document.scope == "GLOBAL"
+        kind = GLOBAL_ROW if self.is_global else LOCAL_ROW
+        self.prefix = bytes([kind]) + UUID(document.id).bytes
+        self.keys = _schema(document.keys, table.attributes)
+        own = self.keys.names
+        self._table_keys = KeySchema(keys.attributes)
+        self.row_keys = (*own, *(name for name in keys.names if name not in own))
+        self.projected: frozenset[str] | None = None
+        if document.projection.kind != "ALL":
+            self.projected = frozenset((*self.row_keys, *document.projection.attributes))
+        # A local index is as old as its table. A global one can be read once it is filled.
+        self.active = document.status != DELETING and not document.backfilling
+
+    def locate(self, item: Item) -> tuple[int, bytes]:
+        """Return the partition hash and the row key of an item that is in the index.
+
+        The item may be a LastEvaluatedKey. A local index has the table's partition key, so its
+        rows are on the same shard as the items.
+        """
+        number, row = self.keys.locate(self.prefix, item)
+        return number, row + self._table_keys.encode_partition(item)
+
+    def contains(self, item: Item) -> bool:
+        """Say whether an item has all key attributes of the index, checked when it was written."""
+        return all(name in item for name in self.keys.names)
+
+    def project(self, item: Item) -> Item:
+        """Return what the index keeps of an item; the same object where it keeps everything."""
+        if self.projected is None:
+            return item
+        return {name: value for name, value in item.items() if name in self.projected}
+
+
+class Table:
+    """A table, compiled.
+
+    Attributes:
+        document: what the catalog has; everything else follows from it.
+        name: the table's name.
+        id: its UUID.
+        arn: its Amazon resource name.
+        prefix: what the keys of its rows begin with.
+        end: the smallest row key after all of its rows.
+        keys: its key schema.
+        key_names: names of the key attributes, the partition key first.
+        indexes: its secondary indexes by name.
+        serving: items can be read and written.
+        locate_key: from the Key parameter of a request to the checked key, the partition hash
+            and the row key; raises what `KeySchema.parse_key` raises.
+        locate_item: the same from a canonical item that is to be put; raises what
+            `KeySchema.key_of_item` raises.
+    """
+
+    __slots__ = (
+        "arn",
+        "document",
+        "end",
+        "id",
+        "indexes",
+        "key_names",
+        "keys",
+        "locate_item",
+        "locate_key",
+        "name",
+        "prefix",
+        "serving",
+    )
+
+    def __init__(self, document: TableDocument) -> None:
+        self.document = document
+        self.name = document.name
+        self.id = document.id
+        self.arn = document.arn
+        self.prefix = bytes([TABLE_ROW]) + UUID(document.id).bytes
+        self.end = after_prefix(self.prefix)
+        self.keys = _schema(document.keys, document.attributes)
+        self.key_names = self.keys.names
+        self.indexes = {
+            index.name: Index(index, document, self.keys) for index in document.indexes
+        }
+        self.serving = document.status in ("ACTIVE", "UPDATING")
+        self.locate_key = _compile_locate(self.keys, self.prefix, self.keys.parse_key, exact=True)
+        self.locate_item = _compile_locate(
+            self.keys, self.prefix, self.keys.key_of_item, exact=False
+        )
+
+    def check_index_keys(self, item: Item) -> None:
+        """Check the attributes of an item that are keys of an index.
+
+        Raises:
+            ValidationError: one has another type than the index's key, or is empty or too long.
+        """
+        for index in self.indexes.values():
+            index.keys.index_key_of_item(item, index.name)
+
+    def describe(self, item_count: int = 0, size_bytes: int = 0) -> dict[str, Any]:
+        """Return the TableDescription."""
+        return describe_table(self.document, item_count=item_count, size_bytes=size_bytes)
+
+
+def _schema(elements: tuple[KeyElement, ...], types: dict[str, Any]) -> KeySchema:
+    def attributes(kind: str) -> tuple[KeyAttribute, ...]:
+        return tuple(
+            KeyAttribute(element.name, types[element.name])
+            for element in elements
+            if element.kind == kind
+        )
+
+    return KeySchema(attributes("HASH"), attributes("RANGE"))
+
+
+def _compile_locate(
+    keys: KeySchema, prefix: bytes, parse: Callable[[Any], Item], *, exact: bool
+) -> Locate:
+    """Return a function from a key or an item to its key, partition hash and row key.
+
+    It has a short way for keys of one or two short strings, and leaves all others to `parse`.
+
+    Args:
+        keys: the table's key schema.
+        prefix: what row keys begin with.
+        parse: returns the checked key of what is given.
+        exact: what is given must be a key, with no other attributes.
+    """
+    locate = keys.locate
+
+    def general(raw: Any) -> tuple[Item, int, bytes]:
+        key = parse(raw)
+        number, row = locate(prefix, key)
+        return key, number, row
+
+    if any(attribute.type != "S" for attribute in keys.attributes):
+        return general
+    count = len(keys.attributes)
+    partition = keys.partition[0].name
+    sort = keys.sort[0].name if keys.sort else None
+
+    def short(raw: Any) -> tuple[Item, int, bytes]:
+        if (
+            type(raw) is not dict
+            or (exact and len(raw) != count)
+            or not _is_short(raw.get(partition), _SAFE_PARTITION)
+        ):
+            return general(raw)
+        key = {partition: raw[partition]}
+        if sort is not None:
+            if not _is_short(raw.get(sort), _SAFE_SORT):
+                return general(raw)
+            key[sort] = raw[sort]
+        number, row = locate(prefix, key)
+        return key, number, row
+
+    return short
+
+
+def _is_short(value: Any, limit: int) -> bool:
+    """Say whether a value is surely a string, not empty and not too long."""
+    if type(value) is not dict or len(value) != 1:
+        return False
+    text = value.get("S")
+    return type(text) is str and 0 < len(text) <= limit
