@@ -1,0 +1,292 @@
+"""The endpoint as an ASGI application: from a request's bytes to its handler and back.
+
+One class and no layers of middleware: what a request costs here comes on top of each GetItem.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+from zlib import crc32
+
+import orjson
+
+from streamtable.core.context import RequestContext
+from streamtable.core.errors import (
+    ApiError,
+    InternalServerError,
+    ServiceUnavailable,
+    UnknownOperation,
+)
+from streamtable.gateway.answers import error_body, gzip_answer, new_request_id, wants_gzip
+from streamtable.gateway.bodies import Bodies, BodyTooLarge, Receive, parse_object, unpack
+from streamtable.gateway.credentials import read_credential
+from streamtable.gateway.limits import GatewayLimits
+from streamtable.gateway.services import Service, dynamodb_services
+
+__all__ = ["Gateway", "Handler", "Page", "create_app"]
+
+Handler = Callable[[dict[str, Any], RequestContext], Awaitable[bytes | dict[str, Any]]]
+Page = Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
+
+Headers = dict[bytes, bytes]
+Scope = Mapping[str, Any]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_UNKNOWN_CAUSE = (
+    "The request processing has failed because of an unknown error, exception or failure."
+)
+_JSON = b"application/json"
+_JSON_1_0 = b"application/x-amz-json-1.0"
+# How much of a refused body is read and dropped, so that the client, which reads an answer only
+# after it has sent everything, gets one.
+_DRAINED_BYTES = 64 * 1024 * 1024
+_EXPOSED = b"x-amzn-RequestId,x-amzn-ErrorType,x-amzn-ErrorMessage,x-amz-crc32,Date"
+# Browsers may keep a preflight's answer for two days, as DynamoDB tells them.
+_PREFLIGHT_MAX_AGE_S = b"172800"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    operation: str
+    service: Service | None
+    handler: Handler | None
+    content_type: bytes = _JSON_1_0
+
+
+# Where a target leads that no service has.
+_NOWHERE = _Route("an unknown operation", None, None)
+
+
+def create_app(
+    handlers: Mapping[str, Handler],
+    pages: Mapping[str, Page] | None = None,
+    *,
+    services: Sequence[Service] | None = None,
+    limits: GatewayLimits | None = None,
+) -> "Gateway":
+    """Return the endpoint's ASGI application.
+
+    Args:
+        handlers: the operations that are served, by name, for example "PutItem". A handler gets
+            the body, already checked against the operation's shape, and returns the answer's
+            JSON, as bytes or as what orjson dumps; it raises ApiError for an error answer.
+        pages: what `GET` answers, by path, for example "/_streamtable/node". A page gets the
+            query's parameters and returns what orjson dumps.
+        services: DynamoDB and DynamoDB Streams if not given.
+        limits: the defaults of `GatewayLimits` if not given.
+
+    Raises:
+        ValueError: a handler has the name of no operation of the services.
+    """
+    return Gateway(
+        handlers,
+        {} if pages is None else pages,
+        dynamodb_services() if services is None else services,
+        GatewayLimits() if limits is None else limits,
+    )
+
+
+class Gateway:
+    """The ASGI application; see `create_app`."""
+
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler],
+        pages: Mapping[str, Page],
+        services: Sequence[Service],
+        limits: GatewayLimits,
+    ) -> None:
+        known = frozenset[str]().union(*(service.operations for service in services))
+        if not known.issuperset(handlers):
+            raise ValueError(f"no service has the operations {sorted(set(handlers) - known)}")
+        self._routes = {
+            f"{service.target}.{operation}".encode(): _Route(
+                operation, service, handlers.get(operation), service.content_type
+            )
+            for service in services
+            for operation in service.operations
+        }
+        self._pages = dict(pages)
+        self._limits = limits
+        self._bodies = Bodies(limits)
+        self._running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        assert scope["type"] == "http"
+        headers: Headers = dict(scope["headers"])
+        request_id = new_request_id()
+        if scope["method"] != "POST" or scope["path"] != "/":
+            await self._answer_other(scope, headers, request_id, send)
+            return
+        if self._running >= self._limits.requests:
+            error = ServiceUnavailable("The server works on as many requests as it may")
+            await _send(send, headers, request_id, error_body(error), status=error.status)
+            return
+        self._running += 1
+        try:
+            await self._answer_operation(scope, headers, request_id, receive, send)
+        finally:
+            self._running -= 1
+
+    async def _answer_operation(
+        self, scope: Scope, headers: Headers, request_id: str, receive: Receive, send: Send
+    ) -> None:
+        status = 200
+        held = b""
+        route = self._routes.get(headers.get(b"x-amz-target", b""), _NOWHERE)
+        try:
+            self._bodies.check_length(headers.get(b"content-length"))
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            raw: bytes = message["body"]
+            if message["more_body"]:
+                whole = await self._bodies.receive(raw, receive)
+                if whole is None:
+                    return
+                raw = held = whole
+            answer = await self._operate(route, scope, headers, request_id, raw)
+        except ApiError as error:
+            status = error.status
+            answer = error_body(error)
+        except Exception:
+            logger.exception("%s %s failed", route.operation, request_id)
+            status = InternalServerError.status
+            answer = error_body(InternalServerError(_UNKNOWN_CAUSE))
+        finally:
+            if held:
+                self._bodies.release(held)
+        if status == BodyTooLarge.status:
+            await _refuse(receive, send, request_id, answer)
+        else:
+            await _send(
+                send, headers, request_id, answer, status=status, content_type=route.content_type
+            )
+
+    async def _operate(
+        self, route: "_Route", scope: Scope, headers: Headers, request_id: str, raw: bytes
+    ) -> bytes:
+        if route.service is None:
+            raise UnknownOperation
+        credential = read_credential(headers, scope["query_string"])
+        encoding = headers.get(b"content-encoding")
+        if encoding is not None:
+            raw = unpack(raw, encoding, self._limits.body_bytes)
+        body = parse_object(raw)
+        if route.handler is None:
+            raise UnknownOperation(
+                f"{route.operation} is not served by this version of streamtable"
+            )
+        route.service.validate(route.operation, body)
+        client = scope["client"]
+        context = RequestContext(request_id, credential.access_key_id, client[0] if client else "")
+        result = await route.handler(body, context)
+        return result if type(result) is bytes else orjson.dumps(result)
+
+    async def _answer_other(
+        self, scope: Scope, headers: Headers, request_id: str, send: Send
+    ) -> None:
+        """Everything but an operation: health, pages, preflights, and what does not exist."""
+        method, path = scope["method"], scope["path"]
+        if method == "OPTIONS":
+            await _send(send, headers, request_id, b"", preflight=True)
+            return
+        if method in ("GET", "HEAD"):
+            if path == "/":
+                text = b"healthy: " + headers.get(b"host", b"") + b" "
+                await _send(send, headers, request_id, text, content_type=b"text/plain")
+                return
+            page = self._pages.get(path)
+            if page is not None:
+                status, answer = await self._page(page, scope["query_string"], path, request_id)
+                await _send(send, headers, request_id, answer, status=status, content_type=_JSON)
+                return
+        error = UnknownOperation(
+            f"There is no {method} {path} here: AWS SDKs send POST to the path /"
+        )
+        await _send(send, headers, request_id, error_body(error), status=404)
+
+    async def _page(
+        self, page: Page, query: bytes, path: str, request_id: str
+    ) -> tuple[int, bytes]:
+        try:
+            parameters = dict(parse_qsl(query.decode("latin-1"), max_num_fields=100))
+            return 200, orjson.dumps(await page(parameters))
+        except ApiError as error:
+            return error.status, error_body(error)
+        except Exception:
+            logger.exception("GET %s %s failed", path, request_id)
+            return 500, error_body(InternalServerError(_UNKNOWN_CAUSE))
+
+
+async def _send(
+    send: Send,
+    headers: Headers,
+    request_id: str,
+    answer: bytes,
+    *,
+    status: int = 200,
+    content_type: bytes = _JSON_1_0,
+    preflight: bool = False,
+) -> None:
+    packed = wants_gzip(headers, answer)
+    if packed:
+        answer = await gzip_answer(answer)
+    answer_headers = [
+        (b"content-type", content_type),
+        (b"content-length", b"%d" % len(answer)),
+        (b"x-amzn-requestid", request_id.encode()),
+        # of the bytes as sent: what SDKs check before they unpack them
+        (b"x-amz-crc32", b"%d" % crc32(answer)),
+    ]
+    if packed:
+        answer_headers.append((b"content-encoding", b"gzip"))
+    if b"origin" in headers:
+        answer_headers.append((b"access-control-allow-origin", b"*"))
+        answer_headers.append((b"access-control-expose-headers", _EXPOSED))
+    if preflight:
+        answer_headers += _preflight_headers(headers)
+    await send({"type": "http.response.start", "status": status, "headers": answer_headers})
+    await send({"type": "http.response.body", "body": answer})
+
+
+def _preflight_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """What a browser may send from any page: what it asked for, as DynamoDB answers."""
+    return [
+        (answered, headers[asked])
+        for answered, asked in (
+            (b"access-control-allow-methods", b"access-control-request-method"),
+            (b"access-control-allow-headers", b"access-control-request-headers"),
+        )
+        if asked in headers
+    ] + [(b"access-control-max-age", _PREFLIGHT_MAX_AGE_S)]
+
+
+async def _refuse(receive: Receive, send: Send, request_id: str, answer: bytes) -> None:
+    """Answer before the body is through, drop what still comes, and close the connection."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": BodyTooLarge.status,
+            "headers": [
+                (b"content-type", _JSON_1_0),
+                (b"content-length", b"%d" % len(answer)),
+                (b"x-amzn-requestid", request_id.encode()),
+                (b"x-amz-crc32", b"%d" % crc32(answer)),
+                (b"connection", b"close"),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": answer, "more_body": True})
+    dropped = 0
+    while dropped < _DRAINED_BYTES:
+        message = await receive()
+        if message["type"] != "http.request" or not message["more_body"]:
+            break
+        dropped += len(message["body"])
+    await send({"type": "http.response.body", "body": b""})

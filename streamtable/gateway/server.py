@@ -1,0 +1,249 @@
+"""Listens for connections: uvicorn, inside a loop that is running already."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from streamtable.core.errors import StreamtableError
+from streamtable.gateway.app import Gateway
+from streamtable.gateway.limits import GatewayLimits
+
+__all__ = ["HttpServer", "ListenError", "PortTaken"]
+
+_TICK_S = 1.0
+
+
+class ListenError(StreamtableError, OSError):
+    """The endpoint's address cannot be listened on."""
+
+
+class PortTaken(ListenError):
+    """Another process listens on the endpoint's port."""
+
+
+class HttpServer:
+    """The HTTP server of one endpoint. It leaves signals alone: its owner calls `stop`.
+
+    Attributes:
+        host: the address that it listens on.
+        port: the port; the one that the system chose once started, where 0 was asked for.
+    """
+
+    def __init__(
+        self,
+        app: Gateway,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        limits: GatewayLimits | None = None,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self._server = _Server(_Config(app, GatewayLimits() if limits is None else limits))
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The URL for an SDK, for example "http://127.0.0.1:8000"."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen. Requests are answered when this returns.
+
+        Raises:
+            PortTaken: another process listens on the port.
+            ListenError: the address is not this machine's, or needs rights.
+        """
+        assert self._serving is None, "started twice"
+        listener = await _listen(self.host, self.port)
+        self.port = listener.getsockname()[1]
+        self._serving = asyncio.create_task(
+            self._server.serve(sockets=[listener]), name=f"http {self.endpoint}"
+        )
+        ready = asyncio.create_task(self._server.ready.wait())
+        await asyncio.wait({ready, self._serving}, return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done():
+            ready.cancel()
+            await self._serving  # it has ended, with the error that says why
+
+    async def stop(self) -> None:
+        """Take no more requests, finish those that have arrived, and close all connections."""
+        if self._serving is None:
+            return
+        self._server.leave()
+        await self._serving
+        self._serving = None
+
+
+async def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise ListenError(
+            error.errno, f"{host!r} is no address of this machine: {error.strerror}"
+        ) from error
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # elsewhere it would let two processes share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(
+                error.errno,
+                f"port {port} of {host} is taken by another process. Stop that process, or "
+                "choose another port (0 takes any free one)",
+            ) from error
+        raise ListenError(
+            error.errno, f"cannot listen on port {port} of {host}: {error.strerror}"
+        ) from error
+    return listener
+
+
+class _Config(uvicorn.Config):
+    def __init__(self, app: Gateway, limits: GatewayLimits) -> None:
+        super().__init__(
+            app,
+            http=_Connection,
+            ws="none",
+            loop="none",
+            lifespan="off",
+            interface="asgi3",
+            access_log=False,
+            log_config=None,
+            log_level="error",
+            proxy_headers=False,
+            server_header=False,
+            headers=[("server", "Server")],  # what DynamoDB calls itself
+            timeout_keep_alive=limits.keep_alive_s,
+            timeout_graceful_shutdown=limits.stop_s,
+        )
+        self.limits = limits
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handlers and polls."""
+
+    def __init__(self, config: _Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+        self._leaving = asyncio.Event()
+        self._tick_s = min(_TICK_S, config.limits.request_timeout_s / 4)
+
+    def leave(self) -> None:
+        self.should_exit = True
+        self._leaving.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        await self.on_tick(0)
+        self.ready.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # which also sets the clock of the Date header
+            now = time.monotonic()
+            for connection in self._connections():
+                connection.close_if_stalled(now)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._tick_s):
+                    await self._leaving.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in self._connections():
+            connection.close_if_unheard()
+        await super().shutdown(sockets)
+        for connection in self._connections():
+            connection.transport.abort()
+
+    def _connections(self) -> "list[_Connection]":
+        return [each for each in self.server_state.connections if isinstance(each, _Connection)]
+
+
+class _Connection(HttpToolsProtocol):
+    """uvicorn's connection with limits on what a client may send and how long it may take."""
+
+    def __init__(
+        self,
+        config: _Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._limits = config.limits
+        self._head_bytes = 0
+        self._waiting_for: tuple[Any, int] | None = None
+        self._waiting_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.connections:
+            self._turn_away(b"503 Service Unavailable")
+
+    def data_received(self, data: bytes) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.more_body and not cycle.response_complete:
+            super().data_received(data)
+            return
+        # The head of a request, or a part of one: it is through when there is a new cycle.
+        super().data_received(data)
+        if self.cycle is not cycle:
+            self._head_bytes = 0
+        else:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.header_bytes:
+                self._turn_away(b"431 Request Header Fields Too Large")
+
+    def close_if_stalled(self, now: float) -> None:
+        """Cut the connection if its client neither sends nor reads what is its turn to."""
+        waiting_for = self._client_s_turn()
+        if waiting_for is None or waiting_for != self._waiting_for:
+            self._waiting_for = waiting_for
+            self._waiting_since = now
+        elif now - self._waiting_since > self._limits.request_timeout_s:
+            self.transport.abort()
+
+    def close_if_unheard(self) -> None:
+        """Cut the connection if its request has not arrived whole, so nothing is under way."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.more_body and not cycle.response_complete:
+            self.transport.abort()
+
+    def _client_s_turn(self) -> tuple[Any, int] | None:
+        """What the client owes: the rest of a request, or reading on; None if it owes nothing."""
+        unread = self.transport.get_write_buffer_size()
+        cycle: RequestResponseCycle | None = self.cycle
+        if unread:
+            return cycle, unread
+        if cycle is not None:
+            if not cycle.response_complete and not cycle.more_body:
+                return None  # we are at work
+            if cycle.response_complete and self.timeout_keep_alive_task is not None:
+                return None  # between requests, which uvicorn itself limits
+        return cycle, 0
+
+    def _turn_away(self, status: bytes) -> None:
+        self.transport.write(
+            b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.close()
