@@ -254,8 +254,7 @@ def decode_component(kind: str, data: bytes, start: int = 0) -> tuple[Value, int
     while position >= 0 and data[position + 1 : position + 2] == b"\xff":
         position = data.find(b"\x00", position + 2)
     if position < 0 or data[position : position + 2] != _END:
-        msg = f"the component at {start} has no end"
-        raise ValueError(msg)
+        raise ValueError(f"the component at {start} has no end")
     content = data[start:position].replace(_ESCAPED_ZERO, b"\x00")
     end = position + len(_END)
     if kind == "S":
@@ -281,8 +280,7 @@ def after_prefix(prefix: bytes) -> bytes:
     """
     kept = prefix.rstrip(b"\xff")
     if not kept:
-        msg = f"no key is above all that begin with {prefix!r}"
-        raise ValueError(msg)
+        raise ValueError(f"no key is above all that begin with {prefix!r}")
     return kept[:-1] + bytes([kept[-1] + 1])
 
 

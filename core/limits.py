@@ -8,6 +8,9 @@ from typing import Final
 
 __all__ = [
     "ATTRIBUTE_NAME_BYTES",
+    "EXPRESSION_BYTES",
+    "EXPRESSION_OPERATORS",
+    "IN_OPERANDS",
     "ITEM_BYTES",
     "KEY_ATTRIBUTE_NAME_BYTES",
     "NESTING_LEVELS",
@@ -49,6 +52,16 @@ NUMBER_MAX_EXPONENT: Final = 125
 
 NUMBER_MIN_EXPONENT: Final = -130
 """Smallest exponent in scientific notation: from 1E-130."""
+
+# Expressions: "Expression parameters".
+EXPRESSION_BYTES: Final = 4096
+"""The text of an expression, placeholders as they stand."""
+
+EXPRESSION_OPERATORS: Final = 300
+"""Operators and functions of an expression."""
+
+IN_OPERANDS: Final = 100
+"""What IN compares with."""
 
 # Capacity: "DynamoDB read and write operations".
 READ_UNIT_BYTES: Final = 4096

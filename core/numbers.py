@@ -104,6 +104,8 @@ def size_bytes(text: str) -> int:
     number; zeros at either end of the number don't count. "DynamoDB item sizes and formats" gives
     this rule approximately.
     """
+    if text.isdigit():
+        return (len(text.rstrip("0")) + 3) // 2
     whole, _, fraction = text.partition(".")
     size = 2 if text[0] == "-" else 1
     if not fraction:
@@ -167,15 +169,13 @@ def decode(data: bytes, start: int = 0) -> tuple[str, int]:
     if sign == _ZERO:
         return "0", start + 1
     if sign not in (_NEGATIVE, _POSITIVE):
-        msg = f"no encoded number at {start}: {data[start : start + 24]!r}"
-        raise ValueError(msg)
+        raise ValueError(f"no encoded number at {start}: {data[start : start + 24]!r}")
     negative = sign == _NEGATIVE
     end_mark = "f" if negative else "0"
     nibbles = data[start + 2 : start + 2 + NUMBER_DIGITS // 2 + 1].hex()
     count = nibbles.find(end_mark)
     if count < 1:
-        msg = f"the encoded number at {start} has no end: {data[start : start + 24]!r}"
-        raise ValueError(msg)
+        raise ValueError(f"the encoded number at {start} has no end: {data[start : start + 24]!r}")
     digits = nibbles[:count].translate(_FROM_COMPLEMENT if negative else _FROM_NIBBLES)
     exponent = 255 - data[start + 1] if negative else data[start + 1]
     exponent += NUMBER_MIN_EXPONENT
@@ -190,20 +190,17 @@ def _build(negative: bool, digits: str, exponent: int) -> str:
     if not significant:
         return "0"
     if leading > NUMBER_MAX_EXPONENT:
-        msg = (
+        raise ValidationError(
             "Number overflow. Attempting to store a number with magnitude larger than "
             "supported range"
         )
-        raise ValidationError(msg)
     if leading < NUMBER_MIN_EXPONENT:
-        msg = (
+        raise ValidationError(
             "Number underflow. Attempting to store a number with magnitude smaller than "
             "supported range"
         )
-        raise ValidationError(msg)
     if len(significant) > NUMBER_DIGITS:
-        msg = "Attempting to store more than 38 significant digits in a Number"
-        raise ValidationError(msg)
+        raise ValidationError("Attempting to store more than 38 significant digits in a Number")
     return _plain(negative, significant, leading)
 
 

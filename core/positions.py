@@ -50,6 +50,5 @@ def parse_sequence_number(text: str) -> tuple[int, int]:
         ValueError: the text is no sequence number.
     """
     if not (_DIGITS <= len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit()):
-        msg = f"not a sequence number of {_DIGITS} to {_MAX_DIGITS} digits: {text!r}"
-        raise ValueError(msg)
+        raise ValueError(f"not a sequence number of {_DIGITS} to {_MAX_DIGITS} digits: {text!r}")
     return divmod(int(text), CHANGES_PER_COMMIT)

@@ -9,23 +9,29 @@ parsing returns the objects it was given.
 Sources: API_AttributeValue for the types, "DynamoDB item sizes and formats" for the sizes.
 """
 
-from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import orjson
 
-from streamtable.core.errors import SerializationError, ValidationError
+from streamtable.core.errors import ValidationError
 from streamtable.core.limits import ATTRIBUTE_NAME_BYTES, ITEM_BYTES, NESTING_LEVELS
 from streamtable.core.numbers import normalize, to_decimal
 from streamtable.core.numbers import size_bytes as number_size
+from streamtable.core.wire import (
+    SET_MEMBERS,
+    check_types,
+    decode_binary,
+    expect_list,
+    expect_map,
+    expect_scalar,
+)
 
 __all__ = [
     "Item",
     "Value",
     "check_item_size",
-    "check_types",
     "compare",
     "dump_item",
     "equal",
@@ -41,8 +47,6 @@ Item: TypeAlias = dict[str, Value]
 
 _DOCUMENT_OVERHEAD: Final = 3  # of a list or a map; each of its elements adds one byte more
 _INVALID: Final = "One or more parameter values were invalid: "
-_STRUCTURE: Final = "Start of structure or map found where not expected"
-_ATTRIBUTE_VALUE: Final = "com.amazonaws.dynamodb.v20120810.AttributeValue"
 
 
 def parse_item(raw: Any) -> tuple[Item, int]:
@@ -55,8 +59,7 @@ def parse_item(raw: Any) -> tuple[Item, int]:
         ValidationError: a value is one that DynamoDB refuses.
     """
     if type(raw) is not dict:
-        check_types(raw)
-        raw = {}
+        expect_map(raw)
     try:
         item, size = _parse_attributes(raw, 1)
         if size > ATTRIBUTE_NAME_BYTES:
@@ -83,44 +86,6 @@ def parse_value(raw: Any) -> Value:
         check_types({"_": raw})
         raise
     return value
-
-
-def check_types(raw: Any) -> None:
-    """Check that a map of attributes has the JSON types of the service's model, and no more.
-
-    For a request that is refused: an error of this kind anywhere in it comes before all others.
-
-    Raises:
-        SerializationError: something has another type.
-    """
-    _expect_map(raw)
-    pending = list(raw.values())
-    while pending:
-        value = pending.pop()
-        if value is None:
-            continue
-        if type(value) is not dict:
-            if type(value) is list:
-                msg = f"Unrecognized collection type class {_ATTRIBUTE_VALUE}"
-                raise SerializationError(msg)
-            msg = "Unexpected value type in payload"
-            raise SerializationError(msg)
-        for kind, content in value.items():
-            if content is None:
-                continue
-            if kind == "M":
-                _expect_map(content)
-                pending.extend(content.values())
-            elif kind == "L":
-                _expect_list(content)
-                pending.extend(content)
-            elif kind in _SET_MEMBERS:
-                _expect_list(content)
-                for member in content:
-                    if member is not None:
-                        _expect_scalar(_SET_MEMBERS[kind], member)
-            elif kind in _SIZES:
-                _expect_scalar(kind, content)
 
 
 def check_item_size(size_bytes: int, *, updated: bool = False) -> None:
@@ -151,8 +116,7 @@ def value_size(value: Value) -> int:
     """Return the size of a canonical value in bytes, by DynamoDB's rules."""
     for kind, content in value.items():
         return _SIZES[kind](content)
-    msg = "a canonical value has one type"
-    raise AssertionError(msg)
+    raise AssertionError("a canonical value has one type")
 
 
 def dump_item(item: Item) -> bytes:
@@ -173,7 +137,7 @@ def equal(left: Value, right: Value) -> bool:
     if type_of(right) != kind:
         return False
     a, b = left[kind], right[kind]
-    if kind in _SET_MEMBERS:
+    if kind in SET_MEMBERS:
         return len(a) == len(b) and set(a) == set(b)
     if kind == "L":
         return len(a) == len(b) and all(map(equal, a, b))
@@ -253,15 +217,15 @@ def _parse_unusual(raw: Any, depth: int) -> tuple[Value, int]:
         if raw.get(kind) is not None
     }
     if len(found) > 1:
-        msg = (
+        raise ValidationError(
             "Supplied AttributeValue has more than one datatypes set, must contain exactly one "
             "of the supported datatypes"
         )
-        raise ValidationError(msg)
     for kind, (canonical, size) in found.items():
         return {kind: canonical}, size
-    msg = "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes"
-    raise ValidationError(msg)
+    raise ValidationError(
+        "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes"
+    )
 
 
 # One parser a type: content in, canonical content (the same object where nothing changes) and
@@ -270,37 +234,37 @@ def _parse_unusual(raw: Any, depth: int) -> tuple[Value, int]:
 
 def _parse_string(content: Any, _depth: int) -> tuple[str, int]:
     if type(content) is not str:
-        _expect_scalar("S", content)
+        expect_scalar("S", content)
     return content, len(content) if content.isascii() else len(content.encode())
 
 
 def _parse_number(content: Any, _depth: int) -> tuple[str, int]:
     if type(content) is not str:
-        _expect_scalar("N", content)
+        expect_scalar("N", content)
     text = normalize(content)
     return (content if text == content else text), number_size(text)
 
 
 def _parse_binary(content: Any, _depth: int) -> tuple[str, int]:
-    return content, len(_decode_binary(content))
+    return content, len(decode_binary(content))
 
 
 def _parse_bool(content: Any, _depth: int) -> tuple[bool, int]:
     if type(content) is not bool:
-        _expect_scalar("BOOL", content)
+        expect_scalar("BOOL", content)
     return content, 1
 
 
 def _parse_null(content: Any, _depth: int) -> tuple[bool, int]:
     if type(content) is not bool:
-        _expect_scalar("NULL", content)
+        expect_scalar("NULL", content)
     if not content:
         raise ValidationError(f"{_INVALID}Null attribute value types must have the value of true")
     return True, 1
 
 
 def _parse_string_set(content: Any, _depth: int) -> tuple[list[str], int]:
-    _expect_list(content)
+    expect_list(content)
     if not content:
         raise ValidationError(f"{_INVALID}An string set  may not be empty")
     size = 0
@@ -315,7 +279,7 @@ def _parse_string_set(content: Any, _depth: int) -> tuple[list[str], int]:
 
 
 def _parse_number_set(content: Any, _depth: int) -> tuple[list[str], int]:
-    _expect_list(content)
+    expect_list(content)
     if not content:
         raise ValidationError(f"{_INVALID}An number set  may not be empty")
     if None in content:
@@ -323,20 +287,19 @@ def _parse_number_set(content: Any, _depth: int) -> tuple[list[str], int]:
     numbers = [_parse_number(member, 0) for member in content]
     texts = [text for text, _ in numbers]
     if len(set(texts)) != len(texts):
-        msg = "Input collection contains duplicates"
-        raise ValidationError(msg)
+        raise ValidationError("Input collection contains duplicates")
     return (content if texts == content else texts), sum(size for _, size in numbers)
 
 
 def _parse_binary_set(content: Any, _depth: int) -> tuple[list[str], int]:
-    _expect_list(content)
+    expect_list(content)
     if not content:
         raise ValidationError(f"{_INVALID}Binary sets should not be empty")
     size = 0
     for member in content:
         if member is None:
             raise ValidationError(f"{_INVALID}Binary sets may not contain null or empty values")
-        size += len(_decode_binary(member))
+        size += len(decode_binary(member))
     if len(set(content)) != len(content):
         members = ", ".join(content)
         raise ValidationError(
@@ -347,7 +310,7 @@ def _parse_binary_set(content: Any, _depth: int) -> tuple[list[str], int]:
 
 def _parse_map(content: Any, depth: int) -> tuple[Item, int]:
     if type(content) is not dict:
-        _expect_map(content)
+        expect_map(content)
     if content and depth >= NESTING_LEVELS:
         raise _too_deep()
     item, size = _parse_attributes(content, depth + 1)
@@ -356,7 +319,7 @@ def _parse_map(content: Any, depth: int) -> tuple[Item, int]:
 
 def _parse_list(content: Any, depth: int) -> tuple[list[Value], int]:
     if type(content) is not list:
-        _expect_list(content)
+        expect_list(content)
     if content and depth >= NESTING_LEVELS:
         raise _too_deep()
     size = _DOCUMENT_OVERHEAD + len(content)
@@ -413,77 +376,6 @@ _SIZES: Final[dict[str, Callable[[Any], int]]] = {
     "M": _map_size,
     "L": _list_size,
 }
-
-_SET_MEMBERS: Final = {"SS": "S", "NS": "N", "BS": "B"}
-
-
-def _decode_binary(content: Any) -> bytes:
-    """Return the bytes of a base64 text; only the canonical text of some bytes is accepted."""
-    if type(content) is not str:
-        _expect_scalar("B", content)
-    if len(content) % 4:
-        msg = f"Base64 encoded length is expected a multiple of 4 bytes but found: {len(content)}"
-        raise SerializationError(msg)
-    try:
-        decoded = a2b_base64(content, strict_mode=True)
-    except ValueError:
-        decoded = None
-    if decoded is None or (
-        content.endswith("=") and b64encode(decoded[-(len(decoded) % 3) :]).decode() != content[-4:]
-    ):
-        msg = "Invalid last non-pad Base64 character dectected"
-        raise SerializationError(msg)
-    return decoded
-
-
-def _expect_scalar(kind: str, content: Any) -> None:
-    """Refuse content that has not the JSON type of a scalar type.
-
-    Raises:
-        SerializationError: always, unless the content is of the right type.
-    """
-    expected = bool if kind in ("BOOL", "NULL") else str
-    if type(content) is expected:
-        if kind == "B":
-            _decode_binary(content)
-        return
-    if kind == "B":
-        msg = "only base-64-encoded strings are convertible to bytes"
-        raise SerializationError(msg)
-    target = "Boolean" if expected is bool else "String"
-    if type(content) is list:
-        msg = f"Unrecognized collection type class java.lang.{target}"
-    elif type(content) is dict:
-        msg = _STRUCTURE
-    elif type(content) is str:
-        msg = "Unexpected token received from parser"
-    else:
-        msg = f"{_token(content)} cannot be converted to {target}"
-    raise SerializationError(msg)
-
-
-def _expect_map(content: Any) -> None:
-    if type(content) is list:
-        msg = f"Unrecognized collection type java.util.Map<java.lang.String, {_ATTRIBUTE_VALUE}>"
-        raise SerializationError(msg)
-    if type(content) is not dict:
-        msg = "Unexpected field type"
-        raise SerializationError(msg)
-
-
-def _expect_list(content: Any) -> None:
-    if type(content) is dict:
-        raise SerializationError(_STRUCTURE)
-    if type(content) is not list:
-        msg = "Unexpected field type"
-        raise SerializationError(msg)
-
-
-def _token(content: Any) -> str:
-    """Return what the service's JSON parser calls a number or a boolean."""
-    if type(content) is bool:
-        return "TRUE_VALUE" if content else "FALSE_VALUE"
-    return "NUMBER_VALUE" if type(content) is int else "DECIMAL_VALUE"
 
 
 def _check_names(item: Item) -> None:

@@ -16,10 +16,6 @@ SEVERAL = (
     "supported datatypes"
 )
 INVALID = "One or more parameter values were invalid: "
-NO_MAP = (
-    "Unrecognized collection type java.util.Map<java.lang.String, "
-    "com.amazonaws.dynamodb.v20120810.AttributeValue>"
-)
 TOO_DEEP = (
     "Nesting Levels have exceeded supported limits: Attributes in the item have nested levels "
     "beyond supported limit"
@@ -150,53 +146,6 @@ def test_what_is_refused(raw, message):
     assert refused.value.message == message
     with pytest.raises(ValidationError) as refused:
         values.parse_item({"a": {"S": "fine"}, "b": raw})
-    assert refused.value.message == message
-
-
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
-        ({"S": 5}, "NUMBER_VALUE cannot be converted to String"),
-        ({"S": 5.5}, "DECIMAL_VALUE cannot be converted to String"),
-        ({"S": True}, "TRUE_VALUE cannot be converted to String"),
-        ({"N": False}, "FALSE_VALUE cannot be converted to String"),
-        ({"N": 5}, "NUMBER_VALUE cannot be converted to String"),
-        ({"S": []}, "Unrecognized collection type class java.lang.String"),
-        ({"S": {}}, "Start of structure or map found where not expected"),
-        ({"BOOL": 1}, "NUMBER_VALUE cannot be converted to Boolean"),
-        ({"BOOL": "true"}, "Unexpected token received from parser"),
-        ({"NULL": "true"}, "Unexpected token received from parser"),
-        ({"B": 5}, "only base-64-encoded strings are convertible to bytes"),
-        ({"B": "a"}, "Base64 encoded length is expected a multiple of 4 bytes but found: 1"),
-        ({"B": "YR=="}, "Invalid last non-pad Base64 character dectected"),
-        ({"B": "Y$=="}, "Invalid last non-pad Base64 character dectected"),
-        ({"B": "=YQ="}, "Invalid last non-pad Base64 character dectected"),
-        ({"B": "YQ==YQ=="}, "Invalid last non-pad Base64 character dectected"),
-        ({"B": "Ж==="}, "Invalid last non-pad Base64 character dectected"),
-        ({"SS": "a"}, "Unexpected field type"),
-        ({"SS": {}}, "Start of structure or map found where not expected"),
-        ({"SS": [1]}, "NUMBER_VALUE cannot be converted to String"),
-        ({"NS": ["1", 2]}, "NUMBER_VALUE cannot be converted to String"),
-        ({"BS": ["YQ"]}, "Base64 encoded length is expected a multiple of 4 bytes but found: 2"),
-        ({"L": {}}, "Start of structure or map found where not expected"),
-        ({"L": "a"}, "Unexpected field type"),
-        ({"L": ["a"]}, "Unexpected value type in payload"),
-        ({"M": []}, NO_MAP),
-        ({"M": "a"}, "Unexpected field type"),
-        ("a", "Unexpected value type in payload"),
-        (
-            [],
-            "Unrecognized collection type class com.amazonaws.dynamodb.v20120810.AttributeValue",
-        ),
-    ],
-)
-def test_wrong_json_types(raw, message):
-    for parse in (values.parse_value, lambda raw: values.parse_item({"a": raw})):
-        with pytest.raises(SerializationError) as refused:
-            parse(raw)
-        assert refused.value.message == message
-    with pytest.raises(SerializationError) as refused:
-        values.check_types({"a": {"M": {"b": {"L": [{"S": "fine"}, raw]}}}})
     assert refused.value.message == message
 
 
