@@ -1,0 +1,3 @@
+module streamtable/benchmarks/load
+
+go 1.21
