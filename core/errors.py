@@ -16,12 +16,14 @@ __all__ = [
     "InternalServerError",
     "ItemCollectionSizeLimitExceeded",
     "LimitExceeded",
+    "PolicyNotFound",
     "RequestLimitExceeded",
     "ResourceInUse",
     "ResourceNotFound",
     "SerializationError",
     "ServiceUnavailable",
     "StreamtableError",
+    "TableNotFound",
     "ThrottlingError",
     "TransactionCanceled",
     "TransactionConflict",
@@ -130,6 +132,12 @@ class LimitExceeded(ApiError):
     code = "LimitExceededException"
 
 
+class PolicyNotFound(ApiError, LookupError):
+    """The resource has no policy."""
+
+    code = "PolicyNotFoundException"
+
+
 class RequestLimitExceeded(ApiError):
     """Throughput passed the account's quota."""
 
@@ -146,6 +154,12 @@ class ResourceNotFound(ApiError, LookupError):
     """The table, index or other resource does not exist, or is not ACTIVE yet."""
 
     code = "ResourceNotFoundException"
+
+
+class TableNotFound(ApiError, LookupError):
+    """The table does not exist; what the operations on backups say instead of ResourceNotFound."""
+
+    code = "TableNotFoundException"
 
 
 class ThrottlingError(ApiError):
