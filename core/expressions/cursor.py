@@ -1,0 +1,271 @@
+"""What the grammars of all expressions share: the place in the tokens, paths, operands, errors.
+
+DynamoDB reports the first syntax error of an expression before anything that it finds wrong with
+its meaning. So a grammar raises what `unexpected` returns, but hands other errors to `defer`, and
+`finish` raises the first of them once the whole text is known to be an expression.
+"""
+
+from streamtable.core.errors import ValidationError
+from streamtable.core.expressions.lexer import Token, tokenize
+from streamtable.core.expressions.nodes import (
+    ARITHMETIC_FUNCTIONS,
+    CONDITION_FUNCTIONS,
+    OPERAND_FUNCTIONS,
+    Alias,
+    Call,
+    Element,
+    Operand,
+    Path,
+    ValueRef,
+)
+from streamtable.core.expressions.reserved import is_reserved
+from streamtable.core.limits import EXPRESSION_BYTES, EXPRESSION_OPERATORS, NESTING_LEVELS
+
+__all__ = ["Cursor"]
+
+_FUNCTIONS = {**CONDITION_FUNCTIONS, **OPERAND_FUNCTIONS, **ARITHMETIC_FUNCTIONS}
+
+# Java's largest int; what is above can't be the index of a list.
+_LARGEST_INDEX = 2**31 - 1
+
+
+class Cursor:
+    """A place in an expression.
+
+    Attributes:
+        parameter: the request's parameter that the expression stands in, for messages.
+        token: the token that comes next.
+        aliases: the placeholders for names met so far.
+        values: the placeholders for values met so far.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        parameter: str,
+        keywords: frozenset[str],
+        refused: dict[str, int],
+        kind: str,
+    ) -> None:
+        """Start at the beginning of an expression.
+
+        Args:
+            text: the expression.
+            parameter: the request's parameter it stands in.
+            keywords: words that are no names in this grammar, in upper case.
+            refused: functions that this kind of expression can't use.
+            kind: what the message about those calls it: "an update expression".
+
+        Raises:
+            ValidationError: the expression is empty or too long.
+        """
+        self.parameter = parameter
+        if not text:
+            raise self.error("The expression can not be empty;")
+        if len(text.encode()) > EXPRESSION_BYTES:
+            raise self.error("Expression size has exceeded the maximum allowed size;")
+        self.aliases: set[str] = set()
+        self.values: set[str] = set()
+        self._text = text
+        self._tokens = tokenize(text)
+        self._position = 0
+        self.token = self._tokens[0]
+        self._keywords = keywords
+        self._refused = refused
+        self._kind = kind
+        self._operators = 0
+        self._calls = 0
+        self._deferred: ValidationError | None = None
+
+    def error(self, message: str) -> ValidationError:
+        """Return an error about this expression."""
+        return ValidationError(f"Invalid {self.parameter}: {message}")
+
+    def unexpected(self) -> ValidationError:
+        """Return a syntax error about the next token; it shows the tokens beside it."""
+        token = self.token
+        start, end = token.start, token.end
+        if self._position:
+            start = self._tokens[self._position - 1].start
+        if token.kind == "end":
+            end = self._tokens[self._position - 1].end if self._position else start
+        elif (following := self._tokens[self._position + 1]).kind != "end":
+            end = following.end
+        near = self._text[start:end]
+        return self.error(f'Syntax error; token: "{token.text}", near: "{near}"')
+
+    def defer(self, message: str) -> None:
+        """Keep an error about the meaning for `finish`; only the first one counts."""
+        if self._deferred is None:
+            self._deferred = self.error(message)
+
+    def finish(self) -> None:
+        """Raise what is wrong with an expression whose syntax is right, if anything is.
+
+        Raises:
+            ValidationError: a deferred error, or too many operators.
+        """
+        if self._operators > EXPRESSION_OPERATORS:
+            raise self._too_many_operators()
+        if self._deferred is not None:
+            raise self._deferred
+
+    def advance(self) -> Token:
+        """Return the next token and go past it."""
+        token = self.token
+        self._position += 1
+        self.token = self._tokens[self._position]
+        return token
+
+    def at(self, symbol: str) -> bool:
+        """Say whether the next token is this symbol."""
+        return self.token.text == symbol and self.token.kind == "symbol"
+
+    def keyword(self) -> str | None:
+        """Return the keyword that comes next, in upper case, or None."""
+        if self.token.kind != "name":
+            return None
+        word = self.token.text.upper()
+        return word if word in self._keywords else None
+
+    def accept(self, symbol: str) -> bool:
+        """Go past this symbol if it comes next, and say whether it did."""
+        if self.at(symbol):
+            self.advance()
+            return True
+        return False
+
+    def expect(self, symbol: str) -> None:
+        """Go past this symbol.
+
+        Raises:
+            ValidationError: something else comes next.
+        """
+        if not self.accept(symbol):
+            raise self.unexpected()
+
+    def count_operator(self) -> None:
+        """Count an operator or a function toward the limit."""
+        self._operators += 1
+
+    def path(self) -> Path:
+        """Read a document path."""
+        elements: list[Element] = [self._name()]
+        while True:
+            if self.accept("."):
+                elements.append(self._name())
+            elif self.accept("["):
+                if self.token.kind != "number":
+                    raise self.unexpected()
+                elements.append(self._index())
+                self.expect("]")
+            else:
+                break
+        if len(elements) > NESTING_LEVELS:
+            self.defer(
+                f"The document path has too many nesting elements; nesting levels: {len(elements)}"
+            )
+        return Path(tuple(elements))
+
+    def value(self) -> ValueRef:
+        """Read a placeholder for a value."""
+        if self.token.kind != "value":
+            raise self.unexpected()
+        name = self.advance().text
+        self.values.add(name)
+        return ValueRef(name)
+
+    def operand(self) -> Operand:
+        """Read a path, a value or a function call, perhaps in parentheses."""
+        opened = 0
+        while self.accept("("):
+            opened += 1
+        node = self.plain_operand()
+        for _ in range(opened):
+            self.expect(")")
+        if opened > 1:
+            self.refuse_parentheses()
+        return node
+
+    def plain_operand(self) -> Operand:
+        """Read a path, a value or a function call."""
+        token = self.token
+        if token.kind == "value":
+            return self.value()
+        following = self._tokens[self._position + 1] if token.kind == "name" else None
+        if following is None or following.text != "(" or self.keyword():
+            return self.path()
+        self.advance()
+        self.advance()
+        # One call more than operators are allowed is wrong whatever follows. Stopping here bounds
+        # the recursion.
+        self.count_operator()
+        self._calls += 1
+        if self._calls > EXPRESSION_OPERATORS:
+            raise self._too_many_operators()
+        operands = [self.argument()]
+        while self.accept(","):
+            operands.append(self.argument())
+        self.expect(")")
+        self._check_call(token.text, len(operands))
+        return Call(token.text, tuple(operands))
+
+    def argument(self) -> Operand:
+        """Read an operand that is used as one: no function that is a condition."""
+        node = self.operand()
+        self.check_operand(node)
+        return node
+
+    def check_operand(self, node: Operand) -> None:
+        """Refuse a function that is a condition where an operand is needed."""
+        if isinstance(node, Call) and node.function in CONDITION_FUNCTIONS:
+            self.refuse_use(node.function)
+
+    def refuse_use(self, function: str) -> None:
+        """Defer the error about a function that stands where it can't."""
+        self.defer(
+            "The function is not allowed to be used this way in an expression; "
+            f"function: {function}"
+        )
+
+    def refuse_parentheses(self) -> None:
+        """Defer the error about parentheses around parentheses."""
+        self.defer("The expression has redundant parentheses;")
+
+    def _check_call(self, function: str, count: int) -> None:
+        expected = _FUNCTIONS.get(function)
+        if expected is None:
+            self.defer(f"Invalid function name; function: {function}")
+        elif function in self._refused:
+            self.defer(f"The function is not allowed in {self._kind}; function: {function}")
+        elif count != expected:
+            self.defer(
+                "Incorrect number of operands for operator or function; "
+                f"operator or function: {function}, number of operands: {count}"
+            )
+
+    def _name(self) -> str:
+        token = self.token
+        if token.kind == "alias":
+            self.advance()
+            self.aliases.add(token.text)
+            return Alias(token.text)
+        if token.kind != "name" or self.keyword():
+            raise self.unexpected()
+        self.advance()
+        if is_reserved(token.text):
+            self.defer(f"Attribute name is a reserved keyword; reserved keyword: {token.text}")
+        return token.text
+
+    def _index(self) -> int:
+        text = self.advance().text
+        # A number of thousands of digits is not converted at all.
+        if len(text) <= len(str(_LARGEST_INDEX)) and int(text) <= _LARGEST_INDEX:
+            return int(text)
+        self.defer(f"List index is not within the allowable range; index: [{text}]")
+        return _LARGEST_INDEX
+
+    def _too_many_operators(self) -> ValidationError:
+        return self.error(
+            f"The expression contains too many operators; operator count: {self._operators}"
+        )
