@@ -1,0 +1,73 @@
+"""Fixtures that need the whole product: a server in a process of its own, and clients for it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from tests.support.server import Server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running node that all tests of the session share; tables have names of their own."""
+    running = Server(tmp_path_factory.mktemp("server") / "data").start()
+    yield running
+    assert running.stop() == 0, running.output()
+
+
+@pytest.fixture(scope="session")
+def endpoint(request: pytest.FixtureRequest) -> str:
+    """The URL that clients are pointed at; STREAMTABLE_ENDPOINT names a server already running."""
+    given = os.environ.get("STREAMTABLE_ENDPOINT")
+    if given is not None:
+        return given
+    running: Server = request.getfixturevalue("server")
+    return running.endpoint
+
+
+def _settings(endpoint: str) -> dict[str, Any]:
+    return {
+        "service_name": "dynamodb",
+        "endpoint_url": endpoint,
+        "region_name": "local",
+        "aws_access_key_id": "local",
+        "aws_secret_access_key": "local",
+        "config": Config(retries={"total_max_attempts": 1}, read_timeout=30),
+    }
+
+
+@pytest.fixture(scope="session")
+def client(endpoint: str) -> Iterator[Any]:
+    """A boto3 client that does not retry."""
+    made = boto3.client(**_settings(endpoint))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def resource(endpoint: str) -> Iterator[Any]:
+    """A boto3 resource that does not retry."""
+    made = boto3.resource(**_settings(endpoint))
+    yield made
+    made.meta.client.close()
+
+
+@pytest.fixture
+def table_name() -> str:
+    """A name that no other test uses."""
+    return f"t-{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def new_server(tmp_path: Path) -> Iterator[Server]:
+    """A node of the test's own, not started yet, on a data folder of its own."""
+    made = Server(tmp_path / "data")
+    yield made
+    if made.endpoint:
+        made.stop()

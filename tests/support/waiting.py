@@ -1,0 +1,26 @@
+"""Waiting for a condition, with a limit; the one place in the tests that sleeps."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["wait_until"]
+
+T = TypeVar("T")
+
+PAUSE_S = 0.02
+
+
+def wait_until(condition: Callable[[], T | None], what: str, timeout_s: float = 30) -> T:
+    """Return what `condition()` returns as soon as that is true.
+
+    Raises:
+        TimeoutError: it was not within `timeout_s`; the message names `what`.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            message = f"waited {timeout_s} s for {what}"
+            raise TimeoutError(message)
+        time.sleep(PAUSE_S)
+    return found
