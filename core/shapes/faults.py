@@ -33,13 +33,13 @@ _MOST_PRINTED = 16_384
 def normalize_types(shape: Shape, value: Any) -> None:
     """Check the JSON types in a structure, depth first and in the order of the text.
 
-    Changes it in place: null members go, integers lose their fractions.
+    Changes it in place: null members go (those that the shape knows), integers lose their fractions.
 
     Raises:
         SerializationError: a value has a wrong type.
     """
     if shape.kind == "structure":
-        for name in [name for name, inner in value.items() if inner is None]:
+        for name in [name for name in shape.members if name in value and value[name] is None]:
             del value[name]
         for name, inner in value.items():
             member = shape.members.get(name)
@@ -233,7 +233,7 @@ def _printed(shape: Shape, value: Any) -> str:
         return "null"
     match shape.kind:
         case "opaque":
-            return f"{_JAVA_PACKAGE}.{shape.name}@{zlib.crc32(orjson.dumps(value)):x}"
+            return f"{_JAVA_PACKAGE}.{shape.name}@{_hash_code(value):x}"
         case "list":
             assert shape.member is not None
             return f"[{', '.join(_printed(shape.member, each) for each in value)}]"
@@ -251,6 +251,13 @@ def _printed(shape: Shape, value: Any) -> str:
             return "true" if value else "false"
         case _:
             return str(value)
+
+
+def _hash_code(value: Any) -> int:
+    try:
+        return zlib.crc32(orjson.dumps(value))
+    except orjson.JSONEncodeError:  # nested more deeply than orjson writes
+        return 0
 
 
 def _lower_first(name: str) -> str:

@@ -3,6 +3,7 @@
 One class and no layers of middleware: what a request costs here comes on top of each GetItem.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from streamtable.core.errors import (
     UnknownOperation,
 )
 from streamtable.gateway.answers import error_body, gzip_answer, new_request_id, wants_gzip
-from streamtable.gateway.bodies import Bodies, BodyTooLarge, Receive, parse_object, unpack
+from streamtable.gateway.bodies import Bodies, Receive, parse_object, unpack
 from streamtable.gateway.credentials import read_credential
 from streamtable.gateway.limits import GatewayLimits
 from streamtable.gateway.services import Service, dynamodb_services
@@ -120,24 +121,17 @@ class Gateway:
         assert scope["type"] == "http"
         headers: Headers = dict(scope["headers"])
         request_id = new_request_id()
-        if scope["method"] != "POST" or scope["path"] != "/":
-            await self._answer_other(scope, headers, request_id, send)
-            return
-        if self._running >= self._limits.requests:
-            error = ServiceUnavailable("The server works on as many requests as it may")
-            await _send(send, headers, request_id, error_body(error), status=error.status)
-            return
-        self._running += 1
-        try:
+        if scope["method"] == "POST" and scope["path"] == "/":
             await self._answer_operation(scope, headers, request_id, receive, send)
-        finally:
-            self._running -= 1
+        elif await _drain(receive):
+            await self._answer_other(scope, headers, request_id, send)
 
     async def _answer_operation(
         self, scope: Scope, headers: Headers, request_id: str, receive: Receive, send: Send
     ) -> None:
         status = 200
-        held = b""
+        held = 0
+        arrived = False
         route = self._routes.get(headers.get(b"x-amz-target", b""), _NOWHERE)
         try:
             self._bodies.check_length(headers.get(b"content-length"))
@@ -149,24 +143,31 @@ class Gateway:
                 whole = await self._bodies.receive(raw, receive)
                 if whole is None:
                     return
-                raw = held = whole
+                raw = whole
+                held = len(raw)
+            arrived = True
             answer = await self._operate(route, scope, headers, request_id, raw)
         except ApiError as error:
             status = error.status
             answer = error_body(error)
+        except asyncio.CancelledError:
+            # The server stops and has waited long enough. This is the request's outermost frame,
+            # so nobody else waits for the cancellation; a write's outcome is unknown.
+            logger.warning("%s %s was cut off by a stop", route.operation, request_id)
+            status = InternalServerError.status
+            answer = error_body(InternalServerError(_UNKNOWN_CAUSE))
         except Exception:
             logger.exception("%s %s failed", route.operation, request_id)
             status = InternalServerError.status
             answer = error_body(InternalServerError(_UNKNOWN_CAUSE))
         finally:
-            if held:
-                self._bodies.release(held)
-        if status == BodyTooLarge.status:
-            await _refuse(receive, send, request_id, answer)
-        else:
+            self._bodies.release(held)
+        if arrived:
             await _send(
                 send, headers, request_id, answer, status=status, content_type=route.content_type
             )
+        else:
+            await _refuse(receive, send, request_id, answer, status)
 
     async def _operate(
         self, route: "_Route", scope: Scope, headers: Headers, request_id: str, raw: bytes
@@ -183,9 +184,15 @@ class Gateway:
                 f"{route.operation} is not served by this version of streamtable"
             )
         route.service.validate(route.operation, body)
+        if self._running >= self._limits.requests:
+            raise ServiceUnavailable("The server works on as many requests as it may")
         client = scope["client"]
         context = RequestContext(request_id, credential.access_key_id, client[0] if client else "")
-        result = await route.handler(body, context)
+        self._running += 1
+        try:
+            result = await route.handler(body, context)
+        finally:
+            self._running -= 1
         return result if type(result) is bytes else orjson.dumps(result)
 
     async def _answer_other(
@@ -215,7 +222,7 @@ class Gateway:
         self, page: Page, query: bytes, path: str, request_id: str
     ) -> tuple[int, bytes]:
         try:
-            parameters = dict(parse_qsl(query.decode("latin-1"), max_num_fields=100))
+            parameters = dict(parse_qsl(query.decode("latin-1")))
             return 200, orjson.dumps(await page(parameters))
         except ApiError as error:
             return error.status, error_body(error)
@@ -267,12 +274,14 @@ def _preflight_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     ] + [(b"access-control-max-age", _PREFLIGHT_MAX_AGE_S)]
 
 
-async def _refuse(receive: Receive, send: Send, request_id: str, answer: bytes) -> None:
+async def _refuse(
+    receive: Receive, send: Send, request_id: str, answer: bytes, status: int
+) -> None:
     """Answer before the body is through, drop what still comes, and close the connection."""
     await send(
         {
             "type": "http.response.start",
-            "status": BodyTooLarge.status,
+            "status": status,
             "headers": [
                 (b"content-type", _JSON_1_0),
                 (b"content-length", b"%d" % len(answer)),
@@ -283,10 +292,18 @@ async def _refuse(receive: Receive, send: Send, request_id: str, answer: bytes) 
         }
     )
     await send({"type": "http.response.body", "body": answer, "more_body": True})
+    await _drain(receive, _DRAINED_BYTES)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _drain(receive: Receive, most_bytes: float = float("inf")) -> bool:
+    """Read a body and drop it. Whether the client is still there."""
     dropped = 0
-    while dropped < _DRAINED_BYTES:
+    while dropped < most_bytes:
         message = await receive()
-        if message["type"] != "http.request" or not message["more_body"]:
+        if message["type"] != "http.request":
+            return False
+        if not message["more_body"]:
             break
         dropped += len(message["body"])
-    await send({"type": "http.response.body", "body": b""})
+    return True

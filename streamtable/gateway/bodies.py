@@ -82,9 +82,9 @@ class Bodies:
             self.buffered -= size
         return None
 
-    def release(self, body: bytes) -> None:
-        """Count a body that `receive` returned as no longer held."""
-        self.buffered -= len(body)
+    def release(self, size: int) -> None:
+        """Count `size` bytes that `receive` returned as no longer held."""
+        self.buffered -= size
 
 
 def unpack(body: bytes, encoding: bytes, most_bytes: int) -> bytes:

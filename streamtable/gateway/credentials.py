@@ -106,10 +106,7 @@ def _cached_credential(head: bytes) -> Credential | None:
 def _read_unusual(
     authorization: bytes | None, headers: Mapping[bytes, bytes], query: bytes
 ) -> Credential:
-    parameters = {
-        name: values[0]
-        for name, values in parse_qs(query.decode("latin-1"), max_num_fields=100).items()
-    }
+    parameters = {name: values[0] for name, values in parse_qs(query.decode("latin-1")).items()}
     if authorization is None and "X-Amz-Algorithm" in parameters:
         return _read_query(parameters)
     if authorization is None:

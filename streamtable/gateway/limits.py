@@ -15,6 +15,8 @@ class GatewayLimits:
         body_bytes: the longest body of a request, as sent and unpacked (DynamoDB: 16 MB).
         buffered_bytes: what the bodies of all requests may hold together, while they arrive and
             until they are answered. Bodies that arrive in one piece (64 KB) are not counted.
+        unread_bytes: what all answers together may hold that clients have not read yet; beyond it
+            the connections that hold most are cut.
         requests: how many requests may be worked on at once.
         connections: how many connections may be open.
         header_bytes: the longest head of a request, to the precision of one read.
@@ -26,6 +28,7 @@ class GatewayLimits:
 
     body_bytes: int = 16 * _MB
     buffered_bytes: int = 256 * _MB
+    unread_bytes: int = 256 * _MB
     requests: int = 2048
     connections: int = 4096
     header_bytes: int = 64 * 1024

@@ -53,8 +53,9 @@ class HttpServer:
 
     @property
     def endpoint(self) -> str:
-        """The URL for an SDK, for example "http://127.0.0.1:8000"."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """The URL for an SDK on this machine, for example "http://127.0.0.1:8000"."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104, compared
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}"
 
     async def start(self) -> None:
@@ -144,6 +145,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self.ready = asyncio.Event()
         self._leaving = asyncio.Event()
+        self._limits = config.limits
         self._tick_s = min(_TICK_S, config.limits.request_timeout_s / 4)
 
     def leave(self) -> None:
@@ -161,9 +163,7 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         while not await self.on_tick(0):  # which also sets the clock of the Date header
-            now = time.monotonic()
-            for connection in self._connections():
-                connection.close_if_stalled(now)
+            self._cut_connections(time.monotonic())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._tick_s):
                     await self._leaving.wait()
@@ -172,8 +172,23 @@ class _Server(uvicorn.Server):
         for connection in self._connections():
             connection.close_if_unheard()
         await super().shutdown(sockets)
+        if self.server_state.tasks:  # cancelled, each with a last word to its client
+            await asyncio.wait(set(self.server_state.tasks), timeout=self._tick_s)
         for connection in self._connections():
             connection.transport.abort()
+
+    def _cut_connections(self, now: float) -> None:
+        """Cut connections that keep us waiting, or that hold too much of what was answered."""
+        connections = self._connections()
+        for connection in connections:
+            connection.close_if_stalled(now)
+        unread = sum(connection.unread_bytes for connection in connections)
+        if unread > self._limits.unread_bytes:
+            for connection in sorted(connections, key=lambda each: each.unread_bytes, reverse=True):
+                unread -= connection.unread_bytes
+                connection.transport.abort()
+                if unread <= self._limits.unread_bytes:
+                    break
 
     def _connections(self) -> "list[_Connection]":
         return [each for each in self.server_state.connections if isinstance(each, _Connection)]
@@ -202,17 +217,19 @@ class _Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and cycle.more_body and not cycle.response_complete:
-            super().data_received(data)
-            return
-        # The head of a request, or a part of one: it is through when there is a new cycle.
+        is_body = cycle is not None and cycle.more_body
         super().data_received(data)
-        if self.cycle is not cycle:
+        if is_body or self.cycle is not cycle:
             self._head_bytes = 0
-        else:
+        else:  # a part of a head: the gateway answers no request before it has read its body
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.header_bytes:
                 self._turn_away(b"431 Request Header Fields Too Large")
+
+    @property
+    def unread_bytes(self) -> int:
+        """What was answered and has not left the process yet."""
+        return self.transport.get_write_buffer_size()
 
     def close_if_stalled(self, now: float) -> None:
         """Cut the connection if its client neither sends nor reads what is its turn to."""
@@ -231,7 +248,7 @@ class _Connection(HttpToolsProtocol):
 
     def _client_s_turn(self) -> tuple[Any, int] | None:
         """What the client owes: the rest of a request, or reading on; None if it owes nothing."""
-        unread = self.transport.get_write_buffer_size()
+        unread = self.unread_bytes
         cycle: RequestResponseCycle | None = self.cycle
         if unread:
             return cycle, unread

@@ -1,0 +1,217 @@
+import asyncio
+import socket
+
+import pytest
+
+from streamtable.core.errors import StreamtableError
+from streamtable.gateway import HttpServer, ListenError, PortTaken, create_app
+
+GET = {"TableName": "users", "Key": {"id": {"S": "a"}}}
+
+
+async def get_item(body, context):
+    return {"Item": body["Key"]}
+
+
+def server_on(port, host="127.0.0.1"):
+    return HttpServer(create_app({}), host=host, port=port)
+
+
+async def test_a_free_port_is_chosen_for_port_0(serve):
+    endpoint = await serve()
+    assert endpoint.server.port > 0
+    assert endpoint.server.endpoint == f"http://127.0.0.1:{endpoint.server.port}"
+
+
+@pytest.mark.parametrize(
+    ("host", "endpoint"),
+    [("0.0.0.0", "http://127.0.0.1:80"), ("::", "http://[::1]:80"), ("me", "http://me:80")],
+)
+def test_the_endpoint_is_an_address_for_a_client(host, endpoint):
+    assert server_on(80, host).endpoint == endpoint
+
+
+async def test_a_taken_port_says_what_to_do(serve):
+    endpoint = await serve()
+    port = endpoint.server.port
+    with pytest.raises(PortTaken, match=rf"port {port} of 127\.0\.0\.1 is taken.*choose another"):
+        await server_on(port).start()
+    assert issubclass(PortTaken, (StreamtableError, OSError))
+    assert (await endpoint.ask(endpoint.request("GET"))).status == 200
+
+
+async def test_an_address_of_another_machine_is_refused():
+    with pytest.raises(ListenError, match=r"192\.0\.2\.1"):
+        await server_on(0, "192.0.2.1").start()
+    with pytest.raises(ListenError, match="no address"):
+        await server_on(0, "nowhere.invalid").start()
+
+
+async def test_a_port_can_be_used_again_after_a_stop(serve):
+    endpoint = await serve()
+    await endpoint.ask(endpoint.request("GET"))
+    await endpoint.server.stop()
+    await endpoint.server.stop()
+    again = server_on(endpoint.server.port)
+    await again.start()
+    await again.stop()
+
+
+async def test_requests_in_flight_are_finished_before_a_stop(serve):
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def handler(body, context):
+        entered.set()
+        await leave.wait()
+        return {"Item": {}}
+
+    endpoint = await serve({"GetItem": handler})
+    async with endpoint.wire() as busy, endpoint.wire() as idle, endpoint.wire() as unheard:
+        await idle.send(endpoint.request("GET"))
+        await idle.read()
+        await unheard.send(endpoint.operation("GetItem", b"{", content_length=50))
+        await busy.send(endpoint.operation("GetItem", GET))
+        await entered.wait()
+        stopping = asyncio.create_task(endpoint.server.stop())
+        assert await idle.at_end()
+        assert await unheard.at_end()
+        assert not stopping.done()
+        leave.set()
+        answer = await busy.read()
+        assert answer.status == 200
+        assert answer.closed
+        await stopping
+    with pytest.raises(ConnectionRefusedError):
+        await endpoint.ask(endpoint.request("GET"))
+
+
+async def test_a_request_that_does_not_end_is_cut_off_at_a_stop(serve, caplog):
+    entered = asyncio.Event()
+
+    async def handler(body, context):
+        entered.set()
+        await asyncio.Event().wait()
+
+    endpoint = await serve({"GetItem": handler}, stop_s=1)
+    async with endpoint.wire() as wire:
+        await wire.send(endpoint.operation("GetItem", GET))
+        await entered.wait()
+        await endpoint.server.stop()
+        assert (await wire.read()).code == "InternalServerError"
+        assert await wire.at_end()
+    assert "was cut off by a stop" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        0,  # nothing at all
+        30,  # within the head
+        -3,  # within the body
+    ],
+)
+async def test_a_client_that_does_not_send_on_is_cut_off(serve, cut):
+    endpoint = await serve({"GetItem": get_item}, request_timeout_s=0.2)
+    request = endpoint.operation("GetItem", GET)
+    async with endpoint.wire() as fresh, endpoint.wire() as used:
+        await fresh.send(request[:cut])
+        await used.send(request)
+        assert (await used.read()).status == 200
+        await used.send(request[:cut] or b"P")
+        assert await fresh.at_end()
+        assert await used.at_end()
+
+
+async def test_an_idle_connection_outlives_the_time_for_a_request(serve):
+    endpoint = await serve({"GetItem": get_item}, request_timeout_s=0.1, keep_alive_s=60)
+    async with endpoint.wire() as idle, endpoint.wire() as slow:
+        await idle.send(endpoint.operation("GetItem", GET))
+        await idle.read()
+        await slow.send(b"POST")
+        assert await slow.at_end()
+        await idle.send(endpoint.operation("GetItem", GET))
+        assert (await idle.read()).status == 200
+
+
+async def test_a_handler_may_take_longer_than_a_client(serve):
+    async def handler(body, context):
+        async with endpoint.wire() as slow:
+            await slow.send(b"POST")
+            assert await slow.at_end()
+        return {"Item": {}}
+
+    endpoint = await serve({"GetItem": handler}, request_timeout_s=0.1)
+    assert (await endpoint.ask(endpoint.operation("GetItem", GET))).status == 200
+
+
+@pytest.mark.parametrize("limits", [{"request_timeout_s": 0.2}, {"unread_bytes": 1_000_000}])
+async def test_a_client_that_does_not_read_is_cut_off(serve, limits):
+    called = asyncio.Event()
+
+    async def handler(body, context):
+        called.set()
+        return b'{"x":"' + b"x" * 12_000_000 + b'"}'
+
+    endpoint = await serve({"GetItem": handler}, **limits)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, (endpoint.server.host, endpoint.server.port))
+        await loop.sock_sendall(client, endpoint.operation("GetItem", GET))
+        await called.wait()
+        await endpoint.is_left()
+
+
+async def test_connections_are_bounded(serve):
+    endpoint = await serve({"GetItem": get_item}, connections=1)
+    async with endpoint.wire() as first:
+        await first.send(endpoint.operation("GetItem", GET))
+        await first.read()
+        async with endpoint.wire() as second:
+            assert (await second.read()).status == 503
+            assert await second.at_end()
+        await first.send(endpoint.operation("GetItem", GET))
+        assert (await first.read()).status == 200
+
+
+async def test_a_head_is_bounded(serve):
+    endpoint = await serve({"GetItem": get_item}, header_bytes=10_000)
+    async with endpoint.wire() as wire:
+        await wire.send(endpoint.operation("GetItem", GET))
+        assert (await wire.read()).status == 200
+        await wire.send(b"GET / HTTP/1.1\r\nx: " + b"x" * 5_000)
+        await wire.send(b"x" * 10_000)
+        assert (await wire.read()).status == 431
+        assert await wire.at_end()
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
+        b"hello\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\n\r\n",
+        b"CONNECT example.com:443 HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: -5\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: 99999999999999999999999\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+async def test_junk_is_answered_400_or_not_at_all(serve, junk):
+    endpoint = await serve({"GetItem": get_item}, request_timeout_s=0.5)
+    async with endpoint.wire() as wire:
+        await wire.send(junk)
+        answer = await asyncio.wait_for(wire.reader.read(), 20)
+    assert answer == b"" or answer.split()[1] in (b"400", b"404")
+    assert (await endpoint.ask(endpoint.operation("GetItem", GET))).status == 200
+
+
+async def test_an_upgrade_is_not_taken(serve):
+    endpoint = await serve()
+    answer = await endpoint.ask(endpoint.request("GET", connection="Upgrade", upgrade="h2c"))
+    assert answer.raw.startswith(b"healthy: ")
