@@ -199,8 +199,12 @@ def _bind_in(node: nodes.In, scope: Scope) -> Test:
 
 
 def _bind_not(node: nodes.Not, scope: Scope) -> Test:
-    test = bind(node.condition, scope)
-    return lambda item: not test(item)
+    # A chain of NOTs takes one test however long it is.
+    negative, condition = True, node.condition
+    while isinstance(condition, nodes.Not):
+        negative, condition = not negative, condition.condition
+    test = bind(condition, scope)
+    return (lambda item: not test(item)) if negative else test
 
 
 def _bind_and(node: nodes.And, scope: Scope) -> Test:

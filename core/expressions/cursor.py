@@ -5,6 +5,8 @@ its meaning. So a grammar raises what `unexpected` returns, but hands other erro
 `finish` raises the first of them once the whole text is known to be an expression.
 """
 
+from dataclasses import dataclass
+
 from streamtable.core.errors import ValidationError
 from streamtable.core.expressions.lexer import Token, tokenize
 from streamtable.core.expressions.nodes import (
@@ -27,6 +29,15 @@ _FUNCTIONS = {**CONDITION_FUNCTIONS, **OPERAND_FUNCTIONS, **ARITHMETIC_FUNCTIONS
 
 # Java's largest int; what is above can't be the index of a list.
 _LARGEST_INDEX = 2**31 - 1
+
+
+@dataclass(slots=True)
+class _OpenCall:
+    """A call whose operands are being read, and the parentheses that were opened before it."""
+
+    function: str
+    opened: int
+    operands: list[Operand]
 
 
 class Cursor:
@@ -74,7 +85,6 @@ class Cursor:
         self._refused = refused
         self._kind = kind
         self._operators = 0
-        self._calls = 0
         self._deferred: ValidationError | None = None
 
     def error(self, message: str) -> ValidationError:
@@ -106,7 +116,9 @@ class Cursor:
             ValidationError: a deferred error, or too many operators.
         """
         if self._operators > EXPRESSION_OPERATORS:
-            raise self._too_many_operators()
+            raise self.error(
+                f"The expression contains too many operators; operator count: {self._operators}"
+            )
         if self._deferred is not None:
             raise self._deferred
 
@@ -175,40 +187,42 @@ class Cursor:
         self.values.add(name)
         return ValueRef(name)
 
-    def operand(self) -> Operand:
-        """Read a path, a value or a function call, perhaps in parentheses."""
-        opened = 0
-        while self.accept("("):
-            opened += 1
-        node = self.plain_operand()
-        for _ in range(opened):
-            self.expect(")")
-        if opened > 1:
-            self.refuse_parentheses()
-        return node
+    def operand(self, *, bare: bool = False) -> Operand:
+        """Read a path, a value or a function call, perhaps in parentheses.
 
-    def plain_operand(self) -> Operand:
-        """Read a path, a value or a function call."""
-        token = self.token
-        if token.kind == "value":
-            return self.value()
-        following = self._tokens[self._position + 1] if token.kind == "name" else None
-        if following is None or following.text != "(" or self.keyword():
-            return self.path()
-        self.advance()
-        self.advance()
-        # One call more than operators are allowed is wrong whatever follows. Stopping here bounds
-        # the recursion.
-        self.count_operator()
-        self._calls += 1
-        if self._calls > EXPRESSION_OPERATORS:
-            raise self._too_many_operators()
-        operands = [self.argument()]
-        while self.accept(","):
-            operands.append(self.argument())
-        self.expect(")")
-        self._check_call(token.text, len(operands))
-        return Call(token.text, tuple(operands))
+        Calls that stand in calls wait on a stack here, not on Python's: an expression has room
+        for hundreds.
+
+        Args:
+            bare: whether parentheses around it are the caller's to read.
+        """
+        open_calls: list[_OpenCall] = []
+        while True:
+            opened = 0
+            while (open_calls or not bare) and self.accept("("):
+                opened += 1
+            if self._at_call():
+                self.count_operator()
+                open_calls.append(_OpenCall(self.advance().text, opened, []))
+                self.advance()
+                continue
+            node: Operand = self.value() if self.token.kind == "value" else self.path()
+            while True:
+                for _ in range(opened):
+                    self.expect(")")
+                if opened > 1:
+                    self.refuse_parentheses()
+                if not open_calls:
+                    return node
+                self.check_operand(node)
+                call = open_calls[-1]
+                call.operands.append(node)
+                if self.accept(","):
+                    break
+                self.expect(")")
+                open_calls.pop()
+                self._check_call(call.function, len(call.operands))
+                node, opened = Call(call.function, tuple(call.operands)), call.opened
 
     def argument(self) -> Operand:
         """Read an operand that is used as one: no function that is a condition."""
@@ -231,6 +245,12 @@ class Cursor:
     def refuse_parentheses(self) -> None:
         """Defer the error about parentheses around parentheses."""
         self.defer("The expression has redundant parentheses;")
+
+    def _at_call(self) -> bool:
+        if self.token.kind != "name" or self.keyword():
+            return False
+        following = self._tokens[self._position + 1]
+        return following.kind == "symbol" and following.text == "("
 
     def _check_call(self, function: str, count: int) -> None:
         expected = _FUNCTIONS.get(function)
@@ -264,8 +284,3 @@ class Cursor:
             return int(text)
         self.defer(f"List index is not within the allowable range; index: [{text}]")
         return _LARGEST_INDEX
-
-    def _too_many_operators(self) -> ValidationError:
-        return self.error(
-            f"The expression contains too many operators; operator count: {self._operators}"
-        )

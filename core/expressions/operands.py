@@ -78,6 +78,9 @@ def _constant(value: Value) -> Bound:
 
 
 def _bind_size(node: Call, scope: Scope) -> Bound:
+    if isinstance(node.operands[0], Call):
+        # The size of a size: not worth going down all the calls that there may be.
+        raise scope.mismatch("size", "N")
     operand = bind_operand(node.operands[0], scope)
     if operand.kind is not None and operand.kind not in _SIZED:
         raise scope.mismatch("size", operand.kind)

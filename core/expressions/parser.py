@@ -1,8 +1,7 @@
 """The grammars of condition, update and projection expressions.
 
-Conditions are parsed with a stack of their own instead of recursion, so that no depth of
-parentheses or chain of NOTs, hostile as it may be, gets near Python's limit; function calls
-recurse, but no deeper than the limit of operators.
+Conditions are parsed with a stack of their own instead of recursion, and so are calls in calls
+(see `cursor`), so that no depth of parentheses, hostile as it may be, gets near Python's limit.
 
 Source: the grammars in "Condition and filter expressions, operators, and functions", "Update
 expressions" and "Projection expressions", developer guide. Filters and key conditions have the
@@ -140,7 +139,7 @@ def _set_value(cursor: Cursor) -> Operand:
     opened = 0
     while cursor.accept("("):
         opened += 1
-    node = cursor.plain_operand()
+    node = cursor.operand(bare=True)
     wraps_operand, wraps_sum = 0, 0
     while True:
         if opened and cursor.at(")"):
@@ -199,7 +198,7 @@ class _ConditionGrammar:
                 self._pending.append("NOT")
             else:
                 break
-        self._read.append((cursor.plain_operand(), False))
+        self._read.append((cursor.operand(bare=True), False))
 
     def _after_operand(self) -> bool:
         """Read what can follow an operand; say whether another operand has to come."""

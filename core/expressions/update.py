@@ -7,13 +7,14 @@ nothing changes.
 Source: "Update expressions", developer guide; API_UpdateItem, AttributeUpdates.
 """
 
+import operator
 from collections.abc import Callable, Collection
 from typing import Any, Final, TypeAlias
 
 from streamtable.core.errors import ValidationError
 from streamtable.core.expressions import nodes
 from streamtable.core.expressions.nodes import Arithmetic, Call, Literal, Operand, Path, ValueRef
-from streamtable.core.expressions.operands import path_getter
+from streamtable.core.expressions.operands import Getter, path_getter
 from streamtable.core.expressions.parser import parse_update
 from streamtable.core.expressions.paths import Tree, build_tree, project
 from streamtable.core.expressions.placeholders import Placeholders, Scope
@@ -43,6 +44,11 @@ _TYPE_NAMES: Final = {
     "L": "LIST",
     "BOOL": "BOOLEAN",
     "NULL": "NULL",
+}
+_COMPUTATIONS: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "+": add,
+    "-": subtract,
+    "list_append": operator.add,
 }
 _SETS: Final = frozenset({"SS", "NS", "BS"})
 _SCALARS: Final = frozenset({"S", "N", "B", "BOOL", "NULL"})
@@ -199,80 +205,70 @@ def _bind_delete(action: nodes.DeleteAction, scope: Scope) -> Step:
 
 
 def _bind_operand(node: Operand, scope: Scope) -> tuple[Source, str | None]:
-    """Return what reads an operand, and its type if that does not depend on the item."""
+    """Return what reads an operand, and its type if that does not depend on the item.
+
+    One frame for each call in a call: an expression has room for hundreds.
+    """
     if isinstance(node, ValueRef | Literal):
         value = scope.value(node)
         return lambda _item: value, type_of(value)
     if isinstance(node, Path):
-        get = path_getter(scope.path(node))
-
-        def existing(item: Item) -> Value:
-            found = get(item)
-            if found is None:
-                raise ValidationError(
-                    "The provided expression refers to an attribute that does not exist in the item"
-                )
-            return found
-
-        return existing, None
+        return _existing(path_getter(scope.path(node))), None
+    if isinstance(node, Call) and node.function == "if_not_exists":
+        path, default = node.operands
+        if not isinstance(path, Path):
+            raise scope.error(
+                "Operator or function requires a document path; operator or function: if_not_exists"
+            )
+        get = path_getter(scope.path(path))
+        source, _ = _bind_operand(default, scope)
+        return _first_existing(get, source), None
+    operands: tuple[Operand, ...]
     if isinstance(node, Arithmetic):
-        return _bind_arithmetic(node, scope), "N"
-    assert isinstance(node, Call)
-    if node.function == "if_not_exists":
-        return _bind_default(node, scope), None
-    return _bind_append(node, scope), "L"
-
-
-def _bind_arithmetic(node: Arithmetic, scope: Scope) -> Source:
-    compute = add if node.operator == "+" else subtract
-    left, right = _bind_pair(node.operator, (node.left, node.right), "N", scope)
-
-    def result(item: Item) -> Value:
-        a, b = left(item), right(item)
-        if "N" not in a or "N" not in b:
-            raise _mismatch(scope)
-        return {"N": compute(a["N"], b["N"])}
-
-    return result
-
-
-def _bind_append(node: Call, scope: Scope) -> Source:
-    left, right = _bind_pair(node.function, node.operands, "L", scope)
-
-    def joined(item: Item) -> Value:
-        a, b = left(item), right(item)
-        if "L" not in a or "L" not in b:
-            raise _mismatch(scope)
-        return {"L": a["L"] + b["L"]}
-
-    return joined
-
-
-def _bind_pair(
-    function: str, operands: tuple[Operand, ...], kind: str, scope: Scope
-) -> tuple[Source, Source]:
-    """Bind two operands that have to be of one type."""
-    bound = [_bind_operand(operand, scope) for operand in operands]
-    for _, known in bound:
+        function, kind, operands = node.operator, "N", (node.left, node.right)
+    else:
+        function, kind, operands = node.function, "L", node.operands
+    sources = []
+    for operand in operands:
+        source, known = _bind_operand(operand, scope)
         if known is not None and known != kind:
             raise scope.mismatch(function, known)
-    return bound[0][0], bound[1][0]
+        sources.append(source)
+    return _computed(function, kind, sources, scope), kind
 
 
-def _bind_default(node: Call, scope: Scope) -> Source:
-    path, default = node.operands
-    if not isinstance(path, Path):
-        raise scope.error(
-            "Operator or function requires a document path; operator or function: if_not_exists"
-        )
-    get = path_getter(scope.path(path))
-    source, _ = _bind_operand(default, scope)
-
-    def found_or_default(item: Item) -> Value:
+def _existing(get: Getter) -> Source:
+    def existing(item: Item) -> Value:
         found = get(item)
-        return source(item) if found is None else found
+        if found is None:
+            raise ValidationError(
+                "The provided expression refers to an attribute that does not exist in the item"
+            )
+        return found
 
-    return found_or_default
+    return existing
+
+
+def _first_existing(get: Getter, default: Source) -> Source:
+    def first(item: Item) -> Value:
+        found = get(item)
+        return default(item) if found is None else found
+
+    return first
+
+
+def _computed(function: str, kind: str, operands: list[Source], scope: Scope) -> Source:
+    """Return what computes a sum, a difference or a longer list of two operands of one type."""
+    left, right = operands
+    compute = _COMPUTATIONS[function]
+
+    def computed(item: Item) -> Value:
+        a, b = left(item), right(item)
+        if kind not in a or kind not in b:
+            raise _mismatch(scope)
+        return {kind: compute(a[kind], b[kind])}
+
+    return computed
 
 
 def _within_levels(step: Step, depth: int) -> Step:
