@@ -1,1 +1,48 @@
 """DynamoDB operations, executed on the shards."""
+
+from streamtable.core.tables import Table
+from streamtable.operations.batches import batch_handlers
+from streamtable.operations.handler import Handler
+from streamtable.operations.items import item_handlers
+from streamtable.operations.reads import read_handlers
+from streamtable.operations.resources import resource_handlers
+from streamtable.operations.service import service_handlers
+from streamtable.operations.tables import Totals, table_handlers
+from streamtable.operations.transitions import Transitions
+from streamtable.settings import NodeSettings
+from streamtable.streams.catalog import Catalog
+from streamtable.streams.shards import Shards
+
+__all__ = ["Handler", "Totals", "handlers"]
+
+
+def _no_totals(_table: Table) -> dict[str | None, tuple[int, int]]:
+    return {}
+
+
+def handlers(
+    catalog: Catalog, shards: Shards, settings: NodeSettings, totals: Totals = _no_totals
+) -> dict[str, Handler]:
+    """Return the executor of each operation that there is, by name.
+
+    An executor trusts that the gateway has checked the body against the operation's shape. Call
+    this in the running event loop, with the catalog read.
+
+    Args:
+        catalog: the region's tables.
+        shards: where items are written and read.
+        settings: the node's settings.
+        totals: counts the items of a table and its indexes, for DescribeTable. DynamoDB's own
+            counts are hours old, so the default, nothing, is a legal answer.
+    """
+    transitions = Transitions(catalog)
+    for table in catalog.tables():
+        transitions.watch(table.document)
+    return {
+        **item_handlers(catalog, shards),
+        **read_handlers(catalog, shards),
+        **batch_handlers(catalog, shards),
+        **table_handlers(catalog, settings, transitions, totals),
+        **resource_handlers(catalog),
+        **service_handlers(catalog, settings),
+    }

@@ -1,0 +1,77 @@
+"""BatchWriteItem: up to 25 puts and deletes, each for itself."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from streamtable.core.errors import ValidationError
+from streamtable.core.operations.delete import Delete
+from streamtable.core.operations.put import Put
+from streamtable.core.operations.writes import Write
+from streamtable.core.tables import Table
+from streamtable.core.values import check_item_size, parse_item
+
+__all__ = ["BatchedWrite", "plan_batch_write"]
+
+_MAX_WRITES: Final = 25
+
+BatchedWrite = tuple[str, dict[str, Any], Write]
+"""The table as the request names it, the request of the write, and its plan."""
+
+
+def plan_batch_write(body: dict[str, Any], find: Callable[[str], Table]) -> list[BatchedWrite]:
+    """Check a BatchWriteItem request and plan its writes. Source: API_BatchWriteItem.
+
+    Args:
+        body: the request, its shape already validated.
+        find: returns the table of a name, or raises ResourceNotFound.
+
+    Raises:
+        ValidationError: one of DynamoDB's rules is broken.
+        ResourceNotFound: one of the tables does not exist.
+    """
+    requests: dict[str, list[dict[str, Any]]] = body["RequestItems"]
+    if sum(map(len, requests.values())) > _MAX_WRITES:
+        raise ValidationError("Too many items requested for the BatchWriteItem call")
+    parsed = [
+        (name, request, _parse(request)) for name, part in requests.items() for request in part
+    ]
+    tables = {name: find(name) for name in requests}
+    writes: list[BatchedWrite] = []
+    seen: set[bytes] = set()
+    for name, request, put in parsed:
+        table = tables[name]
+        write: Write
+        if put is None:
+            write = Delete(table, table.locate_key(request["DeleteRequest"]["Key"]), None, {})
+        else:
+            item, size = put
+            located = table.locate_item(item)
+            if table.indexes:
+                table.check_index_keys(item)
+            write = Put(table, item, size, located, None, {})
+        if write.row_key in seen:
+            raise ValidationError("Provided list of item keys contains duplicates")
+        seen.add(write.row_key)
+        write.capacity = body.get("ReturnConsumedCapacity", "NONE")
+        writes.append((name, request, write))
+    return writes
+
+
+def _parse(request: dict[str, Any]) -> tuple[dict[str, Any], int] | None:
+    """Return the item of a put and its size, None for a delete."""
+    put, delete = request.get("PutRequest"), request.get("DeleteRequest")
+    if put is not None and delete is not None:
+        raise ValidationError(
+            "Supplied AttributeValue has more than one datatypes set, must contain exactly one of "
+            "the supported datatypes"
+        )
+    if put is not None:
+        item, size = parse_item(put["Item"])
+        check_item_size(size)
+        return item, size
+    if delete is None:
+        raise ValidationError(
+            "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes"
+        )
+    parse_item(delete["Key"])
+    return None

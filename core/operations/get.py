@@ -1,0 +1,44 @@
+"""GetItem: one item by its key."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from streamtable.core.errors import ResourceNotFound
+from streamtable.core.expressions.projection import Projection
+from streamtable.core.operations.projections import plan_projection
+from streamtable.core.tables import Table
+from streamtable.core.values import parse_item
+
+__all__ = ["PROJECTING", "plan_get"]
+
+PROJECTING: Final = frozenset(
+    {"ProjectionExpression", "AttributesToGet", "ExpressionAttributeNames"}
+)
+"""Parameters that say which attributes a read returns; most reads have none of them."""
+
+
+def plan_get(
+    body: dict[str, Any], find: Callable[[str], Table]
+) -> tuple[Table, int, bytes, Projection | None]:
+    """Check a GetItem request; return table, partition hash, row key and projection.
+
+    Source: API_GetItem.
+
+    Args:
+        body: the request, its shape already validated.
+        find: returns the table of a name, or raises ResourceNotFound.
+
+    Raises:
+        ValidationError: one of DynamoDB's rules is broken.
+        ResourceNotFound: there is no such table.
+    """
+    projection = None
+    if not PROJECTING.isdisjoint(body):
+        projection = plan_projection(body)
+    try:
+        table = find(body["TableName"])
+    except ResourceNotFound:
+        parse_item(body["Key"])
+        raise
+    _, number, row_key = table.locate_key(body["Key"])
+    return table, number, row_key, projection

@@ -1,0 +1,161 @@
+"""Definitions of secondary indexes: the rules that CreateTable and UpdateTable share."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from streamtable.core.documents import ACTIVE, IndexDocument, KeyElement, Projection, Status
+from streamtable.core.errors import ValidationError
+from streamtable.core.operations import key_schemas, throughputs
+
+__all__ = ["AVAILABLE", "check_available", "parse_global", "parse_local"]
+
+# The one switch: False until index rows are materialized; then a definition is refused.
+AVAILABLE: bool = False
+
+_INVALID = "One or more parameter values were invalid: "
+
+_MAX_LOCAL = 5
+_MAX_GLOBAL = 20
+# over all indexes of a table with ProjectionType INCLUDE
+_MAX_NON_KEY_ATTRIBUTES = 100
+
+
+def check_available() -> None:
+    """Refuse a request that defines an index while indexes are not materialized.
+
+    Raises:
+        ValidationError: indexes are switched off.
+    """
+    if not AVAILABLE:
+        raise ValidationError(
+            "Secondary indexes are not available in this version of streamtable: "
+            "create the table without LocalSecondaryIndexes and GlobalSecondaryIndexes"
+        )
+
+
+def parse_local(
+    raw: list[dict[str, Any]],
+    table_keys: tuple[KeyElement, ...],
+    definitions: dict[str, str],
+    new_id: Callable[[], str],
+) -> list[IndexDocument]:
+    """Read LocalSecondaryIndexes.
+
+    Raises:
+        ValidationError: one of DynamoDB's rules for local indexes is broken.
+    """
+    if not raw:
+        raise ValidationError(f"{_INVALID}List of LocalSecondaryIndexes is empty")
+    if len(table_keys) < 2:
+        raise ValidationError(
+            f"{_INVALID}Table KeySchema does not have a range key, which is required when "
+            "specifying a LocalSecondaryIndex"
+        )
+    if len(raw) > _MAX_LOCAL:
+        raise ValidationError(
+            f"{_INVALID}Number of LocalSecondaryIndexes exceeds per-table limit of {_MAX_LOCAL}"
+        )
+    indexes = []
+    for entry in raw:
+        name = entry["IndexName"]
+        keys = key_schemas.parse_index_keys(entry["KeySchema"], definitions, composite=False)
+        if len(keys) < 2:
+            raise ValidationError(
+                f"{_INVALID}Index KeySchema does not have a range key for index: {name}"
+            )
+        if keys[0].name != table_keys[0].name:
+            raise ValidationError(
+                f"{_INVALID}Index KeySchema does not have the same leading hash key as table "
+                f"KeySchema for index: {name}. index hash key: {keys[0].name}, table hash key: "
+                f"{table_keys[0].name}"
+            )
+        indexes.append(
+            IndexDocument(
+                name=name,
+                id=new_id(),
+                scope="LOCAL",
+                keys=keys,
+                projection=_parse_projection(entry["Projection"]),
+            )
+        )
+    check_names(indexes)
+    return indexes
+
+
+def parse_global(
+    raw: list[dict[str, Any]],
+    definitions: dict[str, str],
+    billing: str,
+    new_id: Callable[[], str],
+    *,
+    status: Status = ACTIVE,
+) -> list[IndexDocument]:
+    """Read GlobalSecondaryIndexes, or the Create of a GlobalSecondaryIndexUpdates.
+
+    Raises:
+        ValidationError: one of DynamoDB's rules for global indexes is broken.
+    """
+    if not raw:
+        raise ValidationError(f"{_INVALID}List of GlobalSecondaryIndexes is empty")
+    if len(raw) > _MAX_GLOBAL:
+        raise ValidationError(
+            f"{_INVALID}GlobalSecondaryIndex count exceeds the per-table limit of {_MAX_GLOBAL}"
+        )
+    indexes = []
+    for entry in raw:
+        throughput = throughputs.parse_index_throughput(entry, billing)
+        keys = key_schemas.parse_index_keys(entry["KeySchema"], definitions, composite=True)
+        indexes.append(
+            IndexDocument(
+                name=entry["IndexName"],
+                id=new_id(),
+                scope="GLOBAL",
+                keys=keys,
+                projection=_parse_projection(entry["Projection"]),
+                status=status,
+                throughput=throughput,
+                on_demand=throughputs.parse_limits(entry.get("OnDemandThroughput"), "Max"),
+                warm=throughputs.parse_limits(entry.get("WarmThroughput"), ""),
+            )
+        )
+    check_names(indexes)
+    return indexes
+
+
+def check_names(indexes: Iterable[IndexDocument]) -> None:
+    """Check that all indexes of a table fit together.
+
+    Raises:
+        ValidationError: a name is used twice, or too many attributes are projected.
+    """
+    seen: set[str] = set()
+    projected = 0
+    for index in indexes:
+        if index.name in seen:
+            raise ValidationError(f"{_INVALID}Duplicate index name: {index.name}")
+        seen.add(index.name)
+        projected += len(index.projection.attributes)
+    if projected > _MAX_NON_KEY_ATTRIBUTES:
+        raise ValidationError(
+            f"{_INVALID}Number of NonKeyAttributes in all indexes exceeds the per-table limit of "
+            f"{_MAX_NON_KEY_ATTRIBUTES}"
+        )
+
+
+def _parse_projection(raw: dict[str, Any]) -> Projection:
+    kind = raw.get("ProjectionType")
+    attributes = raw.get("NonKeyAttributes")
+    if kind is None:
+        raise ValidationError(f"{_INVALID}Unknown ProjectionType: null")
+    if kind == "INCLUDE" and attributes is None:
+        raise ValidationError(
+            f"{_INVALID}ProjectionType is INCLUDE, but NonKeyAttributes is not specified"
+        )
+    if kind != "INCLUDE" and attributes is not None:
+        raise ValidationError(
+            f"{_INVALID}ProjectionType is {kind}, but NonKeyAttributes is specified"
+        )
+    names = attributes or ()
+    if len(set(names)) != len(names):
+        raise ValidationError(f"{_INVALID}Duplicate member in NonKeyAttributes")
+    return Projection(kind=kind, attributes=tuple(names))

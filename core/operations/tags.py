@@ -1,0 +1,59 @@
+"""TagResource, UntagResource and ListTagsOfResource."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from streamtable.core.documents import TableDocument
+from streamtable.core.errors import ResourceNotFound, ValidationError
+from streamtable.core.operations.table_settings import parse_tags
+from streamtable.core.tables import Table
+
+__all__ = ["check_table", "list_tags", "tag", "untag"]
+
+# Ten tags a page. Source: API_ListTagsOfResource calls it a page without its length.
+_PAGE: Final = 10
+
+
+def check_table(arn: str, find: Callable[[str], Table | None]) -> Table:
+    """Return the table of a ResourceArn.
+
+    Raises:
+        ValidationError: it is no table's ARN.
+        ResourceNotFound: there is no such table.
+    """
+    if not arn.startswith("arn:") or ":table/" not in arn:
+        raise ValidationError(f"Invalid TableArn: Invalid ResourceArn provided as input {arn}")
+    table = find(arn)
+    if table is None or table.arn != arn:
+        # The misspelling is the service's own.
+        raise ResourceNotFound(f"Requested resource not found: ResourcArn: {arn} not found")
+    return table
+
+
+def tag(document: TableDocument, raw: list[dict[str, str]]) -> TableDocument:
+    """Return the document with tags added or replaced.
+
+    Raises:
+        ValidationError: a tag is not allowed, or there would be too many.
+    """
+    merged = {**document.tags, **parse_tags(raw)}
+    parse_tags([{"Key": key, "Value": value} for key, value in merged.items()])
+    return document.model_copy(update={"tags": merged})
+
+
+def untag(document: TableDocument, keys: list[str]) -> TableDocument:
+    """Return the document without these tags; one that is not there is no error."""
+    left = {key: value for key, value in document.tags.items() if key not in keys}
+    return document.model_copy(update={"tags": left})
+
+
+def list_tags(document: TableDocument, token: str | None) -> dict[str, Any]:
+    """Return one page of the table's tags, after the tag that the token names."""
+    found = sorted(key for key in document.tags if token is None or key > token)
+    page = found[:_PAGE]
+    answer: dict[str, Any] = {
+        "Tags": [{"Key": key, "Value": document.tags[key]} for key in page],
+    }
+    if len(found) > len(page):
+        answer["NextToken"] = page[-1]
+    return answer

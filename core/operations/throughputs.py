@@ -1,0 +1,85 @@
+"""Billing mode and capacity settings: the rules that CreateTable and UpdateTable share."""
+
+from typing import Any, Final
+
+from streamtable.core.documents import PAY_PER_REQUEST, Throughput, UnitLimits
+from streamtable.core.errors import ValidationError
+
+__all__ = ["check_billing", "parse_index_throughput", "parse_limits", "parse_throughput"]
+
+_INVALID = "One or more parameter values were invalid: "
+
+# Above this, DynamoDB answers "out of bounds" for a provisioned throughput.
+_MAX_UNITS: Final = 1_000_000_000_000
+
+
+def check_billing(billing: str, throughput: dict[str, Any] | None) -> None:
+    """Check that a ProvisionedThroughput is there where the billing mode wants one, and only there.
+
+    Raises:
+        ValidationError: both or neither were given.
+    """
+    if billing == PAY_PER_REQUEST and throughput is not None:
+        raise ValidationError(
+            f"{_INVALID}Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when "
+            "BillingMode is PAY_PER_REQUEST"
+        )
+    if billing != PAY_PER_REQUEST and throughput is None:
+        raise ValidationError(
+            f"{_INVALID}ReadCapacityUnits and WriteCapacityUnits must both be specified when "
+            "BillingMode is PROVISIONED"
+        )
+
+
+def parse_throughput(raw: dict[str, Any] | None, index: str | None = None) -> Throughput:
+    """Read a ProvisionedThroughput; none gives zero units.
+
+    Raises:
+        ValidationError: a value is out of bounds.
+    """
+    if raw is None:
+        return Throughput()
+    for name in ("ReadCapacityUnits", "WriteCapacityUnits"):
+        if raw[name] > _MAX_UNITS:
+            where = "" if index is None else f" for index {index}"
+            raise ValidationError(f"Given value {raw[name]} for {name} is out of bounds{where}")
+    return Throughput(read_units=raw["ReadCapacityUnits"], write_units=raw["WriteCapacityUnits"])
+
+
+def parse_index_throughput(raw: dict[str, Any], billing: str) -> Throughput:
+    """Read the ProvisionedThroughput of a global secondary index definition.
+
+    Raises:
+        ValidationError: the table's billing mode wants none, or wants one.
+    """
+    name = raw["IndexName"]
+    throughput = raw.get("ProvisionedThroughput")
+    if billing == PAY_PER_REQUEST and throughput is not None:
+        raise ValidationError(
+            f"{_INVALID}ProvisionedThroughput should not be specified for index: {name} when "
+            "BillingMode is PAY_PER_REQUEST"
+        )
+    if billing != PAY_PER_REQUEST and throughput is None:
+        raise ValidationError(f"{_INVALID}ProvisionedThroughput is not specified for index: {name}")
+    return parse_throughput(throughput, name)
+
+
+def parse_limits(raw: dict[str, Any] | None, prefix: str) -> UnitLimits | None:
+    """Read an OnDemandThroughput (prefix "Max") or a WarmThroughput (no prefix).
+
+    Raises:
+        ValidationError: a maximum is neither -1 nor positive.
+    """
+    if raw is None:
+        return None
+    if prefix == "Max":
+        read, write = raw.get("MaxReadRequestUnits"), raw.get("MaxWriteRequestUnits")
+        for name, value in (("MaxReadRequestUnits", read), ("MaxWriteRequestUnits", write)):
+            if value is not None and value != -1 and value < 1:
+                raise ValidationError(f"{_INVALID}{name} must be -1 or at least 1, and is {value}")
+        return UnitLimits(read_units=read, write_units=write)
+    read, write = raw.get("ReadUnitsPerSecond"), raw.get("WriteUnitsPerSecond")
+    for name, value in (("ReadUnitsPerSecond", read), ("WriteUnitsPerSecond", write)):
+        if value is not None and value < 1:
+            raise ValidationError(f"{_INVALID}{name} must be at least 1, and is {value}")
+    return UnitLimits(read_units=read, write_units=write)

@@ -1,0 +1,206 @@
+"""UpdateTable: from a request and a table's document to its next document."""
+
+from collections.abc import Callable
+from typing import Any
+
+from streamtable.core.documents import (
+    ACTIVE,
+    PAY_PER_REQUEST,
+    PROVISIONED,
+    UPDATING,
+    StreamDocument,
+    TableDocument,
+    Throughput,
+)
+from streamtable.core.errors import ResourceInUse, ValidationError
+from streamtable.core.operations import index_definitions, table_settings, throughputs
+from streamtable.core.operations.index_updates import plan_index_updates
+
+__all__ = ["check_changeable", "plan_update_table"]
+
+_INVALID = "One or more parameter values were invalid: "
+
+# Members of the request that this version can't carry out, so that none is silently ignored.
+_NOT_AVAILABLE = (
+    "ReplicaUpdates",
+    "MultiRegionConsistency",
+    "GlobalTableWitnessUpdates",
+    "GlobalTableSettingsReplicationMode",
+    "DisassociationProtectionEnabled",
+    "VectorIndexUpdates",
+)
+_CHANGES = (
+    "ProvisionedThroughput",
+    "BillingMode",
+    "StreamSpecification",
+    "GlobalSecondaryIndexUpdates",
+    "SSESpecification",
+    "TableClass",
+    "DeletionProtectionEnabled",
+    "OnDemandThroughput",
+    "WarmThroughput",
+)
+_STATES = {"CREATING": "created", "UPDATING": "updated", "DELETING": "deleted"}
+
+# A stream that was switched off stays readable for 24 hours.
+_STREAM_KEPT_S = 24 * 3600
+
+# A day of decreases is a day of UTC.
+_DAY_S = 24 * 3600
+
+
+def check_changeable(document: TableDocument) -> None:
+    """Check that no other change of the table is under way.
+
+    Raises:
+        ResourceInUse: the table's status is not ACTIVE.
+    """
+    if document.status != ACTIVE:
+        raise ResourceInUse(
+            "Attempt to change a resource which is still in use: Table is being "
+            f"{_STATES[document.status]}: {document.name}"
+        )
+
+
+def check_update_table(body: dict[str, Any]) -> None:
+    """Check what can be checked of an UpdateTable request without the table.
+
+    Raises:
+        ValidationError: one of DynamoDB's rules is broken, or nothing is asked for.
+    """
+    for name in _NOT_AVAILABLE:
+        if name in body:
+            raise ValidationError(f"{name} is not available in this version of streamtable")
+    if not any(name in body for name in _CHANGES):
+        raise ValidationError(
+            "At least one of ProvisionedThroughput, BillingMode, UpdateStreamEnabled, "
+            "GlobalSecondaryIndexUpdates or SSESpecification or ReplicaUpdates is required"
+        )
+    if body.get("BillingMode") == PAY_PER_REQUEST:
+        throughputs.check_billing(PAY_PER_REQUEST, body.get("ProvisionedThroughput"))
+    throughputs.parse_throughput(body.get("ProvisionedThroughput"))
+
+
+def plan_update_table(
+    body: dict[str, Any],
+    document: TableDocument,
+    *,
+    now: float,
+    delay_s: float,
+    new_id: Callable[[], str],
+) -> TableDocument:
+    """Check an UpdateTable request against the table and return its next document.
+
+    Run `check_update_table` before the table is looked up. Source: API_UpdateTable.
+
+    Args:
+        body: the request, its shape already validated.
+        document: the table as it is.
+        now: seconds since 1970.
+        delay_s: how long the table stays in the status UPDATING.
+        new_id: makes a UUID for a new index.
+
+    Raises:
+        ValidationError: one of DynamoDB's rules is broken.
+        ResourceInUse: another change is under way.
+    """
+    check_changeable(document)
+    changes: dict[str, Any] = {}
+    if "GlobalSecondaryIndexUpdates" in body:
+        index_definitions.check_available()
+        changes.update(plan_index_updates(body, document, new_id))
+    _change_billing(body, document, now, changes)
+    if "StreamSpecification" in body:
+        changes["streams"] = _change_stream(body["StreamSpecification"], document, now)
+    if "SSESpecification" in body:
+        encrypted, key = table_settings.parse_encryption(body["SSESpecification"])
+        changes.update(encrypted=encrypted, encryption_key=key)
+    if "TableClass" in body:
+        changes.update(table_class=body["TableClass"], table_class_changed=now)
+    if "DeletionProtectionEnabled" in body:
+        changes["deletion_protection"] = body["DeletionProtectionEnabled"]
+    if "OnDemandThroughput" in body:
+        changes["on_demand"] = throughputs.parse_limits(body["OnDemandThroughput"], "Max")
+    if "WarmThroughput" in body:
+        changes["warm"] = throughputs.parse_limits(body["WarmThroughput"], "")
+    if delay_s:
+        changes.update(status=UPDATING, status_until=now + delay_s)
+    return document.model_copy(update=changes)
+
+
+def _change_billing(
+    body: dict[str, Any], document: TableDocument, now: float, changes: dict[str, Any]
+) -> None:
+    billing = body.get("BillingMode", document.billing)
+    raw = body.get("ProvisionedThroughput")
+    if billing != document.billing:
+        throughputs.check_billing(billing, raw)
+        changes.update(billing=billing, billing_named=True)
+        if billing == PAY_PER_REQUEST:
+            changes.update(on_demand_since=now, throughput=Throughput())
+            return
+        changes["on_demand"] = None
+    elif raw is not None and billing == PAY_PER_REQUEST:
+        throughputs.check_billing(billing, raw)
+    if raw is None:
+        return
+    old, new = document.throughput, throughputs.parse_throughput(raw)
+    same = (old.read_units, old.write_units) == (new.read_units, new.write_units)
+    if same and document.billing == PROVISIONED:
+        raise ValidationError(
+            "The provisioned throughput for the table will not change. The requested value "
+            f"equals the current value. Current ReadCapacityUnits provisioned for the table: "
+            f"{old.read_units}. Requested ReadCapacityUnits: {new.read_units}. Current "
+            f"WriteCapacityUnits provisioned for the table: {old.write_units}. Requested "
+            f"WriteCapacityUnits: {new.write_units}. Refer to the Amazon DynamoDB Developer Guide "
+            "for current limits and how to request higher limits."
+        )
+    changes["throughput"] = next_throughput(old, new, now)
+
+
+def next_throughput(old: Throughput, new: Throughput, now: float) -> Throughput:
+    """Return `new` with the history of `old` carried on: last increase, decreases of the day."""
+    rises = new.read_units > old.read_units or new.write_units > old.write_units
+    falls = new.read_units < old.read_units or new.write_units < old.write_units
+    same_day = old.last_decrease is not None and old.last_decrease // _DAY_S == now // _DAY_S
+    today = old.decreases_today if same_day else 0
+    return new.model_copy(
+        update={
+            "last_increase": now if rises else old.last_increase,
+            "last_decrease": now if falls else old.last_decrease,
+            "decreases_today": today + falls,
+        }
+    )
+
+
+def _change_stream(
+    raw: dict[str, Any], document: TableDocument, now: float
+) -> tuple[StreamDocument, ...]:
+    current = document.stream
+    streams = tuple(
+        stream
+        for stream in document.streams
+        if stream.disabled is None or now - stream.disabled < _STREAM_KEPT_S
+    )
+    if raw["StreamEnabled"]:
+        if "StreamViewType" not in raw:
+            raise ValidationError(
+                f"{_INVALID}Table is being updated with a stream enabled, UpdateViewType should "
+                "be specified"
+            )
+        if current is not None:
+            raise ValidationError(
+                f"Table already has an enabled stream: TableName: {document.name}"
+            )
+        return (
+            *streams,
+            table_settings.new_stream(raw["StreamViewType"], now, document.streams),
+        )
+    if "StreamViewType" in raw:
+        raise ValidationError(
+            f"{_INVALID}Table is being updated with a stream disabled, UpdateViewType should not "
+            "be specified"
+        )
+    if current is None:
+        raise ValidationError(f"Table doesn't have a stream to disable: TableName: {document.name}")
+    return (*streams[:-1], current.model_copy(update={"disabled": now}))

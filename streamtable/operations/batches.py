@@ -1,0 +1,129 @@
+"""BatchGetItem and BatchWriteItem: many items at once, each for itself."""
+
+import asyncio
+from typing import Any
+
+import orjson
+
+from streamtable.core.capacity import ConsumedCapacity, read_units
+from streamtable.core.context import RequestContext
+from streamtable.core.errors import ServiceUnavailable
+from streamtable.core.operations.batch_get import RESPONSE_BYTES, TableKeys, plan_batch_get
+from streamtable.core.operations.batch_write import BatchedWrite, plan_batch_write
+from streamtable.core.operations.write_answers import write_capacity
+from streamtable.operations.handler import Handler
+from streamtable.operations.lookup import item_lookup
+from streamtable.streams.catalog import Catalog
+from streamtable.streams.shard import Outcome
+from streamtable.streams.shards import Shards
+
+__all__ = ["batch_handlers"]
+
+
+def batch_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
+    """Return the handlers of the batch operations."""
+    find = item_lookup(catalog)
+
+    async def batch_get_item(body: dict[str, Any], _context: RequestContext) -> bytes:
+        wanted = plan_batch_get(body, find)
+        # One proof of ownership a shard, not one an item.
+        proofs: dict[int, bool] = {}
+        for part in wanted:
+            for _, number, _ in part.keys:
+                shard = number % shards.count
+                proofs[shard] = proofs.get(shard, False) or part.consistent
+        await asyncio.gather(
+            *(shards[number].ready(consistent=proof) for number, proof in proofs.items())
+        )
+        return _read(wanted, shards, body.get("ReturnConsumedCapacity", "NONE"))
+
+    async def batch_write_item(body: dict[str, Any], context: RequestContext) -> bytes:
+        planned = plan_batch_write(body, find)
+        by_shard: dict[int, list[BatchedWrite]] = {}
+        for entry in planned:
+            by_shard.setdefault(entry[2].hash % shards.count, []).append(entry)
+        results = await asyncio.gather(
+            *(
+                shards[number].write_many([write for _, _, write in entries], context)
+                for number, entries in by_shard.items()
+            ),
+            return_exceptions=True,
+        )
+        return _written(
+            list(zip(by_shard.values(), results, strict=True)),
+            body.get("ReturnConsumedCapacity", "NONE"),
+        )
+
+    return {"BatchGetItem": batch_get_item, "BatchWriteItem": batch_write_item}
+
+
+def _read(wanted: list[TableKeys], shards: Shards, capacity: str) -> bytes:
+    total = 0
+    responses = []
+    left: dict[str, Any] = {}
+    consumed = []
+    for part in wanted:
+        units = ConsumedCapacity(part.table.name)
+        items = []
+        for position, (_, number, row_key) in enumerate(part.keys):
+            image = shards.of(number).get(row_key)
+            size = 0 if image is None else image.size_bytes
+            if total + size > RESPONSE_BYTES:
+                rest = part.request["Keys"][position:]
+                left[part.name] = {**part.request, "Keys": rest}
+                break
+            total += size
+            units.table += read_units(size, consistent=part.consistent)
+            if image is not None:
+                projection = part.projection
+                items.append(
+                    image.json
+                    if projection is None
+                    else orjson.dumps(projection.project(image.item))
+                )
+        responses.append(orjson.dumps(part.name) + b":[" + b",".join(items) + b"]")
+        consumed.append(units)
+    members = [
+        b'"Responses":{' + b",".join(responses) + b"}",
+        b'"UnprocessedKeys":' + orjson.dumps(left),
+    ]
+    if capacity != "NONE":
+        reports = [units.report(capacity) for units in consumed]
+        members.append(b'"ConsumedCapacity":' + orjson.dumps(reports))
+    return b"{" + b",".join(members) + b"}"
+
+
+def _written(
+    results: list[tuple[list[BatchedWrite], list[Outcome] | BaseException]], capacity: str
+) -> bytes:
+    """Answer what was written; what a shard could not take now is UnprocessedItems.
+
+    Raises:
+        ServiceUnavailable: no shard could take anything.
+    """
+    left: dict[str, list[dict[str, Any]]] = {}
+    consumed: dict[str, ConsumedCapacity] = {}
+    unavailable: ServiceUnavailable | None = None
+    written = 0
+    for entries, outcomes in results:
+        if isinstance(outcomes, ServiceUnavailable):
+            unavailable = outcomes
+            for name, request, _ in entries:
+                left.setdefault(name, []).append(request)
+        elif isinstance(outcomes, BaseException):
+            raise outcomes
+        else:
+            written += len(outcomes)
+            if capacity != "NONE":
+                for (name, _, write), outcome in zip(entries, outcomes, strict=True):
+                    units = write_capacity(write.table, outcome.old, outcome.new)
+                    if name in consumed:
+                        consumed[name].add(units)
+                    else:
+                        consumed[name] = units
+    if unavailable is not None and not written:
+        raise unavailable
+    answer: dict[str, Any] = {"UnprocessedItems": left}
+    if capacity != "NONE":
+        answer["ConsumedCapacity"] = [units.report(capacity) for units in consumed.values()]
+    return orjson.dumps(answer)

@@ -1,0 +1,65 @@
+"""GetItem, PutItem, UpdateItem and DeleteItem: the hot path from a request to its shard."""
+
+from typing import Any
+
+import orjson
+
+from streamtable.core.capacity import ConsumedCapacity, read_units
+from streamtable.core.context import RequestContext
+from streamtable.core.operations.delete import plan_delete
+from streamtable.core.operations.get import plan_get
+from streamtable.core.operations.put import plan_put
+from streamtable.core.operations.update import plan_update
+from streamtable.core.operations.write_answers import answer_write
+from streamtable.operations.handler import Handler
+from streamtable.operations.lookup import item_lookup
+from streamtable.streams.catalog import Catalog
+from streamtable.streams.shards import Shards
+
+__all__ = ["item_handlers"]
+
+
+def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
+    """Return the handlers of the operations on one item."""
+    find = item_lookup(catalog)
+    shard_of = shards.of
+
+    async def get_item(body: dict[str, Any], _context: RequestContext) -> bytes:
+        table, number, row_key, projection = plan_get(body, find)
+        consistent = body.get("ConsistentRead", False)
+        image = await shard_of(number).read(row_key, consistent=consistent)
+        if image is None:
+            members = b""
+        elif projection is None:
+            members = b'"Item":' + image.json
+        else:
+            members = b'"Item":' + orjson.dumps(projection.project(image.item))
+        wanted = body.get("ReturnConsumedCapacity", "NONE")
+        if wanted != "NONE":
+            size = 0 if image is None else image.size_bytes
+            capacity = ConsumedCapacity(table.name, read_units(size, consistent=consistent))
+            report = b'"ConsumedCapacity":' + orjson.dumps(capacity.report(wanted))
+            members = members + b"," + report if members else report
+        return b"{" + members + b"}"
+
+    async def put_item(body: dict[str, Any], context: RequestContext) -> bytes:
+        write = plan_put(body, find)
+        outcome = await shard_of(write.hash).write(write, context)
+        return answer_write(write, outcome.old, outcome.new)
+
+    async def update_item(body: dict[str, Any], context: RequestContext) -> bytes:
+        write = plan_update(body, find)
+        outcome = await shard_of(write.hash).write(write, context)
+        return answer_write(write, outcome.old, outcome.new)
+
+    async def delete_item(body: dict[str, Any], context: RequestContext) -> bytes:
+        write = plan_delete(body, find)
+        outcome = await shard_of(write.hash).write(write, context)
+        return answer_write(write, outcome.old, outcome.new)
+
+    return {
+        "GetItem": get_item,
+        "PutItem": put_item,
+        "UpdateItem": update_item,
+        "DeleteItem": delete_item,
+    }

@@ -1,0 +1,112 @@
+"""CreateTable, DescribeTable, ListTables, UpdateTable and DeleteTable."""
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from streamtable.core.context import RequestContext
+from streamtable.core.descriptions import describe_table
+from streamtable.core.documents import CREATING, DELETING, UPDATING, Status, TableDocument
+from streamtable.core.errors import ValidationError
+from streamtable.core.operations.create_table import plan_create_table
+from streamtable.core.operations.list_tables import list_tables
+from streamtable.core.operations.update_table import (
+    check_changeable,
+    check_update_table,
+    plan_update_table,
+)
+from streamtable.core.tables import Table
+from streamtable.operations.handler import Handler
+from streamtable.operations.lookup import find_described
+from streamtable.operations.transitions import Transitions
+from streamtable.settings import NodeSettings
+from streamtable.streams.catalog import Catalog
+
+__all__ = ["Totals", "table_handlers"]
+
+Totals: TypeAlias = Callable[[Table], dict[str | None, tuple[int, int]]]
+"""Number of items and their size in bytes, of a table (None) and of its indexes by name."""
+
+
+def table_handlers(
+    catalog: Catalog, settings: NodeSettings, transitions: Transitions, totals: Totals
+) -> dict[str, Handler]:
+    """Return the handlers of the operations on tables."""
+    delay_s = settings.table_delay_ms / 1000
+
+    def describe(table: Table | TableDocument, status: Status | None = None) -> dict[str, Any]:
+        if isinstance(table, TableDocument):
+            return describe_table(table, status=status)
+        found = totals(table)
+        item_count, size_bytes = found.get(None, (0, 0))
+        return describe_table(
+            table.document,
+            item_count=item_count,
+            size_bytes=size_bytes,
+            index_totals={name: total for name, total in found.items() if name is not None},
+            status=status,
+        )
+
+    async def create_table(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
+        document = plan_create_table(
+            body,
+            region=settings.region,
+            account=settings.account,
+            now=time.time(),
+            delay_s=delay_s,
+            new_id=_new_id,
+        )
+        await catalog.create(document)
+        transitions.watch(document)
+        return {"TableDescription": describe(document, CREATING)}
+
+    async def describe_one(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
+        table = find_described(catalog, body["TableName"])
+        transitions.watch(table.document)
+        return {"Table": describe(table)}
+
+    async def list_all(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
+        return list_tables(body, (table.name for table in catalog.tables()))
+
+    async def update_table(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
+        check_update_table(body)
+        table = find_described(catalog, body["TableName"])
+        document = plan_update_table(
+            body, table.document, now=time.time(), delay_s=delay_s, new_id=_new_id
+        )
+        await catalog.update(document)
+        transitions.watch(document)
+        return {"TableDescription": describe(Table(document), UPDATING)}
+
+    async def delete_table(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
+        table = find_described(catalog, body["TableName"])
+        document = table.document
+        check_changeable(document)
+        if document.deletion_protection:
+            raise ValidationError(
+                "Resource cannot be deleted as it is currently protected against deletion. "
+                "Disable deletion protection first."
+            )
+        description = describe(table, DELETING)
+        if delay_s:
+            document = document.model_copy(
+                update={"status": DELETING, "status_until": time.time() + delay_s}
+            )
+            await catalog.update(document)
+            transitions.watch(document)
+        else:
+            await catalog.delete(document.name)
+        return {"TableDescription": description}
+
+    return {
+        "CreateTable": create_table,
+        "DescribeTable": describe_one,
+        "ListTables": list_all,
+        "UpdateTable": update_table,
+        "DeleteTable": delete_table,
+    }
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())

@@ -1,0 +1,134 @@
+"""Shards and a catalog in memory, with the interfaces of the real ones: no log, no disk."""
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from streamtable.core.context import RequestContext
+from streamtable.core.documents import TableDocument
+from streamtable.core.errors import ResourceInUse, ResourceNotFound
+from streamtable.core.images import Image
+from streamtable.core.index_rows import index_rows
+from streamtable.core.operations.writes import Write
+from streamtable.core.tables import Table
+from streamtable.core.values import dump_item
+
+CONTEXT = RequestContext(request_id="R", principal="someone", source_address="127.0.0.1")
+
+
+class FakeOutcome(NamedTuple):
+    old: Image | None
+    new: Image | None
+    offset: int
+    index: int
+
+
+class FakeShard:
+    """Rows in a dict; `evaluations` counts how often writes were evaluated."""
+
+    def __init__(self, shards: "FakeShards", number: int) -> None:
+        self.number = number
+        self.rows: dict[bytes, Image] = {}
+        self.evaluations = 0
+        self._shards = shards
+        self._time = 0
+
+    async def write(self, write: Write, context: RequestContext) -> FakeOutcome:
+        await asyncio.sleep(0)
+        return self._apply(write)
+
+    async def write_many(self, writes: list[Write], context: RequestContext) -> list[FakeOutcome]:
+        await asyncio.sleep(0)
+        return [self._apply(write) for write in writes]
+
+    async def read(self, row_key: bytes, *, consistent: bool) -> Image | None:
+        await self.ready(consistent=consistent)
+        return self.rows.get(row_key)
+
+    async def ready(self, *, consistent: bool) -> None:
+        await asyncio.sleep(0)
+
+    def get(self, row_key: bytes) -> Image | None:
+        return self.rows.get(row_key)
+
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, Image]]:
+        keys = sorted(self.rows)
+        found = keys[bisect_left(keys, start) : bisect_left(keys, end)]
+        return iter([(key, self.rows[key]) for key in (reversed(found) if reverse else found)])
+
+    def _apply(self, write: Write) -> FakeOutcome:
+        self.evaluations += 1
+        old = self.rows.get(write.row_key)
+        old_item = old.item if old is not None and write.needs_old else None
+        item, size = write.evaluate(old_item)
+        if item is None:
+            self.rows.pop(write.row_key, None)
+            self._index(write.table, old, None)
+            return FakeOutcome(old, None, 0, 0)
+        if old is not None and (item is old_item or item == old.item):
+            return FakeOutcome(old, old, -1, 0)
+        self._time += 1
+        new = self.rows[write.row_key] = Image(dump_item(item), size, self._time, "local")
+        self._index(write.table, old, new)
+        return FakeOutcome(old, new, 0, 0)
+
+    def _index(self, table: Table, old: Image | None, new: Image | None) -> None:
+        for row in index_rows(table, None if old is None else old.item, new):
+            rows = self._shards.of(row.hash).rows
+            if row.image is None:
+                rows.pop(row.row_key, None)
+            else:
+                rows[row.row_key] = row.image
+
+
+class FakeShards:
+    def __init__(self, count: int = 4) -> None:
+        self.count = count
+        self._shards = [FakeShard(self, number) for number in range(count)]
+
+    def of(self, partition_hash: int) -> FakeShard:
+        return self._shards[partition_hash % self.count]
+
+    def __getitem__(self, number: int) -> FakeShard:
+        return self._shards[number]
+
+    def purge(self, table: Table) -> None:
+        for shard in self._shards:
+            for key in [key for key in shard.rows if key.startswith(table.prefix)]:
+                del shard.rows[key]
+
+
+class FakeCatalog:
+    def __init__(self, shards: FakeShards) -> None:
+        self._shards = shards
+        self._tables: dict[str, Table] = {}
+
+    def table(self, name: str) -> Table:
+        try:
+            return self._tables[name]
+        except KeyError:
+            raise ResourceNotFound("Requested resource not found") from None
+
+    def tables(self) -> Iterable[Table]:
+        return [self._tables[name] for name in sorted(self._tables)]
+
+    async def create(self, document: TableDocument) -> None:
+        if document.name in self._tables:
+            raise ResourceInUse(f"Table already exists: {document.name}")
+        self._put(document)
+
+    async def update(self, document: TableDocument) -> None:
+        self.table(document.name)
+        self._put(document)
+
+    async def delete(self, name: str) -> None:
+        self._shards.purge(self.table(name))
+        del self._tables[name]
+
+    def _put(self, document: TableDocument) -> None:
+        # As the real one: only what survives JSON is there afterwards.
+        stored: Any = TableDocument.model_validate_json(document.model_dump_json())
+        self._tables[document.name] = Table(stored)

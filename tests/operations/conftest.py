@@ -1,0 +1,65 @@
+from typing import Any
+
+import orjson
+import pytest
+
+from streamtable.core.operations import index_definitions, time_to_live
+from streamtable.core.shapes import validate
+from streamtable.operations import handlers
+from streamtable.settings import NodeSettings
+from tests.fakes import CONTEXT, FakeCatalog, FakeShards
+
+
+class Service:
+    """The operations on fakes, called as the gateway calls them."""
+
+    def __init__(self, table_delay_ms: int = 0, shards: int = 4) -> None:
+        self.shards = FakeShards(shards)
+        self.catalog = FakeCatalog(self.shards)
+        settings = NodeSettings(table_delay_ms=table_delay_ms)
+        fakes: Any = (self.catalog, self.shards)
+        self.handlers = handlers(*fakes, settings)
+
+    async def __call__(self, operation: str, **body: Any) -> dict[str, Any]:
+        body = orjson.loads(orjson.dumps(body))
+        validate(operation, body)
+        answer = await self.handlers[operation](body, CONTEXT)
+        found: dict[str, Any] = orjson.loads(
+            answer if isinstance(answer, bytes) else orjson.dumps(answer)
+        )
+        return found
+
+    async def table(self, name: str = "users", **changes: Any) -> None:
+        body: dict[str, Any] = {
+            "TableName": name,
+            "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+            "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+            "BillingMode": "PAY_PER_REQUEST",
+            **changes,
+        }
+        await self("CreateTable", **body)
+
+    async def sorted_table(self, name: str = "posts", kind: str = "N") -> None:
+        await self.table(
+            name,
+            AttributeDefinitions=[
+                {"AttributeName": "id", "AttributeType": "S"},
+                {"AttributeName": "at", "AttributeType": kind},
+            ],
+            KeySchema=[
+                {"AttributeName": "id", "KeyType": "HASH"},
+                {"AttributeName": "at", "KeyType": "RANGE"},
+            ],
+        )
+
+
+@pytest.fixture
+async def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+def _everything(monkeypatch):
+    """Switch on what waits for another part of the system."""
+    monkeypatch.setattr(index_definitions, "AVAILABLE", True)
+    monkeypatch.setattr(time_to_live, "AVAILABLE", True)
