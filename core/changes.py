@@ -10,7 +10,16 @@ import orjson
 
 from streamtable.core.images import Image
 
-__all__ = ["INSERT", "MODIFY", "REMOVE", "Change", "decode_changes", "encode_changes"]
+__all__ = [
+    "INSERT",
+    "MODIFY",
+    "REMOVE",
+    "Change",
+    "change_from_json",
+    "change_to_json",
+    "decode_changes",
+    "encode_changes",
+]
 
 INSERT: Final = "INSERT"
 MODIFY: Final = "MODIFY"
@@ -84,17 +93,28 @@ class Change:
         return REMOVE if self.new is None else MODIFY
 
 
-def encode_changes(changes: list[Change]) -> bytes:
-    """Return the value of a commit record: `{"changes": [...]}`, UTF-8 JSON."""
-    return orjson.dumps({"changes": [_as_record(change) for change in changes]})
+def encode_changes(changes: list[Change], entries: list[dict[str, Any]]) -> bytes:
+    """Return the value of a commit record, UTF-8 JSON.
+
+    Args:
+        changes: what becomes visible with the commit, `changes` in the JSON.
+        entries: what it notes about transactions, `transactions` in the JSON; left out if empty.
+    """
+    value: dict[str, Any] = {"changes": [change_to_json(change) for change in changes]}
+    if entries:
+        value["transactions"] = entries
+    return orjson.dumps(value)
 
 
-def decode_changes(value: bytes) -> list[Change]:
+def decode_changes(value: bytes) -> tuple[list[Change], list[dict[str, Any]]]:
     """Read what `encode_changes` made."""
-    return [_from_record(record) for record in orjson.loads(value)["changes"]]
+    record = orjson.loads(value)
+    changes = [change_from_json(change) for change in record["changes"]]
+    return changes, record.get("transactions", [])
 
 
-def _as_record(change: Change) -> dict[str, Any]:
+def change_to_json(change: Change) -> dict[str, Any]:
+    """Return a change as the log has it; images are `orjson.Fragment`."""
     old, new = change.old, change.new
     stream: dict[str, Any] = {
         "ApproximateCreationDateTime": change.created_ms,
@@ -121,7 +141,8 @@ def _as_record(change: Change) -> dict[str, Any]:
     return record
 
 
-def _from_record(record: dict[str, Any]) -> Change:
+def change_from_json(record: dict[str, Any]) -> Change:
+    """Read a change of the log's JSON."""
     stream = record["dynamodb"]
     time, region = _version(record["version"])
     old = new = None

@@ -15,11 +15,12 @@ from streamtable.core.keys import KeyAttribute, KeySchema, after_prefix
 from streamtable.core.limits import PARTITION_KEY_BYTES, SORT_KEY_BYTES
 from streamtable.core.values import Item
 
-__all__ = ["GLOBAL_ROW", "LOCAL_ROW", "PREFIX_BYTES", "TABLE_ROW", "Index", "Table"]
+__all__ = ["EXPIRY_ROW", "GLOBAL_ROW", "LOCAL_ROW", "PREFIX_BYTES", "TABLE_ROW", "Index", "Table"]
 
 TABLE_ROW: Final = 1
 LOCAL_ROW: Final = 2
 GLOBAL_ROW: Final = 3
+EXPIRY_ROW: Final = 4
 
 PREFIX_BYTES: Final = 17
 """Length of what the row keys of one table or index begin with."""
@@ -137,9 +138,7 @@ class Table:
         self.end = after_prefix(self.prefix)
         self.keys = _schema(document.keys, document.attributes)
         self.key_names = self.keys.names
-        self.indexes = {
-            index.name: Index(index, document, self.keys) for index in document.indexes
-        }
+        self.indexes = {index.name: Index(index, document, self.keys) for index in document.indexes}
         self.serving = document.status in ("ACTIVE", "UPDATING")
         self.locate_key = _compile_locate(self.keys, self.prefix, self.keys.parse_key, exact=True)
         self.locate_item = _compile_locate(
@@ -154,6 +153,13 @@ class Table:
         """
         for index in self.indexes.values():
             index.keys.index_key_of_item(item, index.name)
+
+    def prefixes(self) -> list[bytes]:
+        """Return what the keys of its rows begin with, those of its indexes and expiries too."""
+        prefixes = [self.prefix, *(index.prefix for index in self.indexes.values())]
+        if self.document.time_to_live is not None and self.document.time_to_live.enabled:
+            prefixes.append(bytes([EXPIRY_ROW]) + self.prefix[1:])
+        return prefixes
 
     def describe(self, item_count: int = 0, size_bytes: int = 0) -> dict[str, Any]:
         """Return the TableDescription."""

@@ -22,9 +22,10 @@ class Catalog:
     """
 
     def __init__(self, address: str, topic: str) -> None:
-        self._log = CatalogLog(address, topic, self._on_change)
+        self._log = CatalogLog(address, topic, self._take)
         self._tables: dict[str, Table] = {}
-        self._on_removed: list[Callable[[str], None]] = []
+        self._by_id: dict[str, Table] = {}
+        self._on_change: list[Callable[[Table | None, Table | None], None]] = []
 
     async def start(self) -> None:
         """Read the catalog; raises CatalogUnavailable."""
@@ -34,9 +35,13 @@ class Catalog:
         """Stop following the catalog."""
         await self._log.stop()
 
-    def on_removed(self, callback: Callable[[str], None]) -> None:
-        """Have `callback(table_id)` called for each table that goes, or is replaced."""
-        self._on_removed.append(callback)
+    def on_change(self, callback: Callable[[Table | None, Table | None], None]) -> None:
+        """Have `callback(before, after)` called for each change of a table.
+
+        `before` is None for a new table, `after` for one that was removed; a table made again
+        under its name is both.
+        """
+        self._on_change.append(callback)
 
     def table(self, name: str) -> Table:
         """Return the table of that name.
@@ -48,6 +53,10 @@ class Catalog:
             return self._tables[name]
         except KeyError:
             raise ResourceNotFound("Requested resource not found") from None
+
+    def by_id(self, table_id: str) -> Table | None:
+        """Return the table of an id, None if there is none, or none any more."""
+        return self._by_id.get(table_id)
 
     def tables(self) -> Iterable[Table]:
         """Every table, by name."""
@@ -102,13 +111,22 @@ class Catalog:
     async def _put(self, document: TableDocument) -> None:
         await self._log.put(_TABLE + document.name, document.model_dump(mode="json"))
 
-    def _on_change(self, name: str, document: dict[str, Any] | None) -> None:
+    def _take(self, name: str, document: dict[str, Any] | None) -> None:
         if not name.startswith(_TABLE):
             return
         table_name = name.removeprefix(_TABLE)
         before = self._tables.pop(table_name, None)
+        if before is not None:
+            del self._by_id[before.id]
+        after = None
         if document is not None:
-            self._tables[table_name] = Table(TableDocument.model_validate(document))
-        if before is not None and (document is None or document["id"] != before.id):
-            for callback in self._on_removed:
-                callback(before.id)
+            after = Table(TableDocument.model_validate(document))
+            self._tables[table_name] = self._by_id[after.id] = after
+        if before is not None and after is not None and before.id != after.id:
+            self._tell(before, None)
+            before = None
+        self._tell(before, after)
+
+    def _tell(self, before: Table | None, after: Table | None) -> None:
+        for callback in self._on_change:
+            callback(before, after)

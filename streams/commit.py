@@ -1,13 +1,16 @@
 """A commit under way: changes that become durable together, and who waits for them."""
 
 import asyncio
+from typing import Any
 
 from streamtable.core.changes import Change
 from streamtable.core.errors import StreamtableError
 from streamtable.core.images import Image
-from streamtable.streams.overlay import Row
+from streamtable.core.index_rows import IndexRow
 
-__all__ = ["Commit", "NotWritten"]
+__all__ = ["Commit", "NotWritten", "Row"]
+
+Row = tuple[bytes, Image | None]
 
 
 class NotWritten(StreamtableError):
@@ -15,29 +18,37 @@ class NotWritten(StreamtableError):
 
 
 class Commit:
-    """Changes that one append carries.
+    """What one append carries.
 
     Attributes:
         changes: the changes, in the order in which they were evaluated.
-        rows: the rows they make, the last one of a key wins.
+        rows: the rows of this shard that they make, of items and of local indexes; the last one
+            of a key wins.
+        index_rows: the rows of global indexes that they make, wherever those are.
+        entries: what it notes about transactions.
         size_bytes: size of the images in it.
     """
 
-    __slots__ = ("_loop", "_waiters", "changes", "rows", "size_bytes")
+    __slots__ = ("_loop", "_waiters", "changes", "entries", "index_rows", "rows", "size_bytes")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.changes: list[Change] = []
         self.rows: list[Row] = []
+        self.index_rows: list[IndexRow] = []
+        self.entries: list[dict[str, Any]] = []
         self.size_bytes = 0
         self._loop = loop
         self._waiters: list[asyncio.Future[int]] = []
 
-    def add(self, change: Change, row_key: bytes) -> int:
+    def add(self, change: Change) -> int:
         """Take a change in and return its index."""
         index = len(self.changes)
         self.changes.append(change)
-        self.rows.append((row_key, change.new))
-        self.size_bytes += _size(change.old) + _size(change.new)
+        old, new = change.old, change.new
+        if old is not None:
+            self.size_bytes += old.size_bytes
+        if new is not None:
+            self.size_bytes += new.size_bytes
         return index
 
     def outcome(self) -> asyncio.Future[int]:
@@ -57,7 +68,3 @@ class Commit:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(NotWritten())
-
-
-def _size(image: Image | None) -> int:
-    return 0 if image is None else image.size_bytes

@@ -83,18 +83,30 @@ class LogRecord:
 
     def changes(self) -> list[Change]:
         """The changes of a commit, in order."""
+        return decode_changes(self.value)[0]
+
+    def contents(self) -> tuple[list[Change], list[dict[str, Any]]]:
+        """The changes of a commit and its transactions' entries, in order."""
         return decode_changes(self.value)
 
 
-def commit(epoch: str, changes: list[Change]) -> tuple[bytes, Headers]:
-    """Return value and headers of the record that carries `changes`."""
+def commit(
+    epoch: str, changes: list[Change], entries: list[dict[str, Any]]
+) -> tuple[bytes, Headers]:
+    """Return value and headers of the record that carries `changes`.
+
+    Args:
+        epoch: the writer's epoch.
+        changes: what becomes visible with this record.
+        entries: what it notes about transactions, see `streams.ledger`.
+    """
     tables = ",".join({change.table: None for change in changes})
     headers = [
         ("kind", COMMIT.encode()),
         ("epoch", epoch.encode()),
         ("tables", tables.encode()),
     ]
-    return encode_changes(changes), headers
+    return encode_changes(changes, entries), headers
 
 
 def barrier(epoch: str, details: dict[str, Any]) -> tuple[bytes, Headers]:

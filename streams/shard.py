@@ -1,55 +1,42 @@
-"""The owner of one shard: it evaluates writes, appends them, and answers when they are durable."""
+"""One shard of the tables on its owner: writes are evaluated here, reads answered."""
 
-import asyncio
-import logging
 import time
-import uuid
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import aclosing
 from typing import Any, Final, NamedTuple, Protocol
 
 from streamtable.core.changes import Change
 from streamtable.core.context import RequestContext
-from streamtable.core.errors import ApiError, ServiceUnavailable, StreamtableError
+from streamtable.core.errors import ApiError, TransactionConflict
 from streamtable.core.images import Image
+from streamtable.core.index_rows import IndexRow, index_rows
+from streamtable.core.tables import GLOBAL_ROW, Table
 from streamtable.core.values import dump_item
-from streamtable.streams import records
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.commit import Commit, NotWritten
-from streamtable.streams.epochs import BARRIER
-from streamtable.streams.log import LogUnavailable, ShardLog
-from streamtable.streams.overlay import Overlay, Slot, merge
-from streamtable.streams.records import LogRecord
+from streamtable.streams.ledger import Ledger
+from streamtable.streams.log import ShardLog
+from streamtable.streams.overlay import IndexOverlay, Slot, merge
+from streamtable.streams.owner import WAIT_S, Owner, ShardState
 
-__all__ = ["LogGap", "Outcome", "Shard", "ShardState", "StateAheadOfLog", "Write"]
+__all__ = ["Evaluated", "Outcome", "Shard", "Write"]
 
-logger = logging.getLogger(__name__)
-
-_COMMIT_BYTES: Final = 1024 * 1024
-_OVERLAY_BYTES: Final = 128 * 1024 * 1024
-_WAIT_S: Final = 10.0
-_RETRY_S: Final = 1.0
-
-
-class LogGap(StreamtableError, LookupError):
-    """The log no longer has records that the shard's state needs."""
-
-
-class StateAheadOfLog(StreamtableError, RuntimeError):
-    """The shard's state has applied more than the log holds: they do not belong together."""
+_LOCKED: Final = "Transaction is ongoing for the item"
 
 
 class Write(Protocol):
     """One item's mutation, planned and ready to be evaluated."""
 
     @property
-    def table(self) -> Any:  # noqa: ANN401 - the catalog's Table, of which only names are read
-        """The table, with `name` and `id`."""
+    def table(self) -> Table:
+        """The table, as it was when the request was checked."""
 
     @property
     def key(self) -> dict[str, Any]:
         """The item's key attributes in wire form, the partition key first."""
+
+    @property
+    def hash(self) -> int:
+        """The hash of the partition key."""
 
     @property
     def row_key(self) -> bytes:
@@ -59,6 +46,10 @@ class Write(Protocol):
     def needs_old(self) -> bool:
         """Whether `evaluate` looks at the old item."""
 
+    @property
+    def service(self) -> str | None:
+        """The AWS service on whose behalf the item goes, None for a client's write."""
+
     def evaluate(self, old: dict[str, Any] | None) -> tuple[dict[str, Any] | None, int]:
         """Return the new item and its size; (None, 0) removes it, `old` itself changes nothing.
 
@@ -66,31 +57,6 @@ class Write(Protocol):
 
         Raises:
             ApiError: the condition failed, or the update does not fit the item.
-        """
-
-
-class ShardState(Protocol):
-    """A shard's rows, materialized from its log; a consumer provides it."""
-
-    @property
-    def applied(self) -> int:
-        """Offset of the last record applied, -1 before the first."""
-
-    def get(self, row_key: bytes) -> Image | None:
-        """Return a row's image."""
-
-    def scan(self, start: bytes, end: bytes, *, reverse: bool) -> Iterator[tuple[bytes, Image]]:
-        """Yield the rows with `start <= key < end`, as they are now."""
-
-    def apply(self, found: Sequence[LogRecord], known: Overlay) -> list[LogRecord]:
-        """Apply the records that follow `applied`, and the offset with them, all or nothing.
-
-        Args:
-            found: contiguous records, the first one at `applied + 1`.
-            known: has the rows of commits that this node wrote itself.
-
-        Returns:
-            The valid commits among them; the others are void or barriers.
         """
 
 
@@ -110,11 +76,17 @@ class Outcome(NamedTuple):
     index: int
 
 
-class Shard:
-    """One shard of the tables, owned by this node.
+class Evaluated(NamedTuple):
+    """A write evaluated on the newest image, durable or in flight; nothing is changed yet."""
 
-    The protocol is the design's: a barrier starts each term; one append is in flight; what
-    arrives meanwhile forms the next commit; an unknown outcome is settled by reading the log.
+    write: Write
+    slot: Slot | None
+    old: Image | None
+    new: Image | None
+
+
+class Shard:
+    """One shard; what it answers is durable.
 
     Args:
         number: the shard's number, the partition of the change log.
@@ -126,6 +98,14 @@ class Shard:
         exclusive: whether no other node can own the shard (the embedded broker): then strongly
             consistent reads need no proof of ownership.
         fail: told of an error after which the shard can't be served without a person's help.
+
+    Attributes:
+        owner: the writing end of the log.
+        ledger: the transactions' locks and decisions.
+        index_rows: rows of global indexes on this shard that the state does not have yet.
+        on_index_row: called with this shard's number, a durable commit's offset and each row of a
+            global index that it makes.
+        on_started: called when a term has started.
     """
 
     def __init__(  # noqa: PLR0913 - assembled in one place, by name
@@ -138,28 +118,27 @@ class Shard:
         region: str,
         node: str,
         exclusive: bool,
-        fail: Callable[[StreamtableError], None],
+        fail: Callable[[BaseException], None],
     ) -> None:
         self.number = number
         self.state = state
-        self.epoch = ""
-        self._log = log
-        self._clock = clock
+        self.ledger = Ledger()
+        self.index_rows = IndexOverlay()
+        self.on_index_row: Callable[[int, int, IndexRow], None] | None = None
+        self.on_started: Callable[[], None] | None = None
+        self.owner = Owner(
+            number=number,
+            log=log,
+            state=state,
+            node=node,
+            durable=self._show_index_rows,
+            started=self._start_term,
+            fail=fail,
+        )
+        self.clock = clock
+        self._overlay = self.owner.overlay
         self._region = region
-        self._node = node
         self._exclusive = exclusive
-        self._fail = fail
-        self._overlay = Overlay()
-        self._open: deque[Commit] = deque()
-        self._last = -1
-        self._landed = -1
-        self._appending: asyncio.Task[None] | None = None
-        self._serving = asyncio.Event()
-        self._following = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-        self._proof: asyncio.Task[None] | None = None
-        self._provers: list[asyncio.Future[None]] = []
 
     # Writing
 
@@ -168,102 +147,115 @@ class Shard:
 
         Raises:
             ApiError: the condition was false, or the update does not fit; nothing was written.
+            TransactionConflict: a transaction holds the item.
             ServiceUnavailable: the shard did not serve within the time limit; nothing was written.
         """
-        deadline = time.monotonic() + _WAIT_S
+        deadline = time.monotonic() + WAIT_S
         while True:
-            while not (self._serving.is_set() and self._room.is_set()):
-                await self._until_open(deadline)
-            slot = self._overlay.slot(write.row_key)
+            if not self.owner.open:
+                await self.owner.until_open(deadline)
+            if self.ledger.locking and self.ledger.locks(write.row_key):
+                raise TransactionConflict(_LOCKED)
             try:
-                return await self._attempt(write, slot, context)
+                return await self._attempt(write, context)
             except NotWritten:
                 continue
 
+    async def _attempt(self, write: Write, context: RequestContext) -> Outcome:
+        """Evaluate a write and wait for its outcome; raises NotWritten to be called again.
+
+        An answer that rests on an image in flight is given only when that image is durable.
+        """
+        slot = self._overlay.slot(write.row_key)
+        old = self.state.get(write.row_key) if slot is None else slot.latest
+        try:
+            new = self._new_image(write, old)
+        except ApiError:
+            await self.settled(slot)
+            raise
+        if new is old:
+            await self.settled(slot)
+            return Outcome(old, old, -1, 0)
+        commit = self.owner.commit()
+        index = self.join(commit, Evaluated(write, slot, old, new), context)
+        return Outcome(old, new, await commit.outcome(), index)
+
     async def write_many(self, writes: Sequence[Write], context: RequestContext) -> list[Outcome]:
-        """Carry out unconditional writes of different items, all in as few commits as possible.
+        """Carry out unconditional writes of different items, in as few commits as possible.
 
         Raises:
             ServiceUnavailable: the shard did not serve within the time limit; some of the writes
                 may have been carried out.
+            TransactionConflict: likewise, a transaction holds one of the items.
         """
-        deadline = time.monotonic() + _WAIT_S
-        while not (self._serving.is_set() and self._room.is_set()):
-            await self._until_open(deadline)
-        joined = []
+        if not self.owner.open:
+            await self.owner.until_open(time.monotonic() + WAIT_S)
+        joined: list[tuple[Evaluated, Commit | None, int]] = []
         for write in writes:
-            slot = self._overlay.slot(write.row_key)
-            old = self.state.get(write.row_key) if slot is None else slot.latest
-            new = self._evaluate(write, old)
-            if new is old:
-                commit = slot.commit if slot is not None and slot.in_flight else None
-                joined.append((write, old, new, commit, -1))
+            if self.ledger.locking and self.ledger.locks(write.row_key):
+                raise TransactionConflict(_LOCKED)
+            found = self.evaluate(write)
+            if found.new is not found.old:
+                commit = self.owner.commit()
+                joined.append((found, commit, self.join(commit, found, context)))
             else:
-                joined.append((write, old, new, *self._join(write, slot, old, new, context)))
-        commits = {id(commit): commit for _, _, _, commit, _ in joined if commit is not None}
+                slot = found.slot
+                joined.append((found, slot.commit if slot and slot.in_flight else None, -1))
+        waiting = {id(commit): commit.outcome() for _, commit, _ in joined if commit is not None}
         offsets: dict[int, int | None] = {}
-        for key, commit in commits.items():
-            commits[key] = commit.outcome()
-        for key, outcome in commits.items():
+        for key, outcome in waiting.items():
             try:
                 offsets[key] = await outcome
             except NotWritten:
                 offsets[key] = None
         outcomes = []
-        for write, old, new, commit, index in joined:
+        for found, commit, index in joined:
             offset = -1 if commit is None else offsets[id(commit)]
             if offset is None:
-                outcomes.append(await self.write(write, context))
+                outcomes.append(await self.write(found.write, context))
+            elif index < 0:
+                outcomes.append(Outcome(found.old, found.old, -1, 0))
             else:
-                outcomes.append(Outcome(old, new, -1 if index < 0 else offset, max(index, 0)))
+                outcomes.append(Outcome(found.old, found.new, offset, index))
         return outcomes
 
-    async def _attempt(
-        self, write: Write, slot: Slot | None, context: RequestContext
-    ) -> Outcome:
-        """Evaluate a write and wait for its outcome; raises NotWritten to be called again.
-
-        An answer that rests on an image in flight is given only when that image is durable.
-        """
+    def evaluate(self, write: Write) -> Evaluated:
+        """Evaluate a write on the newest image; raises what `Write.evaluate` raises."""
+        slot = self._overlay.slot(write.row_key)
         old = self.state.get(write.row_key) if slot is None else slot.latest
-        try:
-            new = self._evaluate(write, old)
-        except ApiError:
-            await self._settled(slot)
-            raise
-        if new is old:
-            await self._settled(slot)
-            return Outcome(old, old, -1, 0)
-        commit, index = self._join(write, slot, old, new, context)
-        return Outcome(old, new, await commit.outcome(), index)
+        return Evaluated(write, slot, old, self._new_image(write, old))
 
-    def _evaluate(self, write: Write, old: Image | None) -> Image | None:
+    def _new_image(self, write: Write, old: Image | None) -> Image | None:
+        """Evaluate a write; the very object `old` where it changes nothing."""
         old_item = old.item if old is not None and write.needs_old else None
         item, size_bytes = write.evaluate(old_item)
         if item is None:
             return None
         if old is None:
-            return Image(dump_item(item), size_bytes, self._clock.tick(), self._region, item)
+            return Image(dump_item(item), size_bytes, self.clock.tick(), self._region, item)
         if item is old_item:
             return old
         json = dump_item(item)
         if size_bytes == old.size_bytes and len(json) == len(old.json) and item == old.item:
             return old
-        return Image(json, size_bytes, self._clock.tick(old.time), self._region, item)
+        return Image(json, size_bytes, self.clock.tick(old.time), self._region, item)
 
-    def _join(
-        self,
-        write: Write,
-        slot: Slot | None,
-        old: Image | None,
-        new: Image | None,
-        context: RequestContext,
-    ) -> tuple[Commit, int]:
-        """Put a change into the open commit, and its image where the next write sees it."""
-        if slot is None:
-            slot = self._overlay.open_slot(write.row_key, old)
-        at = self._clock.tick(0 if old is None else old.time) if new is None else new.time
-        change = Change(
+    def join(self, commit: Commit, found: Evaluated, context: RequestContext) -> int:
+        """Put an evaluated write into a commit and return its index there.
+
+        From now on the next write sees its image. Nothing may have been awaited since it was
+        evaluated.
+        """
+        write = found.write
+        change = self.change(found, context)
+        self._lay_over(commit, change, write.table, write.row_key, found.slot)
+        return commit.add(change)
+
+    def change(self, found: Evaluated, context: RequestContext) -> Change:
+        """The change that an evaluated write makes."""
+        write, _, old, new = found
+        at = self.clock.tick(0 if old is None else old.time) if new is None else new.time
+        return Change(
             table=write.table.name,
             table_id=write.table.id,
             keys=write.key,
@@ -274,70 +266,58 @@ class Shard:
             created_ms=HybridClock.milliseconds(at),
             request_id=context.request_id,
             principal=context.principal,
+            service=write.service,
         )
-        if not self._open or self._open[-1].size_bytes >= _COMMIT_BYTES:
-            self._open.append(Commit(asyncio.get_running_loop()))
-        commit = self._open[-1]
-        index = commit.add(change, write.row_key)
-        slot.latest = new
+
+    def join_prepared(self, commit: Commit, change: Change, table: Table, row_key: bytes) -> None:
+        """Put a change that a transaction prepared into a commit."""
+        self._lay_over(commit, change, table, row_key, self._overlay.slot(row_key))
+        commit.add(change)
+
+    def _lay_over(
+        self, commit: Commit, change: Change, table: Table, row_key: bytes, slot: Slot | None
+    ) -> None:
+        """Show the next write the rows of a change."""
+        if slot is None:
+            slot = self._overlay.open_slot(row_key, change.old)
+        slot.latest = change.new
         slot.in_flight += 1
         slot.commit = commit
-        if self._appending is None:
-            self._appending = asyncio.create_task(self._append_all())
-        return commit, index
+        commit.rows.append((row_key, change.new))
+        if table.indexes:
+            old = None if change.old is None else change.old.item
+            for row in index_rows(table, old, change.new):
+                if row.index.is_global:
+                    commit.index_rows.append(row)
+                else:
+                    self._lay_over_index(commit, row)
+
+    def _lay_over_index(self, commit: Commit, row: IndexRow) -> None:
+        slot = self._overlay.slot(row.row_key)
+        if slot is None:
+            slot = self._overlay.open_slot(row.row_key, self.state.get(row.row_key))
+        slot.latest = row.image
+        slot.in_flight += 1
+        slot.commit = commit
+        commit.rows.append((row.row_key, row.image))
 
     @staticmethod
-    async def _settled(slot: Slot | None) -> None:
+    async def settled(slot: Slot | None) -> None:
         """Wait until the image that an answer rests on is durable; raises NotWritten."""
         if slot is not None and slot.in_flight:
-            assert isinstance(slot.commit, Commit)
+            assert slot.commit is not None
             await slot.commit.outcome()
-
-    async def _append_all(self) -> None:
-        """Append the open commits, one at a time."""
-        while self._open:
-            commit = self._open.popleft()
-            value, headers = records.commit(self.epoch, commit.changes)
-            try:
-                offset = await self._log.append(value, headers)
-                owned = offset == self._last + 1 or await self._owned_until(offset)
-            except Exception as error:  # noqa: BLE001 - whatever failed, the log has the answer
-                logger.warning("shard %d: reading what became of a commit: %r", self.number, error)
-                owned = False
-            if not owned:
-                self._recover(commit)
-                return
-            self._last, self._landed = offset, -1
-            self._overlay.made_durable(offset, commit.rows)
-            if offset <= self.state.applied:
-                self._overlay.applied(offset)
-            elif self._overlay.size_bytes > _OVERLAY_BYTES:
-                self._room.clear()
-            commit.written(offset)
-            self._wake_provers()
-        self._appending = None
-
-    async def _owned_until(self, offset: int) -> bool:
-        """Whether no other owner's barrier lies between the last known offset and `offset`."""
-        async with aclosing(self._log.read(self._last + 1)) as batches:
-            async for batch in batches:
-                for record in batch:
-                    if record.offset >= offset:
-                        return True
-                    if record.kind == BARRIER:
-                        return False
-                if batch and batch[-1].offset + 1 >= offset:
-                    return True
-        raise AssertionError
 
     # Reading
 
     async def read(self, row_key: bytes, *, consistent: bool) -> Image | None:
-        """Return a row's durable image; with `consistent`, of every write answered before."""
-        if consistent and not self._exclusive:
-            await self.ready(consistent=True)
-        elif not self._serving.is_set():
-            await self._until_open(time.monotonic() + _WAIT_S)
+        """Return a row's durable image; with `consistent`, of every write answered before.
+
+        Raises:
+            ServiceUnavailable: the shard did not serve within the time limit.
+        """
+        if not self.owner.serving or (consistent and not self._exclusive):
+            await self.ready(consistent=consistent)
         return self.get(row_key)
 
     async def ready(self, *, consistent: bool) -> None:
@@ -346,10 +326,10 @@ class Shard:
         Raises:
             ServiceUnavailable: the shard did not serve within the time limit.
         """
-        if not self._serving.is_set():
-            await self._until_open(time.monotonic() + _WAIT_S)
+        if not self.owner.serving:
+            await self.owner.until_open(time.monotonic() + WAIT_S)
         if consistent and not self._exclusive:
-            await self._prove()
+            await self.owner.prove()
 
     def get(self, row_key: bytes) -> Image | None:
         """Return a row's durable image."""
@@ -359,186 +339,32 @@ class Shard:
     def scan(
         self, start: bytes, end: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, Image]]:
-        """Yield the durable rows with `start <= key < end`, as they are at the first one."""
+        """Yield the durable rows with `start <= key < end`, as they are at the call."""
+        overlay = self.index_rows if start[0] == GLOBAL_ROW else self._overlay
+        overlaid = overlay.between(start, end)
         stored = self.state.scan(start, end, reverse=reverse)
-        if not self._overlay:
-            return stored
-        overlaid = self._overlay.between(start, end)
         if not overlaid:
             return stored
         if reverse:
             overlaid.reverse()
         return merge(stored, overlaid, reverse=reverse)
 
-    async def _prove(self) -> None:
-        """Return when the log's end is known to be this owner's: one check for all who wait.
-
-        A check that is under way may have looked before the caller's read began, so it proves
-        nothing for the caller, who waits for the next one.
-        """
-        if self._proof is not None:
-            await asyncio.shield(self._proof)
-        if self._proof is None:
-            self._proof = asyncio.create_task(self._check_end())
-        await asyncio.shield(self._proof)
-        if not self._serving.is_set():
-            await self._until_open(time.monotonic() + _WAIT_S)
-
-    async def _check_end(self) -> None:
-        try:
-            _, end = await self._log.bounds()
-            while self._serving.is_set() and self._last + 1 < end:
-                if self._appending is not None:
-                    acknowledged = asyncio.get_running_loop().create_future()
-                    self._provers.append(acknowledged)
-                    await acknowledged
-                elif await self._owned_until(end):
-                    self._last = end - 1
-                else:
-                    self._recover(None)
-        except LogUnavailable as error:
-            raise ServiceUnavailable(str(error)) from error
-        finally:
-            self._proof = None
-
-    def _wake_provers(self) -> None:
-        for waiter in self._provers:
-            waiter.set_result(None)
-        self._provers.clear()
-
     # Terms
 
-    async def take_over(self, pending: Commit | None = None) -> None:
-        """Become the shard's owner: read its log to the end, start a term, serve.
-
-        Args:
-            pending: a commit of the last term whose append had no answer.
-
-        Raises:
-            LogGap: the log starts after what the state needs next.
-            StateAheadOfLog: the log ends before what the state has applied.
-            LogUnavailable: the log can't be written.
-        """
-        # 1. What the state lacks must still be there.
-        first, end = await self._log.bounds()
-        self._check_bounds(first, end)
-        # 2. Fence older producers, then make every other writer's later commits void.
-        await self._log.open()
-        epoch = uuid.uuid4().hex
-        value, headers = records.barrier(
-            epoch, {"node": self._node, "since": int(time.time() * 1000)}
-        )
-        start = await self._log.append(value, headers)
-        # 3. Read up to the barrier: from here on the state is the log's.
-        async with aclosing(self._log.read(self.state.applied + 1)) as batches:
-            async for batch in batches:
-                self._apply([record for record in batch if record.offset <= start])
-                if self.state.applied >= start:
-                    break
-        # 4. The log says what became of the commit that had no answer.
-        if pending is not None:
-            if self._landed >= 0:
-                pending.written(self._landed)
-            else:
-                pending.not_written()
-        # 5. Commits that were never appended are evaluated again, on the state.
-        dropped, self._open = self._open, deque()
-        self._overlay.clear()
-        self.epoch, self._last, self._landed = epoch, start, -1
-        for commit in dropped:
-            commit.not_written()
-        # 6. Serve.
-        self._appending = None
-        self._room.set()
-        self._following.set()
-        self._serving.set()
-
-    def step_down(self) -> None:
-        """Stop serving: another node has the shard, or this one stops."""
-        self._serving.clear()
+    async def take_over(self) -> None:
+        """Become the shard's owner; see `Owner.take_over`."""
+        await self.owner.take_over()
 
     async def close(self) -> None:
-        """Stop serving, let the append in flight finish, and let go of the log."""
-        self.step_down()
-        if self._appending is not None:
-            await asyncio.wait([self._appending], timeout=_WAIT_S)
-        await self._log.close()
+        """Stop serving and let go of the log."""
+        await self.owner.close()
 
-    def _recover(self, pending: Commit | None) -> None:
-        """Stop serving and settle the unknown outcome in the background, until it is settled."""
-        self._serving.clear()
-        self._following.clear()
-        self._wake_provers()
-        self._appending = asyncio.create_task(self._retake(pending))
+    def _start_term(self) -> None:
+        self.ledger.load(self.state.entries())
+        if self.on_started is not None:
+            self.on_started()
 
-    async def _retake(self, pending: Commit | None) -> None:
-        while True:
-            try:
-                await self.take_over(pending)
-            except LogUnavailable as error:
-                logger.warning("shard %d is not served: %s; trying again", self.number, error)
-                await asyncio.sleep(_RETRY_S)
-            except StreamtableError as error:
-                self._fail(error)
-                return
-            else:
-                logger.info("shard %d is served again, epoch %s", self.number, self.epoch)
-                return
-
-    def _check_bounds(self, first: int, end: int) -> None:
-        needed = self.state.applied + 1
-        if needed < first:
-            msg = (
-                f"shard {self.number}'s log starts at offset {first}, its tables need {needed}: "
-                "they were stopped for longer than the log is kept. Restore them from a "
-                "checkpoint or a copy of the data folder."
-            )
-            raise LogGap(msg)
-        if needed > end:
-            msg = (
-                f"shard {self.number}'s log ends at offset {end}, its tables have applied "
-                f"{self.state.applied}. Log and tables do not belong together: was one of them "
-                "removed or restored alone?"
-            )
-            raise StateAheadOfLog(msg)
-
-    # Following the log
-
-    async def follow(self, found: Sequence[LogRecord]) -> None:
-        """Apply records of the log to the state, once the term has started.
-
-        Raises:
-            LogGap: records between the state and these are missing.
-        """
-        if not self._following.is_set():
-            await self._following.wait()
-        self._apply(found)
-
-    def _apply(self, found: Sequence[LogRecord]) -> None:
-        needed = self.state.applied + 1
-        missing = [record for record in found if record.offset >= needed]
-        if not missing:
-            return
-        if missing[0].offset != needed:
-            msg = (
-                f"shard {self.number}'s log went on at offset {missing[0].offset}, its tables "
-                f"need {needed}"
-            )
-            raise LogGap(msg)
-        for record in self.state.apply(missing, self._overlay):
-            # The append in flight may have landed before its answer, or without one.
-            if record.offset > self._last and record.epoch == self.epoch:
-                self._landed = record.offset
-            self._overlay.applied(record.offset)
-        if not self._room.is_set() and self._overlay.size_bytes < _OVERLAY_BYTES // 2:
-            self._room.set()
-
-    async def _until_open(self, deadline: float) -> None:
-        try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                await self._serving.wait()
-                await self._room.wait()
-        except TimeoutError:
-            msg = f"Shard {self.number} is not served right now. Try again."
-            raise ServiceUnavailable(msg) from None
-
+    def _show_index_rows(self, commit: Commit, offset: int) -> None:
+        if commit.index_rows and self.on_index_row is not None:
+            for row in commit.index_rows:
+                self.on_index_row(self.number, offset, row)

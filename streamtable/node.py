@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any, Final
@@ -14,6 +14,7 @@ from rocksdict import Cache
 from streamtable.consumers.tables.agent import TablesAgent
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.errors import ValidationError
+from streamtable.core.tables import Table
 from streamtable.data_folder import DataFolder
 from streamtable.gateway import HttpServer, create_app
 from streamtable.operations import handlers
@@ -83,7 +84,7 @@ class Node:
         cache = Cache(_CACHE_BYTES)
         shards = {}
         for number in range(count):
-            store = self._stores[number] = ShardStore(folder.shard(number), cache)
+            store = self._stores[number] = ShardStore(folder.shard(number), cache, catalog.by_id)
             parts.callback(store.close)
             shards[number] = Shard(
                 number=number,
@@ -96,8 +97,8 @@ class Node:
                 fail=self._fail,
             )
             parts.push_async_callback(shards[number].close)
-        self._remove_leftovers({table.id for table in catalog.tables()})
-        catalog.on_removed(self._purge)
+        self._remove_leftovers(catalog.tables())
+        catalog.on_change(self._remove_rows)
         # 4. Whoever follows the log.
         agent = TablesAgent(
             address=self.kafka,
@@ -137,15 +138,21 @@ class Node:
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 
-    def _purge(self, table_id: str) -> None:
-        for store in self._stores.values():
-            store.purge(table_id)
+    def _remove_rows(self, before: Table | None, after: Table | None) -> None:
+        """Remove the rows of a table or an index that was deleted."""
+        kept = set() if after is None else set(after.prefixes())
+        for prefix in () if before is None else before.prefixes():
+            if prefix not in kept:
+                for store in self._stores.values():
+                    store.purge(prefix)
 
-    def _remove_leftovers(self, table_ids: set[str]) -> None:
+    def _remove_leftovers(self, tables: Iterable[Table]) -> None:
         """Remove rows of tables that were deleted while a change to them was on its way."""
+        kept = {prefix for table in tables for prefix in table.prefixes()}
         for store in self._stores.values():
-            for table_id in store.table_ids() - table_ids:
-                store.purge(table_id)
+            for prefix in store.prefixes():
+                if prefix not in kept:
+                    store.purge(prefix)
 
     async def _node_page(self, _query: Mapping[str, str]) -> dict[str, Any]:
         return {

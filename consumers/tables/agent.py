@@ -88,7 +88,7 @@ class TablesAgent:
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:  # noqa: ANN401
         numbers = {partition.partition for partition in assigned}
         for number in self._assigned - numbers:
-            self._shards[number].step_down()
+            self._shards[number].owner.step_down()
         new, self._assigned = numbers - self._assigned, numbers
         try:
             await asyncio.gather(*(self._shards[number].take_over() for number in sorted(new)))
@@ -123,4 +123,4 @@ class TablesAgent:
             )
             by_shard.setdefault(record.shard, []).append(record)
         for number, found in by_shard.items():
-            await self._shards[number].follow(found)
+            await self._shards[number].owner.follow(found)

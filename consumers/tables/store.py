@@ -1,10 +1,9 @@
 """One shard of the tables in RocksDB: its rows, and how far in the log they are."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
-from uuid import UUID
+from typing import Any, Final
 
 import orjson
 from rocksdict import (
@@ -21,23 +20,28 @@ from rocksdict import (
 
 from streamtable.core.changes import Change
 from streamtable.core.images import Image
-from streamtable.core.keys import after_prefix, encode_component, partition_hash, row_key
+from streamtable.core.index_rows import index_rows
+from streamtable.core.keys import after_prefix
+from streamtable.core.tables import PREFIX_BYTES, Table
+from streamtable.streams.commit import Row
 from streamtable.streams.epochs import BARRIER, EpochFilter
-from streamtable.streams.overlay import Overlay, Row
+from streamtable.streams.ledger import DECISION_MS, TOKEN_MS
+from streamtable.streams.overlay import Overlay
 from streamtable.streams.records import LogRecord
 
-__all__ = ["ShardStore", "table_prefix"]
+__all__ = ["ShardStore"]
 
-_TABLE_ROW: Final = b"\x01"
+# What is not a row of a table or an index begins with a zero byte.
 _APPLIED: Final = b"\x00applied"
 _EPOCHS: Final = b"\x00epoch/"
-_OFFSET = struct.Struct(">Q")
+_INDEXED: Final = b"\x00indexed/"
+_PREPARED: Final = b"\x00prepared/"
+_DECIDED: Final = b"\x00decided/"
+_TOKENS: Final = b"\x00token/"
+_ROWS: Final = b"\x01"
+_NUMBER = struct.Struct(">Q")
+_INDEX_POSITION = struct.Struct(">QQ")
 _WRITE_BUFFER_BYTES: Final = 32 * 1024 * 1024
-
-
-def table_prefix(table_id: str) -> bytes:
-    """The first 17 bytes of each row key of a table: the row's kind and the table's id."""
-    return _TABLE_ROW + UUID(table_id).bytes
 
 
 class ShardStore:
@@ -50,11 +54,13 @@ class ShardStore:
     Args:
         path: the folder; made if missing.
         cache: RocksDB's block cache, shared by the shards of a node.
+        find: returns the table of an id, None for one that was deleted.
     """
 
-    def __init__(self, path: Path, cache: Cache) -> None:
+    def __init__(self, path: Path, cache: Cache, find: Callable[[str], Table | None]) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self._db = Rdict(str(path), _options(cache), access_type=AccessType.read_write())
+        self._find = find
         self.applied = -1
         self._epochs = EpochFilter()
         stored = self._db.get(_APPLIED)
@@ -62,15 +68,20 @@ class ShardStore:
             position = orjson.loads(stored)
             self.applied = position["offset"]
             self._epochs = EpochFilter(position["epoch"], position["barrier"])
+        self._indexed: dict[int, tuple[int, int]] = {}
+        for key, value in self._below(_INDEXED):
+            self._indexed[_NUMBER.unpack(key)[0]] = _INDEX_POSITION.unpack(value)
 
     def close(self) -> None:
         """Write out what is in memory and close the files."""
         self._db.flush()
         self._db.close()
 
-    def get(self, key: bytes) -> Image | None:
+    # Rows
+
+    def get(self, row_key: bytes) -> Image | None:
         """Return a row's image."""
-        data = self._db.get(key)
+        data = self._db.get(row_key)
         return None if data is None else Image.decode(data)
 
     def scan(
@@ -86,6 +97,8 @@ class ShardStore:
         rows.seek(start)
         return _walk(rows)
 
+    # The change log
+
     def apply(self, found: Sequence[LogRecord], known: Overlay) -> list[LogRecord]:
         """Apply contiguous records from `applied + 1` on; see `ShardState.apply`."""
         assert found[0].offset == self.applied + 1
@@ -95,13 +108,21 @@ class ShardStore:
         for record in found:
             if epochs.admit(record.kind, record.epoch, record.offset):
                 valid.append(record)
-                for key, image in known.rows(record.offset) or _rows(record):
+                commit = known.commit(record.offset)
+                if commit is not None:
+                    rows, entries = commit.rows, commit.entries
+                else:
+                    changes, entries = record.contents()
+                    rows = [row for change in changes for row in self._rows(change)]
+                for row_key, image in rows:
                     if image is None:
-                        batch.delete(key)
+                        batch.delete(row_key)
                     else:
-                        batch.put(key, image.encode())
+                        batch.put(row_key, image.encode())
+                for entry in entries:
+                    _note(batch, entry)
             elif record.kind == BARRIER:
-                batch.put(_EPOCHS + _OFFSET.pack(record.offset), record.epoch.encode())
+                batch.put(_EPOCHS + _NUMBER.pack(record.offset), record.epoch.encode())
         applied = found[-1].offset
         batch.put(
             _APPLIED,
@@ -111,50 +132,125 @@ class ShardStore:
         self.applied = applied
         return valid
 
+    def _rows(self, change: Change) -> list[Row]:
+        """The rows of this shard that follow from a change; none if its table was deleted."""
+        table = self._find(change.table_id)
+        if table is None:
+            return []
+        _, row_key = table.keys.locate(table.prefix, change.keys)
+        rows = [(row_key, change.new)]
+        if table.indexes:
+            old = None if change.old is None else change.old.item
+            rows += [
+                (row.row_key, row.image)
+                for row in index_rows(table, old, change.new)
+                if not row.index.is_global
+            ]
+        return rows
+
     def epoch_before(self, offset: int) -> tuple[str, int] | None:
         """The epoch in force just before `offset`, and its barrier's offset.
 
         None if no barrier before it is known.
         """
-        if offset == 0:
-            return None
         options = ReadOptions()
-        options.set_iterate_upper_bound(_EPOCHS + _OFFSET.pack(offset))
+        options.set_iterate_upper_bound(_EPOCHS + _NUMBER.pack(offset))
         rows = self._db.iter(options)
         rows.seek_to_last()
         if not (rows.valid() and rows.key().startswith(_EPOCHS)):
             return None
-        return rows.value().decode(), _OFFSET.unpack(rows.key()[len(_EPOCHS) :])[0]
+        return rows.value().decode(), _NUMBER.unpack(rows.key()[len(_EPOCHS) :])[0]
 
-    def purge(self, table_id: str) -> None:
-        """Remove every row of a table that was deleted."""
-        prefix = table_prefix(table_id)
-        self._db.delete_range(prefix, after_prefix(prefix))
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Yield the transactions' entries that are still needed; see `ShardState.entries`."""
+        for prefix in (_PREPARED, _DECIDED, _TOKENS):
+            for _, value in self._below(prefix):
+                yield orjson.loads(value)
 
-    def table_ids(self) -> set[str]:
-        """The ids of the tables that have rows here."""
-        found = set()
-        rows = self._db.iter()
-        rows.seek(_TABLE_ROW)
-        while rows.valid() and rows.key().startswith(_TABLE_ROW):
-            prefix = rows.key()[:17]
-            found.add(str(UUID(bytes=prefix[1:])))
-            rows.seek(after_prefix(prefix))
+    # The indexes' log
+
+    def indexed(self, source: int) -> int:
+        """Offset of shard `source` through which global indexes are applied here, or -1."""
+        return self._indexed.get(source, (-1, 0))[0]
+
+    def apply_index(self, source: int, position: tuple[int, int], rows: Sequence[Row]) -> bool:
+        """Apply rows of global indexes that follow from shard `source`.
+
+        Args:
+            source: the shard they come from.
+            position: offset of the commit there, and a number that grows among what is sent for
+                one offset. What is not above the last position applied was applied before.
+            rows: the rows; None removes one.
+
+        Returns:
+            Whether they were applied now.
+        """
+        if position <= self._indexed.get(source, (-1, 0)):
+            return False
+        batch = WriteBatch(raw_mode=True)
+        for row_key, image in rows:
+            if image is None:
+                batch.delete(row_key)
+            else:
+                batch.put(row_key, image.encode())
+        batch.put(_INDEXED + _NUMBER.pack(source), _INDEX_POSITION.pack(*position))
+        self._db.write(batch)
+        self._indexed[source] = position
+        return True
+
+    # Upkeep
+
+    def remember(self, name: str, value: bytes | None) -> None:
+        """Keep a consumer's note under a name; None removes it."""
+        key = b"\x00note/" + name.encode()
+        if value is None:
+            self._db.delete(key)
+        else:
+            self._db.put(key, value)
+
+    def recall(self, name: str) -> bytes | None:
+        """Return what was kept under a name."""
+        found: bytes | None = self._db.get(b"\x00note/" + name.encode())
         return found
 
+    def purge(self, prefix: bytes) -> None:
+        """Remove every row whose key begins with `prefix`."""
+        self._db.delete_range(prefix, after_prefix(prefix))
 
-def _rows(record: LogRecord) -> list[Row]:
-    return [(_row_key(change), change.new) for change in record.changes()]
+    def prefixes(self) -> Iterator[bytes]:
+        """Yield the prefixes, kind and id, under which there are rows."""
+        rows = self._db.iter()
+        rows.seek(_ROWS)
+        while rows.valid():
+            prefix = rows.key()[:PREFIX_BYTES]
+            yield prefix
+            rows.seek(after_prefix(prefix))
+
+    def _below(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield what is kept under a prefix, the prefix cut off."""
+        rows = self._db.iter()
+        rows.seek(prefix)
+        while rows.valid() and (key := rows.key()).startswith(prefix):
+            yield key[len(prefix) :], rows.value()
+            rows.next()
 
 
-def _row_key(change: Change) -> bytes:
-    partition, *sort = change.keys.values()
-    encoded = encode_component(partition)
-    return row_key(
-        table_prefix(change.table_id),
-        encoded,
-        b"".join(encode_component(value) for value in sort),
-    )
+def _note(batch: WriteBatch, entry: dict[str, Any]) -> None:
+    """Keep a transaction's entry for as long as it is needed."""
+    at = entry["at"]
+    match entry["phase"]:
+        case "prepare":
+            batch.put(_PREPARED + entry["id"].encode(), orjson.dumps(entry))
+        case "resolve":
+            batch.delete(_PREPARED + entry["id"].encode())
+        case "decide":
+            batch.delete_range(_DECIDED, _DECIDED + _NUMBER.pack(at - DECISION_MS))
+            key = _DECIDED + _NUMBER.pack(at) + entry["id"].encode()
+            batch.put(key, orjson.dumps(entry))
+        case "token":
+            batch.delete_range(_TOKENS, _TOKENS + _NUMBER.pack(at - TOKEN_MS))
+            key = _TOKENS + _NUMBER.pack(at) + entry["token"].encode()
+            batch.put(key, orjson.dumps(entry))
 
 
 def _walk(rows: RdictIter) -> Iterator[tuple[bytes, Image]]:

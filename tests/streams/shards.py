@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from rocksdict import Cache
 
-from streamtable.consumers.tables.store import ShardStore, table_prefix
+from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.context import RequestContext
+from streamtable.core.documents import KeyElement, TableDocument
 from streamtable.core.errors import ConditionalCheckFailed
-from streamtable.core.keys import encode_component, partition_hash, row_key
+from streamtable.core.tables import Table
 from streamtable.core.values import item_size
 from streamtable.streams import records
 from streamtable.streams.clock import HybridClock
@@ -19,7 +19,17 @@ from streamtable.streams.log import LogUnavailable
 from streamtable.streams.records import Headers, LogRecord
 from streamtable.streams.shard import Shard
 
-TABLE = SimpleNamespace(name="users", id="00000000-0000-0000-0000-000000000007")
+TABLE = Table(
+    TableDocument(
+        name="users",
+        id="00000000-0000-0000-0000-000000000007",
+        region="test",
+        account="000000000000",
+        created=0,
+        attributes={"id": "S"},
+        keys=(KeyElement(name="id", kind="HASH"),),
+    )
+)
 CONTEXT = RequestContext("request-1", "tester", "127.0.0.1")
 
 
@@ -82,19 +92,18 @@ class MemoryLog:
         self.store(*records.barrier(epoch, {}))
 
     def foreign_commit(self, epoch: str = "other") -> None:
-        self.store(*records.commit(epoch, []))
+        self.store(*records.commit(epoch, [], []))
 
 
 class PutWrite:
     """Puts `{"id": key, "n": value}`; with `expect`, only if n has that value now."""
 
     table = TABLE
+    service = None
 
     def __init__(self, key: str, value: int, expect: int | None = None) -> None:
         self.key = {"id": {"S": key}}
-        encoded = encode_component(self.key["id"])
-        self.hash = partition_hash(encoded)
-        self.row_key = row_key(table_prefix(TABLE.id), encoded, b"")
+        self.hash, self.row_key = TABLE.keys.locate(TABLE.prefix, self.key)
         self.needs_old = expect is not None
         self._item = {**self.key, "n": {"N": str(value)}}
         self._expect = expect
@@ -124,7 +133,7 @@ def make_shard(path: Path, log: MemoryLog, *, exclusive: bool = True) -> Shard:
     return Shard(
         number=0,
         log=log,  # type: ignore[arg-type]
-        state=ShardStore(path, Cache(1024 * 1024)),
+        state=ShardStore(path, Cache(1024 * 1024), {TABLE.id: TABLE}.get),
         clock=HybridClock(lambda: 1_700_000_000_000),
         region="test",
         node="node-1",
@@ -135,7 +144,7 @@ def make_shard(path: Path, log: MemoryLog, *, exclusive: bool = True) -> Shard:
 
 async def follow(shard: Shard, log: MemoryLog) -> None:
     """Materialize what the log has, as the agent does."""
-    await shard.follow(log.records[shard.state.applied + 1 :])
+    await shard.owner.follow(log.records[shard.state.applied + 1 :])
 
 
 async def until(condition: Any) -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from streamtable.core.errors import ConditionalCheckFailed, StreamtableError
 from streamtable.streams.epochs import BARRIER
-from streamtable.streams.shard import LogGap, Shard, StateAheadOfLog
+from streamtable.streams.owner import LogGap, StateAheadOfLog
+from streamtable.streams.shard import Shard
 from tests.streams.shards import (
     CONTEXT,
     DeleteWrite,
@@ -43,7 +44,7 @@ def rows(shard: Shard) -> dict[str, str]:
 
 async def test_a_term_starts_with_a_barrier(shard: Shard, log: MemoryLog) -> None:
     assert [record.kind for record in log.records] == [BARRIER]
-    assert log.records[0].epoch == shard.epoch
+    assert log.records[0].epoch == shard.owner.epoch
     assert log.opened == 1
 
 
@@ -132,7 +133,7 @@ async def test_a_condition_is_evaluated_again_when_the_image_in_flight_was_lost(
 async def test_an_unknown_outcome_is_settled_by_the_log(
     shard: Shard, log: MemoryLog, *, landed: bool
 ) -> None:
-    epoch = shard.epoch
+    epoch = shard.owner.epoch
     if landed:
         log.hide = 1
     else:
@@ -141,8 +142,8 @@ async def test_an_unknown_outcome_is_settled_by_the_log(
     commits = [record for record in log.records if record.kind != BARRIER]
     assert len(commits) == 1
     assert commits[0].offset == outcome.offset
-    assert commits[0].epoch == (epoch if landed else shard.epoch)
-    assert shard.epoch != epoch
+    assert commits[0].epoch == (epoch if landed else shard.owner.epoch)
+    assert shard.owner.epoch != epoch
     assert number(shard, "a") == "1"
 
 
@@ -164,10 +165,10 @@ async def test_the_agent_may_meet_a_commit_before_its_answer(
     log.before.append(lambda: None)
     write = asyncio.create_task(shard.write(PutWrite("a", 1), CONTEXT))
     await until(lambda: len(log.records) == 2)
-    shard._apply(log.records[1:])
+    shard.owner._apply(log.records[1:])
     await write
     assert number(shard, "a") == "1"
-    assert len(shard._overlay) == 0
+    assert len(shard.owner.overlay) == 0
 
 
 async def test_a_void_record_in_a_gap_changes_nothing(shard: Shard, log: MemoryLog) -> None:
@@ -184,7 +185,7 @@ async def test_a_barrier_in_a_gap_voids_the_commit_and_it_is_written_again(
 ) -> None:
     log.before.append(log.foreign_barrier)
     outcome = await shard.write(PutWrite("a", 1), CONTEXT)
-    valid = [r for r in log.records if r.kind != BARRIER and r.epoch == shard.epoch]
+    valid = [r for r in log.records if r.kind != BARRIER and r.epoch == shard.owner.epoch]
     assert [record.offset for record in valid] == [outcome.offset]
     assert outcome.offset > 2
     assert rows(shard) == {"a": "1"}
@@ -230,7 +231,7 @@ async def test_scan_lays_writes_in_the_log_over_the_rows(shard: Shard, log: Memo
     assert backward == forward[::-1]
     await follow(shard, log)
     assert rows(shard) == expected
-    assert len(shard._overlay) == 0
+    assert len(shard.owner.overlay) == 0
 
 
 async def test_write_many_shares_commits(shard: Shard, log: MemoryLog) -> None:
@@ -277,7 +278,7 @@ async def test_a_hole_in_what_is_followed_is_refused(shard: Shard, log: MemoryLo
     await shard.write(PutWrite("a", 1), CONTEXT)
     await shard.write(PutWrite("b", 1), CONTEXT)
     with pytest.raises(StreamtableError, match="offset 2"):
-        await shard.follow(log.records[2:])
+        await shard.owner.follow(log.records[2:])
 
 
 async def test_a_consistent_read_finds_out_that_the_shard_was_lost(

@@ -1,0 +1,172 @@
+"""What one shard knows of transactions: locks, prepared changes, decisions, client tokens.
+
+A commit notes its part in a transaction as an entry, JSON under `transactions` beside its
+changes; consumers of the log need not look at them. Kinds of entry, by `phase`:
+
+| phase | where | what |
+|---|---|---|
+| prepare | a participant | the conditions held; `changes` are locked and wait |
+| decide | the coordinator | `commit` true: every participant must apply; false: none may |
+| resolve | a participant | the prepared changes of `id` were applied or dropped |
+| token | where the first item is | the client's token has been used, with the request's digest |
+
+No decision means that the transaction did not happen.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from streamtable.core.changes import Change, change_from_json, change_to_json
+
+__all__ = [
+    "DECISION_MS",
+    "TOKEN_MS",
+    "Ledger",
+    "Prepared",
+    "Token",
+    "decide_entry",
+    "prepare_entry",
+    "resolve_entry",
+    "token_entry",
+]
+
+Entry = dict[str, Any]
+
+TOKEN_MS: Final = 10 * 60 * 1000
+"""How long a client token is remembered. Source: API_TransactWriteItems, ClientRequestToken."""
+
+DECISION_MS: Final = 24 * 60 * 60 * 1000
+"""How long a decision is kept for participants that were away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Changes that wait for the coordinator's decision.
+
+    Attributes:
+        id: the transaction's id.
+        coordinator: number of the shard that decides.
+        changes: what is to be applied.
+        locked: row keys that nobody else may change meanwhile, of checked items too.
+    """
+
+    id: str
+    coordinator: int
+    changes: tuple[Change, ...]
+    locked: tuple[bytes, ...]
+
+
+class Token(NamedTuple):
+    """A client token that was used.
+
+    Attributes:
+        digest: tells requests apart.
+        used_ms: when, milliseconds since 1970.
+    """
+
+    digest: str
+    used_ms: int
+
+
+class Ledger:
+    """The transactions' state of one shard, in memory; `load` brings it back from the store."""
+
+    def __init__(self) -> None:
+        self.prepared: dict[str, Prepared] = {}
+        self.decisions: dict[str, bool] = {}
+        self._locks: dict[bytes, str] = {}
+        self._tokens: dict[str, Token] = {}
+
+    def load(self, entries: Iterable[Entry]) -> None:
+        """Start anew from the entries that the store still has."""
+        self.prepared.clear()
+        self.decisions.clear()
+        self._locks.clear()
+        self._tokens.clear()
+        for entry in entries:
+            match entry["phase"]:
+                case "prepare":
+                    self.prepare(read_prepared(entry))
+                case "decide":
+                    self.decisions[entry["id"]] = entry["commit"]
+                case "token":
+                    self._tokens[entry["token"]] = Token(entry["digest"], entry["at"])
+
+    @property
+    def locking(self) -> bool:
+        """Whether any row is locked."""
+        return bool(self._locks)
+
+    def locks(self, row_key: bytes) -> bool:
+        """Whether a transaction holds the row."""
+        return row_key in self._locks
+
+    def prepare(self, prepared: Prepared) -> None:
+        """Lock the rows of a transaction."""
+        self.prepared[prepared.id] = prepared
+        for row_key in prepared.locked:
+            self._locks[row_key] = prepared.id
+
+    def release(self, transaction: str) -> None:
+        """Unlock the rows of a transaction that was resolved."""
+        prepared = self.prepared.pop(transaction, None)
+        if prepared is not None:
+            for row_key in prepared.locked:
+                self._locks.pop(row_key, None)
+
+    def token(self, token: str, now_ms: int) -> Token | None:
+        """What is known of a client token, None if it was not used in the last ten minutes."""
+        found = self._tokens.get(token)
+        return found if found is not None and found.used_ms > now_ms - TOKEN_MS else None
+
+    def use_token(self, token: str, digest: str, now_ms: int) -> None:
+        """Remember a client token, and forget those that are too old."""
+        while self._tokens:
+            oldest = next(iter(self._tokens))
+            if self._tokens[oldest].used_ms > now_ms - TOKEN_MS:
+                break
+            del self._tokens[oldest]
+        self._tokens.pop(token, None)
+        self._tokens[token] = Token(digest, now_ms)
+
+    def forget_token(self, token: str) -> None:
+        """The commit that would have used the token was not written."""
+        self._tokens.pop(token, None)
+
+
+def prepare_entry(prepared: Prepared, now_ms: int) -> Entry:
+    """The entry that locks a participant's rows."""
+    return {
+        "phase": "prepare",
+        "id": prepared.id,
+        "at": now_ms,
+        "coordinator": prepared.coordinator,
+        "changes": [change_to_json(change) for change in prepared.changes],
+        "locked": [row_key.hex() for row_key in prepared.locked],
+    }
+
+
+def read_prepared(entry: Entry) -> Prepared:
+    """Read what `prepare_entry` made, after its way through JSON."""
+    return Prepared(
+        entry["id"],
+        entry["coordinator"],
+        tuple(change_from_json(change) for change in entry["changes"]),
+        tuple(bytes.fromhex(row_key) for row_key in entry["locked"]),
+    )
+
+
+def decide_entry(transaction: str, now_ms: int, *, commit: bool) -> Entry:
+    """The entry that makes a transaction happen, or never."""
+    return {"phase": "decide", "id": transaction, "at": now_ms, "commit": commit}
+
+
+def resolve_entry(transaction: str, now_ms: int, *, commit: bool) -> Entry:
+    """The entry that ends a participant's part."""
+    return {"phase": "resolve", "id": transaction, "at": now_ms, "commit": commit}
+
+
+def token_entry(token: str, digest: str, now_ms: int) -> Entry:
+    """The entry that remembers a client token."""
+    return {"phase": "token", "token": token, "digest": digest, "at": now_ms}

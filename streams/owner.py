@@ -1,0 +1,371 @@
+"""The writing end of one shard: terms, group commit, and what becomes of a lost answer.
+
+The protocol is the design's. A barrier starts each term. One append is in flight; what arrives
+meanwhile forms the next commit. A commit is answered only if its offset follows the last one
+known, or what lies between is no barrier. An unknown outcome is settled by reading the log.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any, Final, Protocol
+
+from streamtable.core.errors import ServiceUnavailable, StreamtableError
+from streamtable.core.images import Image
+from streamtable.streams import records
+from streamtable.streams.commit import Commit
+from streamtable.streams.epochs import BARRIER
+from streamtable.streams.log import LogUnavailable, ShardLog
+from streamtable.streams.overlay import Overlay
+from streamtable.streams.records import LogRecord
+
+__all__ = ["WAIT_S", "LogGap", "Owner", "ShardState", "StateAheadOfLog"]
+
+logger = logging.getLogger(__name__)
+
+WAIT_S: Final = 10.0
+"""How long a request waits for a shard that does not serve, seconds."""
+
+_COMMIT_BYTES: Final = 1024 * 1024
+_OVERLAY_BYTES: Final = 128 * 1024 * 1024
+_RETRY_S: Final = 0.2
+
+
+class LogGap(StreamtableError, LookupError):
+    """The log no longer has records that the shard's state needs."""
+
+
+class StateAheadOfLog(StreamtableError, RuntimeError):
+    """The shard's state has applied more than the log holds: they do not belong together."""
+
+
+class ShardState(Protocol):
+    """A shard's rows, materialized from its log; a consumer provides it."""
+
+    @property
+    def applied(self) -> int:
+        """Offset of the last record applied, -1 before the first."""
+
+    def get(self, row_key: bytes) -> Image | None:
+        """Return a row's image."""
+
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, Image]]:
+        """Yield the rows with `start <= key < end`, as they are now."""
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Yield what the commits noted about transactions and is still needed, oldest first."""
+
+    def indexed(self, source: int) -> int:
+        """Offset of shard `source` through which global indexes are applied here, or -1."""
+
+    def apply(self, found: Sequence[LogRecord], known: Overlay) -> list[LogRecord]:
+        """Apply the records that follow `applied`, and the offset with them, all or nothing.
+
+        Args:
+            found: contiguous records, the first one at `applied + 1`.
+            known: has the commits that this node wrote itself.
+
+        Returns:
+            The valid commits among them; the others are void or barriers.
+        """
+
+
+class Owner:
+    """Appends for one shard, as long as the shard is this node's.
+
+    Args:
+        number: the shard's number.
+        log: its log.
+        state: its materialized rows.
+        node: this node's name, for the barrier's readers.
+        durable: called with each commit and its offset when it is durable and reads see it.
+        started: called when a term has started, before anything is served.
+        fail: told of an error after which the shard can't be served without a person's help.
+
+    Attributes:
+        overlay: writes that the state does not have yet.
+        epoch: this term's id.
+    """
+
+    def __init__(  # noqa: PLR0913 - assembled in one place, by name
+        self,
+        *,
+        number: int,
+        log: ShardLog,
+        state: ShardState,
+        node: str,
+        durable: Callable[[Commit, int], None],
+        started: Callable[[], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self.number = number
+        self.state = state
+        self.overlay = Overlay()
+        self.epoch = ""
+        self._log = log
+        self._node = node
+        self._durable = durable
+        self._started = started
+        self._fail = fail
+        self._open: deque[Commit] = deque()
+        self._last = -1
+        self._landed = -1
+        self._appending: asyncio.Task[None] | None = None
+        self._serving = asyncio.Event()
+        self._following = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._proof: asyncio.Task[None] | None = None
+        self._provers: list[asyncio.Future[None]] = []
+
+    # Serving
+
+    @property
+    def serving(self) -> bool:
+        """Whether reads are answered."""
+        return self._serving.is_set()
+
+    @property
+    def open(self) -> bool:
+        """Whether writes are taken."""
+        return self._serving.is_set() and self._room.is_set()
+
+    async def until_open(self, deadline: float) -> None:
+        """Wait until writes are taken.
+
+        Raises:
+            ServiceUnavailable: they are not at `deadline` (monotonic clock).
+        """
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                while not self.open:
+                    await self._serving.wait()
+                    await self._room.wait()
+        except TimeoutError:
+            msg = f"Shard {self.number} is not served right now. Try again."
+            raise ServiceUnavailable(msg) from None
+
+    # Appending
+
+    def commit(self) -> Commit:
+        """The commit that the next changes join; it is appended as soon as the log is free.
+
+        Whoever calls this joins its changes before it awaits anything.
+        """
+        if not self._open or self._open[-1].size_bytes >= _COMMIT_BYTES:
+            self._open.append(Commit(asyncio.get_running_loop()))
+        if self._appending is None:
+            self._appending = asyncio.create_task(self._append_all())
+        return self._open[-1]
+
+    async def _append_all(self) -> None:
+        while self._open:
+            commit = self._open.popleft()
+            value, headers = records.commit(self.epoch, commit.changes, commit.entries)
+            try:
+                offset = await self._log.append(value, headers)
+                owned = offset == self._last + 1 or await self._owned_until(offset)
+            except Exception as error:  # noqa: BLE001 - whatever failed, the log has the answer
+                logger.warning("shard %d: reading what became of a commit: %r", self.number, error)
+                owned = False
+            if not owned:
+                self._recover(commit)
+                return
+            self._last, self._landed = offset, -1
+            self.overlay.made_durable(offset, commit)
+            self._durable(commit, offset)
+            if offset <= self.state.applied:
+                self.overlay.applied(offset)
+            elif self.overlay.size_bytes > _OVERLAY_BYTES:
+                self._room.clear()
+            commit.written(offset)
+            self._wake_provers()
+        self._appending = None
+
+    async def _owned_until(self, offset: int) -> bool:
+        """Whether no other owner's barrier lies between the last known offset and `offset`."""
+        async with aclosing(self._log.read(self._last + 1)) as batches:
+            async for batch in batches:
+                for record in batch:
+                    if record.offset >= offset:
+                        return True
+                    if record.kind == BARRIER:
+                        return False
+                if batch and batch[-1].offset + 1 >= offset:
+                    return True
+        raise AssertionError
+
+    # Proof of ownership
+
+    async def prove(self) -> None:
+        """Return when the log's end is known to be this owner's: one check for all who wait.
+
+        A check that is under way may have looked before the caller's read began, so it proves
+        nothing for the caller, who waits for the next one.
+
+        Raises:
+            ServiceUnavailable: the brokers do not answer, or the shard was lost.
+        """
+        if self._proof is not None:
+            await asyncio.shield(self._proof)
+        if self._proof is None:
+            self._proof = asyncio.create_task(self._check_end())
+        await asyncio.shield(self._proof)
+        if not self.serving:
+            await self.until_open(time.monotonic() + WAIT_S)
+
+    async def _check_end(self) -> None:
+        try:
+            _, end = await self._log.bounds()
+            while self.serving and self._last + 1 < end:
+                if self._appending is not None:
+                    acknowledged = asyncio.get_running_loop().create_future()
+                    self._provers.append(acknowledged)
+                    await acknowledged
+                elif await self._owned_until(end):
+                    self._last = end - 1
+                else:
+                    self._recover(None)
+        except LogUnavailable as error:
+            raise ServiceUnavailable(str(error)) from error
+        finally:
+            self._proof = None
+
+    def _wake_provers(self) -> None:
+        for waiter in self._provers:
+            waiter.set_result(None)
+        self._provers.clear()
+
+    # Terms
+
+    async def take_over(self, pending: Commit | None = None) -> None:
+        """Become the shard's owner: read its log to the end, start a term, serve.
+
+        Args:
+            pending: a commit of the last term whose append had no answer.
+
+        Raises:
+            LogGap: the log starts after what the state needs next.
+            StateAheadOfLog: the log ends before what the state has applied.
+            LogUnavailable: the log can't be written or read.
+        """
+        # 1. What the state lacks must still be there.
+        self._check_bounds(*await self._log.bounds())
+        # 2. Fence older producers, then make every other writer's later commits void.
+        await self._log.open()
+        epoch = uuid.uuid4().hex
+        value, headers = records.barrier(
+            epoch, {"node": self._node, "since": int(time.time() * 1000)}
+        )
+        start = await self._log.append(value, headers)
+        # 3. Read up to the barrier: from here on the state is the log's.
+        async with aclosing(self._log.read(self.state.applied + 1)) as batches:
+            async for batch in batches:
+                self._apply([record for record in batch if record.offset <= start])
+                if self.state.applied >= start:
+                    break
+        # 4. The log says what became of the commit that had no answer.
+        if pending is not None:
+            if self._landed >= 0:
+                pending.written(self._landed)
+            else:
+                pending.not_written()
+        # 5. Commits that were never appended are evaluated again, on the state.
+        dropped, self._open = self._open, deque()
+        self.overlay.clear()
+        self.epoch, self._last, self._landed = epoch, start, -1
+        for commit in dropped:
+            commit.not_written()
+        # 6. Serve.
+        self._started()
+        self._appending = None
+        self._room.set()
+        self._following.set()
+        self._serving.set()
+
+    def step_down(self) -> None:
+        """Stop serving: another node has the shard, or this one stops."""
+        self._serving.clear()
+
+    async def close(self) -> None:
+        """Stop serving, let the append in flight finish, and let go of the log."""
+        self.step_down()
+        if self._appending is not None:
+            await asyncio.wait([self._appending], timeout=WAIT_S)
+            self._appending.cancel()
+        await self._log.close()
+
+    def _recover(self, pending: Commit | None) -> None:
+        """Stop serving and settle the unknown outcome in the background, until it is settled."""
+        self._serving.clear()
+        self._following.clear()
+        self._wake_provers()
+        self._appending = asyncio.create_task(self._retake(pending))
+
+    async def _retake(self, pending: Commit | None) -> None:
+        while True:
+            try:
+                await self.take_over(pending)
+            except LogUnavailable as error:
+                logger.warning("shard %d is not served: %s; trying again", self.number, error)
+                await asyncio.sleep(_RETRY_S)
+            except StreamtableError as error:
+                self._fail(error)
+                return
+            else:
+                logger.info("shard %d is served again, epoch %s", self.number, self.epoch)
+                return
+
+    def _check_bounds(self, first: int, end: int) -> None:
+        needed = self.state.applied + 1
+        if needed < first:
+            msg = (
+                f"shard {self.number}'s log starts at offset {first}, its tables need {needed}: "
+                "they were stopped for longer than the log is kept. Restore them from a "
+                "checkpoint or a copy of the data folder."
+            )
+            raise LogGap(msg)
+        if needed > end:
+            msg = (
+                f"shard {self.number}'s log ends at offset {end}, its tables have applied "
+                f"{self.state.applied}. Log and tables do not belong together: was one of them "
+                "removed or restored alone?"
+            )
+            raise StateAheadOfLog(msg)
+
+    # Following the log
+
+    async def follow(self, found: Sequence[LogRecord]) -> None:
+        """Apply records of the log to the state, once the term has started.
+
+        Raises:
+            LogGap: records between the state and these are missing.
+        """
+        if not self._following.is_set():
+            await self._following.wait()
+        self._apply(found)
+
+    def _apply(self, found: Sequence[LogRecord]) -> None:
+        needed = self.state.applied + 1
+        missing = [record for record in found if record.offset >= needed]
+        if not missing:
+            return
+        if missing[0].offset != needed:
+            msg = (
+                f"shard {self.number}'s log went on at offset {missing[0].offset}, its tables "
+                f"need {needed}"
+            )
+            raise LogGap(msg)
+        for record in self.state.apply(missing, self.overlay):
+            # The append in flight may have landed before its answer, or without one.
+            if record.offset > self._last and record.epoch == self.epoch:
+                self._landed = record.offset
+            self.overlay.applied(record.offset)
+        if not self._room.is_set() and self.overlay.size_bytes < _OVERLAY_BYTES // 2:
+            self._room.set()

@@ -1,0 +1,313 @@
+"""One shard's part in transactions: evaluate, prepare, decide, resolve."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, NamedTuple
+
+from streamtable.core.context import RequestContext
+from streamtable.core.errors import (
+    ApiError,
+    ConditionalCheckFailed,
+    ServiceUnavailable,
+    TransactionConflict,
+    ValidationError,
+)
+from streamtable.core.tables import Table
+from streamtable.streams.clock import HybridClock
+from streamtable.streams.commit import Commit, NotWritten
+from streamtable.streams.ledger import (
+    Prepared,
+    decide_entry,
+    prepare_entry,
+    resolve_entry,
+    token_entry,
+)
+from streamtable.streams.owner import WAIT_S
+from streamtable.streams.shard import Evaluated, Outcome, Shard, Write
+
+__all__ = ["Part", "Participant", "Refused", "UsedToken", "conflict"]
+
+logger = logging.getLogger(__name__)
+
+_RETRY_S: Final = 0.2
+_CODES: Final = {
+    ConditionalCheckFailed: "ConditionalCheckFailed",
+    TransactionConflict: "TransactionConflict",
+    ValidationError: "ValidationError",
+}
+
+Reasons = dict[int, dict[str, Any]]
+
+
+class Part(NamedTuple):
+    """One action of a transaction and its place in the request."""
+
+    place: int
+    write: Write
+
+
+class UsedToken(NamedTuple):
+    """A client token that goes with a transaction, and the digest of its request."""
+
+    token: str
+    digest: str
+
+
+class Refused(Exception):  # noqa: N818 - a vote, not an error
+    """A shard votes against a transaction; nothing of it was written there.
+
+    Attributes:
+        reasons: by the action's place, one of DynamoDB's cancellation reasons.
+    """
+
+    def __init__(self, reasons: Reasons) -> None:
+        super().__init__()
+        self.reasons = reasons
+
+
+class Participant:
+    """One shard in transactions. Everything it returns from is durable.
+
+    Args:
+        shard: the shard.
+        find: returns the table of an id, None for one that was deleted.
+    """
+
+    def __init__(self, shard: Shard, find: Callable[[str], Table | None]) -> None:
+        self.shard = shard
+        self._find = find
+        self._ledger = shard.ledger
+        self._deciding: dict[str, Commit] = {}
+        self._resolving: dict[str, Commit] = {}
+
+    async def commit(
+        self,
+        parts: Sequence[Part],
+        transaction: str | None,
+        token: UsedToken | None,
+        context: RequestContext,
+    ) -> dict[int, Outcome]:
+        """Evaluate this shard's actions and commit the transaction, all in one commit.
+
+        Args:
+            parts: the actions on this shard.
+            transaction: the id under which other shards have prepared; None if there are none.
+            token: remembered with the commit.
+            context: who asks.
+
+        Returns:
+            The outcomes by place.
+
+        Raises:
+            Refused: a condition failed or an item is held, or (all places the same) another
+                node already decided that the transaction does not happen.
+            ServiceUnavailable: the shard did not serve in time; nothing was written.
+        """
+        while True:
+            await self._open()
+            if transaction is not None and transaction in self._ledger.decisions:
+                raise Refused({part.place: conflict() for part in parts})
+            found = await self._evaluate(parts)
+            if found is None:
+                continue
+            commit = self.shard.owner.commit()
+            at = self._now_ms()
+            if transaction is not None:
+                commit.entries.append(decide_entry(transaction, at, commit=True))
+                self._ledger.decisions[transaction] = True
+                self._deciding[transaction] = commit
+            if token is not None:
+                commit.entries.append(token_entry(*token, at))
+            indexes = self._join(commit, found, context)
+            try:
+                offset = await commit.outcome()
+            except NotWritten:
+                continue
+            finally:
+                if transaction is not None:
+                    self._deciding.pop(transaction, None)
+            if token is not None:
+                self._ledger.use_token(*token, at)
+            return {
+                place: Outcome(one.old, one.new, offset if index >= 0 else -1, max(index, 0))
+                for (place, one), index in zip(found.items(), indexes, strict=True)
+            }
+
+    async def prepare(
+        self, parts: Sequence[Part], transaction: str, coordinator: int, context: RequestContext
+    ) -> dict[int, Outcome]:
+        """Evaluate this shard's actions, lock their items, and promise to apply them.
+
+        Raises:
+            Refused: a condition failed or an item is held.
+            ServiceUnavailable: the shard did not serve in time; nothing was written.
+        """
+        while True:
+            await self._open()
+            found = await self._evaluate(parts)
+            if found is None:
+                continue
+            changed = [one for one in found.values() if one.new is not one.old]
+            prepared = Prepared(
+                transaction,
+                coordinator,
+                tuple(self.shard.change(one, context) for one in changed),
+                tuple(one.write.row_key for one in found.values()),
+            )
+            commit = self.shard.owner.commit()
+            commit.entries.append(prepare_entry(prepared, self._now_ms()))
+            commit.size_bytes += sum(change_size(one) for one in changed)
+            self._ledger.prepare(prepared)
+            try:
+                await commit.outcome()
+            except NotWritten:
+                continue
+            return {place: Outcome(one.old, one.new, -1, 0) for place, one in found.items()}
+
+    async def check(self, parts: Sequence[Part]) -> Reasons:
+        """Say why this shard would refuse its actions, without writing anything."""
+        await self._open()
+        try:
+            while await self._evaluate(parts) is None:
+                await self._open()
+        except Refused as refused:
+            return refused.reasons
+        return {}
+
+    async def decision(self, transaction: str) -> bool:
+        """Say whether a transaction happened; if that is open, decide that it does not."""
+        while True:
+            await self._open()
+            decided = self._ledger.decisions.get(transaction)
+            if decided is None:
+                decided = self._ledger.decisions[transaction] = False
+                commit = self._deciding[transaction] = self.shard.owner.commit()
+                commit.entries.append(decide_entry(transaction, self._now_ms(), commit=False))
+            pending = self._deciding.get(transaction)
+            try:
+                if pending is not None:
+                    await pending.outcome()
+            except NotWritten:
+                continue
+            finally:
+                if not decided:
+                    self._deciding.pop(transaction, None)
+            return decided
+
+    async def resolve(self, transaction: str, *, commit: bool) -> None:
+        """Apply what was prepared, or drop it, and let go of the items.
+
+        Does nothing if nothing is prepared under that id: it may be called again.
+        """
+        while True:
+            await self._open()
+            prepared = self._ledger.prepared.get(transaction)
+            if prepared is None:
+                return
+            record = self._resolving.get(transaction)
+            if record is None:
+                record = self._resolving[transaction] = self.shard.owner.commit()
+                record.entries.append(
+                    resolve_entry(transaction, self._now_ms(), commit=commit)
+                )
+                if commit:
+                    self._join_prepared(record, prepared)
+            try:
+                await record.outcome()
+            except NotWritten:
+                continue
+            finally:
+                self._resolving.pop(transaction, None)
+            self._ledger.release(transaction)
+            return
+
+    async def finish(
+        self, transaction: str, decide: Callable[[], Coroutine[Any, Any, bool]]
+    ) -> None:
+        """Resolve by the coordinator's decision, however long the shards take to answer.
+
+        Args:
+            transaction: its id.
+            decide: asks the coordinator, a coroutine function.
+        """
+        while True:
+            try:
+                await self.resolve(transaction, commit=await decide())
+            except ServiceUnavailable as error:
+                logger.info("transaction %s waits: %s", transaction, error)
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
+
+    async def _open(self) -> None:
+        if not self.shard.owner.open:
+            await self.shard.owner.until_open(time.monotonic() + WAIT_S)
+
+    def _now_ms(self) -> int:
+        return HybridClock.milliseconds(self.shard.clock.tick())
+
+    async def _evaluate(self, parts: Sequence[Part]) -> dict[int, Evaluated] | None:
+        """Evaluate all; None to be called again, as an image they rest on was not written.
+
+        Raises:
+            Refused: one can't be carried out, and every image that says so is durable.
+        """
+        found: dict[int, Evaluated] = {}
+        reasons: Reasons = {}
+        for place, write in parts:
+            if self._ledger.locks(write.row_key):
+                reasons[place] = conflict()
+                continue
+            try:
+                found[place] = self.shard.evaluate(write)
+            except ApiError as error:
+                reasons[place] = _reason(error)
+        if not reasons:
+            return found
+        slots = [self.shard.owner.overlay.slot(part.write.row_key) for part in parts]
+        try:
+            for slot in slots:
+                await self.shard.settled(slot)
+        except NotWritten:
+            return None
+        raise Refused(reasons)
+
+    def _join(
+        self, commit: Commit, found: dict[int, Evaluated], context: RequestContext
+    ) -> list[int]:
+        return [
+            -1 if one.new is one.old else self.shard.join(commit, one, context)
+            for one in found.values()
+        ]
+
+    def _join_prepared(self, commit: Commit, prepared: Prepared) -> None:
+        for change in prepared.changes:
+            table = self._find(change.table_id)
+            if table is not None:
+                _, row_key = table.keys.locate(table.prefix, change.keys)
+                self.shard.join_prepared(commit, change, table, row_key)
+
+
+def conflict() -> dict[str, Any]:
+    """The cancellation reason of an item that another transaction holds."""
+    return {
+        "Code": "TransactionConflict",
+        "Message": "Transaction is ongoing for the item",
+    }
+
+
+def change_size(found: Evaluated) -> int:
+    """Size of both images, bytes."""
+    old, new = found.old, found.new
+    return (0 if old is None else old.size_bytes) + (0 if new is None else new.size_bytes)
+
+
+def _reason(error: ApiError) -> dict[str, Any]:
+    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), None)
+    if code is None:
+        raise error
+    return {"Code": code, "Message": error.message, **error.members}
+
+
