@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_ARGS ?=
 ARGS ?=
+# Twice: once still shows a warning about editable installations that is not for users.
+QUIET := --quiet --quiet --disable-pip-version-check
 
 KAFKA := .cache/kafka/.installed
 JS := tests/acceptance/js/node_modules/.package-lock.json
@@ -24,17 +26,19 @@ setup: .venv/.dev ## install the project and what its development needs
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "streamtable needs Python 3.11 or newer, and there is no '$(PYTHON)' here." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "streamtable needs Python 3.11 or newer, and %s is %d.%d. Name another: make PYTHON=python3.12" % (sys.executable, v[0], v[1]))'
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv
 	@touch $@
 
 .venv/.installed: .venv/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@echo "installing streamtable into .venv; this takes a minute, once"
+	@$(BIN)/python -m pip install $(QUIET) --editable .
 	@touch $@
 
 # Dependency groups need pip 25.1; Python 3.11 comes with an older one.
 .venv/.dev: .venv/.python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@echo "installing streamtable and what its tests need into .venv; this takes a minute, once"
+	@$(BIN)/python -m pip install $(QUIET) --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install $(QUIET) --editable . --group dev
 	@touch $@ .venv/.installed
 
 tools: .venv/.dev ## fetch the real servers and clients that the tests run against
@@ -45,12 +49,14 @@ tools: .venv/.dev ## fetch the real servers and clients that the tests run again
 	@command -v kcat >/dev/null || echo "no kcat: the tests with it will be skipped"
 
 $(KAFKA): tests/support/kafka/pom.xml
-	mvn -q -B -f $< dependency:copy-dependencies -DincludeScope=runtime \
+	@echo "fetching Apache Kafka for the tests"
+	@mvn -q -B -Dstyle.color=never -f $< dependency:copy-dependencies -DincludeScope=runtime \
 	  -DoutputDirectory=$(CURDIR)/.cache/kafka/libs
 	@touch $@
 
 $(JS): tests/acceptance/js/package.json tests/acceptance/js/package-lock.json
-	npm ci --silent --prefix tests/acceptance/js
+	@echo "fetching the JavaScript SDK for the tests"
+	@npm ci --silent --prefix tests/acceptance/js
 	@touch $@
 
 lint: .venv/.dev types ## ruff, mypy, import-linter

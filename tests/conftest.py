@@ -23,8 +23,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def endpoint(request: pytest.FixtureRequest) -> str:
-    """The URL that clients are pointed at; STREAMTABLE_ENDPOINT names a server already running."""
-    given = os.environ.get("STREAMTABLE_ENDPOINT")
+    """The URL that clients are pointed at: STREAMTABLE_TEST_ENDPOINT, or a node's own."""
+    given = os.environ.get("STREAMTABLE_TEST_ENDPOINT")
     if given is not None:
         return given
     running: Server = request.getfixturevalue("server")
