@@ -1,6 +1,6 @@
 """The APIs about topics: made, deleted, grown, configured, cut at the front."""
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from streamtable.streams.broker.codes import Code
@@ -52,12 +52,13 @@ class Admin:
         partitions = self._partitions(one)
         if validate_only:
             self._topics.check_new(name, partitions, configs)
-            topic = Topic(name, None, {k: v or "" for k, v in configs.items()}, self._settings)
+            topic_id, own_configs = None, {key: value or "" for key, value in configs.items()}
         else:
             topic = await self._topics.create(name, partitions, configs)
+            topic_id, own_configs = topic.id, topic.configs
         return {
             "name": name,
-            "topic_id": topic.id,
+            "topic_id": topic_id,
             "num_partitions": partitions,
             "replication_factor": 1,
             "configs": [
@@ -66,7 +67,7 @@ class Admin:
                     "value": value,
                     "config_source": _OWN_SOURCE if own else _DEFAULT_SOURCE,
                 }
-                for config, value, own in topic_configs(self._settings, topic.configs)
+                for config, value, own in topic_configs(self._settings, own_configs)
             ],
         }
 
@@ -100,7 +101,7 @@ class Admin:
     async def delete_topics(self, request: Request, call: Call) -> Response:
         """Delete topics by name or id (DeleteTopics)."""
         wanted: Iterable[tuple[str | None, Topic | None, Code]]
-        if call.version >= 6:  # noqa: PLR2004 - topic ids
+        if call.version >= 6:
             wanted = [
                 (
                     one["name"],

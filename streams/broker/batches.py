@@ -13,6 +13,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from crc32c import crc32c
 
 from streamtable.streams.broker.codes import Code
+from streamtable.streams.broker.wire import Buffer
 
 __all__ = [
     "HEADER_BYTES",
@@ -74,7 +75,7 @@ class Batch(NamedTuple):
     control: bool
 
 
-def parse(data: bytes | memoryview, at: int, end: int) -> Batch:
+def parse(data: Buffer, at: int, end: int) -> Batch:
     """Read the batch that starts at `at` and check its length, form and checksum.
 
     Raises:
@@ -123,9 +124,10 @@ def parse(data: bytes | memoryview, at: int, end: int) -> Batch:
     )
 
 
-def place(data: bytes | memoryview, at: int, size: int, base_offset: int) -> bytes:
+def place(data: Buffer, at: int, size: int, base_offset: int) -> bytes:
     """Return a copy of a batch with the broker's base offset and leader epoch in it."""
-    return _PLACE.pack(base_offset, size - _BEFORE_LENGTH, LEADER_EPOCH) + data[at + 16 : at + size]
+    head = _PLACE.pack(base_offset, size - _BEFORE_LENGTH, LEADER_EPOCH)
+    return b"".join((head, memoryview(data)[at + _MAGIC_AT : at + size]))
 
 
 def size_at(data: bytes, at: int) -> int:
@@ -147,7 +149,7 @@ def spans(data: bytes, at: int = 0) -> Iterator[tuple[int, int, int]]:
         at += size
 
 
-def resume_point(data: bytes | memoryview, at: int, next_offset: int) -> int | None:
+def resume_point(data: Buffer, at: int, next_offset: int) -> int | None:
     """Find a valid batch anywhere after `at` that could follow `next_offset`, or None.
 
     This tells a damaged middle from a torn tail.

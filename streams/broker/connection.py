@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 
 from streamtable.streams.broker.codes import Code
 from streamtable.streams.broker.settings import BrokerSettings
-from streamtable.streams.broker.wire import Malformed, Message, skip_tags
+from streamtable.streams.broker.wire import Buffer, Malformed, Message, skip_tags
 
 __all__ = ["Api", "Call", "Connection", "Raw"]
 
@@ -36,7 +36,7 @@ Handler = Callable[[dict[str, Any], "Call"], Any]
 class Raw(Protocol):
     """The handler of an API with a codec of its own: it reads `data[at:end]` and answers itself."""
 
-    def __call__(self, call: "Call", data: bytes, at: int, end: int) -> None:
+    def __call__(self, call: "Call", data: Buffer, at: int, end: int) -> None:
         """Carry out one request.
 
         Raises:
@@ -77,7 +77,7 @@ class Call:
         "version",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made in one place, for every request
         self,
         connection: "Connection",
         key: int,
@@ -91,7 +91,7 @@ class Call:
         self.client_id = client_id
         self.host = connection.host
         self.on_close: Callable[[], None] | None = None
-        self.answer_parts: list[bytes] | None = None
+        self.answer_parts: list[Buffer] | None = None
         self._connection = connection
         self._correlation_id = correlation_id
         self._message = message
@@ -106,7 +106,7 @@ class Call:
         message.encode(self.version, response, body)
         self.answer_raw([body], len(body))
 
-    def answer_raw(self, parts: list[bytes], size: int) -> None:
+    def answer_raw(self, parts: list[Buffer], size: int) -> None:
         """Answer with bytes that are a message already, `size` of them in all."""
         parts.insert(0, _ANSWER.pack(size + 4, self._correlation_id))
         self.answer_parts = parts
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
         """Tell whether the next request has to wait."""
         return self._waits or self._full or len(self._calls) >= self._settings.max_in_flight
 
-    def _process(self, data: bytes | bytearray) -> None:
+    def _process(self, data: Buffer) -> None:
         at, available = 0, len(data)
         self._wanted = 0
         self._processing = True
@@ -220,7 +220,7 @@ class Connection(asyncio.Protocol):
         except (Malformed, struct.error, IndexError, UnicodeDecodeError) as error:
             self.close(f"sent a malformed frame: {error}")
             return
-        except Exception:
+        except Exception:  # noqa: BLE001 - one client's request must not end the broker
             _LOG.exception("a request of %s failed", self.host)
             self.close("a request failed")
             return
@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
             self._tail = bytearray(memoryview(data)[at:]) if at else bytearray(data)
         self._throttle()
 
-    def _carry_out(self, data: bytes | bytearray, at: int, end: int) -> None:
+    def _carry_out(self, data: Buffer, at: int, end: int) -> None:
         key, version, correlation_id, length = _HEADER.unpack_from(data, at)
         at += _HEADER.size
         client_id = ""
@@ -250,7 +250,7 @@ class Connection(asyncio.Protocol):
         if call.answer_parts is None and key != _PRODUCE:
             self._waits = True
 
-    def _dispatch(self, api: Api, call: Call, data: bytes | bytearray, at: int, end: int) -> None:
+    def _dispatch(self, api: Api, call: Call, data: Buffer, at: int, end: int) -> None:
         message, handler = api.message, api.handler
         assert message is not None
         assert handler is not None
@@ -270,7 +270,7 @@ class Connection(asyncio.Protocol):
         async def answer() -> None:
             try:
                 response = await work
-            except Exception:
+            except Exception:  # noqa: BLE001 - as above
                 _LOG.exception("a request of %s failed", self.host)
                 self.close("a request failed")
                 return
@@ -311,10 +311,10 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Carry out what waited, and read on."""
-        if self._tail and not self._processing and not self._stopped():
-            if len(self._tail) >= self._wanted:
-                data, self._tail = self._tail, bytearray()
-                self._process(data)
+        whole = self._tail and len(self._tail) >= self._wanted
+        if whole and not self._processing and not self._stopped():
+            data, self._tail = self._tail, bytearray()
+            self._process(data)
         self._throttle()
 
     def _throttle(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import struct
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Final, NamedTuple
 
 from streamtable.streams.broker.codes import Code
@@ -11,7 +11,7 @@ from streamtable.streams.broker.connection import Call
 from streamtable.streams.broker.log import FileRead, Found, OffsetOutOfRange, PartitionLog
 from streamtable.streams.broker.settings import BrokerSettings
 from streamtable.streams.broker.topics import Topics
-from streamtable.streams.broker.wire import Malformed
+from streamtable.streams.broker.wire import Buffer, Malformed
 
 __all__ = ["FIRST_VERSION", "LAST_VERSION", "Fetches"]
 
@@ -47,7 +47,7 @@ class _Wanted(NamedTuple):
     """One partition of a request."""
 
     topic: str
-    index: int
+    partition: int
     offset: int
     max_bytes: int
     leader_epoch: int
@@ -56,7 +56,7 @@ class _Wanted(NamedTuple):
 class _Answer(NamedTuple):
     """What one partition is answered with."""
 
-    index: int
+    partition: int
     code: Code
     log: PartitionLog | None
     found: Found
@@ -165,7 +165,7 @@ class _Fetch:
         else:
             head += _INT.pack(0)
         head += _INT.pack(len(self._topics))
-        parts: list[bytes] = []
+        parts: list[Buffer] = []
         size = 0
         remaining = iter(answers)
         for name, wanted in self._topics:
@@ -188,10 +188,10 @@ class _Fetch:
 
 async def _from_disk(wanted: _Wanted, log: PartitionLog, read: FileRead) -> _Answer:
     try:
-        return _Answer(wanted.index, Code.NONE, log, await log.finish_read(read))
+        return _Answer(wanted.partition, Code.NONE, log, await log.finish_read(read))
     except OSError as error:
         _LOG.error("%s-%d could not be read: %s", log.topic, log.index, error)
-        return _Answer(wanted.index, Code.KAFKA_STORAGE_ERROR, log, _NOTHING)
+        return _Answer(wanted.partition, Code.KAFKA_STORAGE_ERROR, log, _NOTHING)
 
 
 def _encode(answer: _Answer, version: int) -> bytes:
@@ -200,11 +200,11 @@ def _encode(answer: _Answer, version: int) -> bytes:
     size = answer.found.size
     if version >= _RACKS_SINCE:
         return _ANSWERED[11].pack(
-            answer.index, answer.code, high, high, start, _NO_LIST, _NO_REPLICA, size
+            answer.partition, answer.code, high, high, start, _NO_LIST, _NO_REPLICA, size
         )
-    if version >= 5:  # noqa: PLR2004 - the log's start
-        return _ANSWERED[5].pack(answer.index, answer.code, high, high, start, _NO_LIST, size)
-    return _ANSWERED[4].pack(answer.index, answer.code, high, high, _NO_LIST, size)
+    if version >= 5:
+        return _ANSWERED[5].pack(answer.partition, answer.code, high, high, start, _NO_LIST, size)
+    return _ANSWERED[4].pack(answer.partition, answer.code, high, high, _NO_LIST, size)
 
 
 class Fetches:
@@ -215,7 +215,7 @@ class Fetches:
         self._max_bytes = settings.max_fetch_bytes
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def __call__(self, call: Call, data: bytes, at: int, end: int) -> None:
+    def __call__(self, call: Call, data: Buffer, at: int, end: int) -> None:
         """Answer a request now, or let it wait.
 
         Raises:
@@ -238,7 +238,7 @@ class Fetches:
 
     def log(self, wanted: _Wanted) -> PartitionLog | None:
         """Return the log that a partition of a request names."""
-        return self._topics.partition(wanted.topic, wanted.index)
+        return self._topics.partition(wanted.topic, wanted.partition)
 
     def read(
         self, wanted: _Wanted, left: int, *, first: bool
@@ -246,25 +246,25 @@ class Fetches:
         """Read one partition, as far as that needs no device."""
         log = self.log(wanted)
         if log is None:
-            return _Answer(wanted.index, Code.UNKNOWN_TOPIC_OR_PARTITION, None, _NOTHING)
+            return _Answer(wanted.partition, Code.UNKNOWN_TOPIC_OR_PARTITION, None, _NOTHING)
         if wanted.leader_epoch > 0:
-            return _Answer(wanted.index, Code.UNKNOWN_LEADER_EPOCH, log, _NOTHING)
+            return _Answer(wanted.partition, Code.UNKNOWN_LEADER_EPOCH, log, _NOTHING)
         if left <= 0 and not first:
-            return _Answer(wanted.index, Code.NONE, log, _NOTHING)
+            return _Answer(wanted.partition, Code.NONE, log, _NOTHING)
         try:
             found = log.read(wanted.offset, min(wanted.max_bytes, left))
         except OffsetOutOfRange:
-            return _Answer(wanted.index, Code.OFFSET_OUT_OF_RANGE, log, _NOTHING)
+            return _Answer(wanted.partition, Code.OFFSET_OUT_OF_RANGE, log, _NOTHING)
         except OSError as error:
             _LOG.error("%s-%d could not be read: %s", log.topic, log.index, error)
-            return _Answer(wanted.index, Code.KAFKA_STORAGE_ERROR, log, _NOTHING)
+            return _Answer(wanted.partition, Code.KAFKA_STORAGE_ERROR, log, _NOTHING)
         if isinstance(found, FileRead):
             return wanted, log, found
         if found.size > left and not first:
             found = _NOTHING
-        return _Answer(wanted.index, Code.NONE, log, found)
+        return _Answer(wanted.partition, Code.NONE, log, found)
 
-    def run(self, work: "asyncio.Coroutine[None, None, None]") -> None:
+    def run(self, work: Coroutine[None, None, None]) -> None:
         """Run what waits for the device."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -272,9 +272,9 @@ class Fetches:
 
 
 def _parse_topics(
-    version: int, data: bytes, at: int, end: int
+    version: int, data: Buffer, at: int, end: int
 ) -> tuple[list[tuple[bytes, list[_Wanted]]], int]:
-    layout = _WANTED[9 if version >= 9 else 5 if version >= 5 else 4]  # noqa: PLR2004
+    layout = _WANTED[9 if version >= 9 else 5 if version >= 5 else 4]
     (count,) = _INT.unpack_from(data, at)
     at += 4
     topics = []
@@ -290,8 +290,8 @@ def _parse_topics(
         for _ in range(partitions):
             fields = layout.unpack_from(data, at)
             at += layout.size
-            epoch = fields[1] if version >= 9 else -1  # noqa: PLR2004
-            offset = fields[2] if version >= 9 else fields[1]  # noqa: PLR2004
+            epoch = fields[1] if version >= 9 else -1
+            offset = fields[2] if version >= 9 else fields[1]
             wanted.append(_Wanted(topic, fields[0], offset, fields[-1], epoch))
         topics.append((name, wanted))
     if at > end:

@@ -2,7 +2,7 @@
 
 The states: Empty, PreparingRebalance (members join), CompletingRebalance (the leader assigns),
 Stable. Members are kept in memory only: after a restart of the broker they join again, and go on
-from their committed offsets. Source: https://kafka.apache.org/protocol, "JoinGroup" and "SyncGroup";
+from their committed offsets. Source: https://kafka.apache.org/protocol, "JoinGroup", "SyncGroup";
 KIP-345 (static membership), KIP-394 (member ids before the first join).
 """
 
@@ -211,10 +211,9 @@ class Group:
         changed = said.protocols != member.said.protocols
         member.said = said
         self.keep_alive(member)
-        if self.state == STABLE and (changed or member.id == self.leader):
-            self._wait_joined(member, respond)
-            self._rebalance()
-        elif self.state == COMPLETING and changed:
+        if (self.state == STABLE and (changed or member.id == self.leader)) or (
+            self.state == COMPLETING and changed
+        ):
             self._wait_joined(member, respond)
             self._rebalance()
         elif self.state in (STABLE, COMPLETING):

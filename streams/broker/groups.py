@@ -266,7 +266,7 @@ class Groups:
         for group_id in dict.fromkeys((*self._groups, *self._offsets)):
             group = self._groups.get(group_id)
             state = EMPTY if group is None else group.state
-            if states and state.casefold() not in states or types and "classic" not in types:
+            if (states and state.casefold() not in states) or (types and "classic" not in types):
                 continue
             answers.append(
                 {

@@ -30,6 +30,7 @@ from streamtable.streams.broker.configs import LogConfig
 from streamtable.streams.broker.errors import DamagedSegment
 from streamtable.streams.broker.producers import NO_PRODUCER, PartitionProducers, Producer, Refused
 from streamtable.streams.broker.segment import Segment
+from streamtable.streams.broker.wire import Buffer
 
 __all__ = ["FileRead", "Found", "OffsetOutOfRange", "PartitionLog"]
 
@@ -177,7 +178,7 @@ class PartitionLog:
 
     # Appending
 
-    def append(self, batch: Batch, data: bytes | memoryview, at: int, done: Done) -> None:
+    def append(self, batch: Batch, data: Buffer, at: int, done: Done) -> None:
         """Append a checked batch that starts at `at` in `data`.
 
         `done` is called once: at once with an error, or with NONE and the base offset when the

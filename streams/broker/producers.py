@@ -15,7 +15,7 @@ from streamtable.streams.broker.codes import Code
 from streamtable.streams.broker.disk import Disk
 from streamtable.streams.broker.journal import Journal
 
-__all__ = ["NO_PRODUCER", "Duplicate", "Producer", "PartitionProducers", "ProducerIds", "Refused"]
+__all__ = ["NO_PRODUCER", "Duplicate", "PartitionProducers", "Producer", "ProducerIds", "Refused"]
 
 NO_PRODUCER: Final = -1
 _KEPT: Final = 5
@@ -49,7 +49,7 @@ class Stored(NamedTuple):
 
 
 class Producer(NamedTuple):
-    """What a partition knows of a producer; replaced as a whole, so that an append can be undone."""
+    """What a partition knows of a producer; replaced as a whole, so that it can be undone."""
 
     epoch: int
     batches: tuple[Stored, ...]

@@ -9,7 +9,7 @@ from streamtable.streams.broker.codes import Code
 from streamtable.streams.broker.connection import Call
 from streamtable.streams.broker.log import PartitionLog
 from streamtable.streams.broker.topics import Topics
-from streamtable.streams.broker.wire import Malformed
+from streamtable.streams.broker.wire import Buffer, Malformed
 
 __all__ = ["FIRST_VERSION", "LAST_VERSION", "Produces"]
 
@@ -66,7 +66,7 @@ class _Produce:
         else:
             self._call.no_answer()
 
-    def _encode(self) -> bytes:
+    def _encode(self) -> bytearray:
         version = self._call.version
         out = bytearray(_INT.pack(len(self._topics)))
         for name, numbers in self._topics:
@@ -75,9 +75,9 @@ class _Produce:
             out += _INT.pack(len(numbers))
             for number in numbers:
                 index, code, base_offset, start = self._answers[number]
-                if version >= 8:  # noqa: PLR2004 - KIP-467
+                if version >= 8:
                     out += _WITH_ERRORS.pack(index, code, base_offset, _NO_TIME, start, 0, -1)
-                elif version >= 5:  # noqa: PLR2004
+                elif version >= 5:
                     out += _WITH_START.pack(index, code, base_offset, _NO_TIME, start)
                 else:
                     out += _PLAIN.pack(index, code, base_offset, _NO_TIME)
@@ -91,7 +91,7 @@ class Produces:
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
 
-    def __call__(self, call: Call, data: bytes, at: int, end: int) -> None:
+    def __call__(self, call: Call, data: Buffer, at: int, end: int) -> None:
         """Append every batch of a request; it is answered when all of them are durable.
 
         Raises:
@@ -123,8 +123,8 @@ class Produces:
             raise Malformed(f"Produce: {end - at} bytes after its end")
         produce.end()
 
-    def _append(
-        self, produce: _Produce, topic: str, index: int, data: bytes, at: int, end: int
+    def _append(  # noqa: PLR0917 - called in one place, for every batch
+        self, produce: _Produce, topic: str, index: int, data: Buffer, at: int, end: int
     ) -> None:
         number = produce.partition(index)
         log = self._topics.partition(topic, index)

@@ -271,8 +271,7 @@ class Segment:
             self._positions.append(position)
             self._times.append(self.max_timestamp)
             self._indexed_to = position
-        if batch.max_timestamp > self.max_timestamp:
-            self.max_timestamp = batch.max_timestamp
+        self.max_timestamp = max(self.max_timestamp, batch.max_timestamp)
         self.size = position + batch.size
 
     def _floor(self, offset: int) -> int:

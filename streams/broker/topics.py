@@ -58,7 +58,7 @@ class Topic:
     def __init__(
         self,
         name: str,
-        topic_id: uuid.UUID | None,
+        topic_id: uuid.UUID,
         configs: dict[str, str],
         settings: BrokerSettings,
     ) -> None:
@@ -73,7 +73,7 @@ class Topic:
         """Say everything about the topic, for the journal."""
         return {
             "topic": self.name,
-            "id": self.id.hex if self.id else None,
+            "id": self.id.hex,
             "configs": self.configs,
             "partitions": len(self.partitions) if partitions is None else partitions,
             "starts": {str(index): start for index, start in self.starts.items()},
@@ -288,7 +288,12 @@ class Topics:
         topic.starts[log.index] = max(offset, log.start)
         await self._store(topic.record())
         segments = log.move_start(offset)
-        await self._disk.run(lambda: [segment.unlink() for segment in segments])
+
+        def unlink() -> None:
+            for segment in segments:
+                segment.unlink()
+
+        await self._disk.run(unlink)
 
     async def apply_retention(self) -> None:
         """Remove the closed segments that retention does not keep, and forget idle producers."""

@@ -24,11 +24,14 @@ __all__ = [
     "STRING",
     "UUID",
     "Array",
+    "Buffer",
     "Field",
     "Malformed",
     "Message",
+    "skip_tags",
 ]
 
+Buffer: TypeAlias = bytes | bytearray
 Decoder: TypeAlias = Callable[[bytes, int], tuple[Any, int]]
 Encoder: TypeAlias = Callable[[bytearray, Any], None]
 
@@ -48,7 +51,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the continuation bit
+        if byte < 0x80:
             return value, at
         shift += 7
     raise Malformed("a varint is longer than 5 bytes")
@@ -56,7 +59,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 def write_varint(out: bytearray, value: int) -> None:
     """Append an unsigned varint."""
-    while value > 0x7F:  # noqa: PLR2004 - seven bits a byte
+    while value > 0x7F:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
@@ -77,11 +80,11 @@ def skip_tags(data: bytes, at: int) -> int:
 class Fixed:
     """A number of fixed size, big-endian."""
 
-    def __init__(self, code: str, default: int | bool = 0) -> None:  # noqa: FBT001 - a bool is a wire type
+    def __init__(self, code: str, default: int | bool = 0) -> None:
         self._struct = struct.Struct(f">{code}")
         self.default = default
 
-    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002, FBT001
+    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002
         """Compile the reader."""
         unpack, size = self._struct.unpack_from, self._struct.size
 
@@ -90,7 +93,7 @@ class Fixed:
 
         return decode
 
-    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002, FBT001
+    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002
         """Compile the writer."""
         pack = self._struct.pack
 
@@ -105,18 +108,18 @@ class Uuid:
 
     default = None
 
-    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002, FBT001
+    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002
         """Compile the reader."""
 
         def decode(data: bytes, at: int) -> tuple[Any, int]:
             raw = data[at : at + 16]
-            if len(raw) != 16:  # noqa: PLR2004 - bytes of a UUID
+            if len(raw) != 16:
                 raise Malformed("a UUID passes the end of the frame")
             return (None if raw == _NO_UUID else uuid.UUID(bytes=raw)), at + 16
 
         return decode
 
-    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002, FBT001
+    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002
         """Compile the writer."""
 
         def encode(out: bytearray, value: uuid.UUID | None) -> None:
@@ -125,7 +128,7 @@ class Uuid:
         return encode
 
 
-def _length_decoder(code: str, flexible: bool) -> Decoder:  # noqa: FBT001
+def _length_decoder(code: str, flexible: bool) -> Decoder:
     """Read the length in front of a string, bytes or an array; -1 stands for null."""
     if flexible:
 
@@ -149,7 +152,7 @@ def _length_decoder(code: str, flexible: bool) -> Decoder:  # noqa: FBT001
     return decode
 
 
-def _length_encoder(code: str, flexible: bool) -> Encoder:  # noqa: FBT001
+def _length_encoder(code: str, flexible: bool) -> Encoder:
     if flexible:
         return lambda out, length: write_varint(out, length + 1)
     pack = struct.Struct(f">{code}").pack
@@ -166,7 +169,7 @@ class Text:
     def __init__(self, *, null: bool = False) -> None:
         self.default = None if null else ""
 
-    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002, FBT001
+    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002
         """Compile the reader."""
         read_length = _length_decoder("h", flexible)
 
@@ -178,7 +181,7 @@ class Text:
 
         return decode
 
-    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002, FBT001
+    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002
         """Compile the writer."""
         write_length = _length_encoder("h", flexible)
 
@@ -198,7 +201,7 @@ class Bytes:
 
     default = b""
 
-    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002, FBT001
+    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002
         """Compile the reader."""
         read_length = _length_decoder("i", flexible)
 
@@ -210,7 +213,7 @@ class Bytes:
 
         return decode
 
-    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002, FBT001
+    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002
         """Compile the writer."""
         write_length = _length_encoder("i", flexible)
 
@@ -258,7 +261,7 @@ class Array:
         assert (len(self._values) == 1) != bool(self._fields)
         self.default: list[Any] | None = None if null else []
 
-    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: FBT001
+    def decoder(self, version: int, flexible: bool) -> Decoder:
         """Compile the reader."""
         read_length = _length_decoder("i", flexible)
         if self._fields:
@@ -278,7 +281,7 @@ class Array:
 
         return decode
 
-    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: FBT001
+    def encoder(self, version: int, flexible: bool) -> Encoder:
         """Compile the writer."""
         write_length = _length_encoder("i", flexible)
         if self._fields:
@@ -310,7 +313,7 @@ NULLABLE: Final = Text(null=True)
 BYTES: Final = Bytes()
 
 
-def _struct_decoder(fields: Iterable[Field], version: int, flexible: bool) -> Decoder:  # noqa: FBT001
+def _struct_decoder(fields: Iterable[Field], version: int, flexible: bool) -> Decoder:
     steps = [
         (field.name, field.type.decoder(version, flexible))
         for field in fields
@@ -328,7 +331,7 @@ def _struct_decoder(fields: Iterable[Field], version: int, flexible: bool) -> De
     return decode
 
 
-def _struct_encoder(fields: Iterable[Field], version: int, flexible: bool) -> Encoder:  # noqa: FBT001
+def _struct_encoder(fields: Iterable[Field], version: int, flexible: bool) -> Encoder:
     steps = []
     for field in fields:
         if field.in_version(version):
