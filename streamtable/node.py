@@ -113,10 +113,11 @@ class Node:
         # 5. The endpoint.
         operations = handlers(catalog, Shards(shards), settings)
         pages = {"/_streamtable/node": self._node_page, "/_streamtable/epochs": self._epochs_page}
-        server = HttpServer(create_app(operations, pages), settings.host, settings.port)
+        app = create_app(operations, pages)
+        server = HttpServer(app, host=settings.host, port=settings.port)
         await server.start()
         parts.push_async_callback(server.stop)
-        self.endpoint = f"http://{settings.host}:{server.port}"
+        self.endpoint = server.endpoint
 
     async def wait_failed(self) -> None:
         """Return never, or raise what makes this node unable to go on."""
