@@ -12,6 +12,7 @@ __all__ = [
     "ApiError",
     "ConditionalCheckFailed",
     "DuplicateItem",
+    "ExpiredIterator",
     "IdempotentParameterMismatch",
     "InternalServerError",
     "ItemCollectionSizeLimitExceeded",
@@ -28,6 +29,7 @@ __all__ = [
     "TransactionCanceled",
     "TransactionConflict",
     "TransactionInProgress",
+    "TrimmedDataAccess",
     "UnknownOperation",
     "ValidationError",
 ]
@@ -114,6 +116,12 @@ class DuplicateItem(ApiError):
     code = "DuplicateItemException"
 
 
+class ExpiredIterator(ApiError):
+    """A shard iterator was used later than 15 minutes after it was made."""
+
+    code = "ExpiredIteratorException"
+
+
 class IdempotentParameterMismatch(ApiError):
     """The client token was used before with other parameters."""
 
@@ -193,3 +201,9 @@ class TransactionInProgress(ApiError):
     """The transaction with this client token has not ended yet."""
 
     code = "TransactionInProgressException"
+
+
+class TrimmedDataAccess(ApiError, LookupError):
+    """A reader of a stream wants records that are no longer kept."""
+
+    code = "TrimmedDataAccessException"

@@ -12,6 +12,7 @@ __all__ = [
     "EXPRESSION_OPERATORS",
     "IN_OPERANDS",
     "ITEM_BYTES",
+    "ITERATOR_AGE_S",
     "KEY_ATTRIBUTE_NAME_BYTES",
     "NESTING_LEVELS",
     "NUMBER_DIGITS",
@@ -20,6 +21,11 @@ __all__ = [
     "PARTITION_KEY_BYTES",
     "READ_UNIT_BYTES",
     "SORT_KEY_BYTES",
+    "STREAM_KEPT_S",
+    "STREAM_PAGE_BYTES",
+    "STREAM_PAGE_RECORDS",
+    "STREAM_PAGE_SHARDS",
+    "STREAM_PAGE_STREAMS",
     "WRITE_UNIT_BYTES",
 ]
 
@@ -69,3 +75,22 @@ READ_UNIT_BYTES: Final = 4096
 
 WRITE_UNIT_BYTES: Final = 1024
 """What one write unit covers."""
+
+# Streams: API_streams_GetRecords, API_streams_DescribeStream, API_streams_ListStreams.
+ITERATOR_AGE_S: Final = 15 * 60
+"""How long a shard iterator can be used, seconds."""
+
+STREAM_KEPT_S: Final = 24 * 3600
+"""How long a stream can be read after it was switched off, seconds."""
+
+STREAM_PAGE_BYTES: Final = 1024 * 1024
+"""Records in an answer of GetRecords, by their SizeBytes."""
+
+STREAM_PAGE_RECORDS: Final = 1000
+"""Records in an answer of GetRecords."""
+
+STREAM_PAGE_SHARDS: Final = 100
+"""Shards in an answer of DescribeStream."""
+
+STREAM_PAGE_STREAMS: Final = 100
+"""Streams in an answer of ListStreams."""

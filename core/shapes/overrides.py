@@ -4,6 +4,12 @@ The model is written for clients. These tables hold what the service itself is k
 keyed by the model's own names, so that a newer botocore changes nothing here.
 """
 
+from streamtable.core.limits import (
+    STREAM_PAGE_RECORDS,
+    STREAM_PAGE_SHARDS,
+    STREAM_PAGE_STREAMS,
+)
+
 __all__ = ["ENUM_ORDERS", "LENGTHS", "MEMBERS", "PATTERNS"]
 
 # (structure, member) -> the shape that the service checks the member against. Data-plane
@@ -12,12 +18,16 @@ MEMBERS: dict[tuple[str, str], str] = {
     ("CreateTableInput", "TableName"): "TableName",
 }
 
-# (structure, member) -> (least, most) elements. A table's own key and a local index's have at
-# most two attributes; the shape is shared with global indexes, which take several.
+# (structure, member) -> (least, most) elements, or the least and the most number. A table's own
+# key and a local index's have at most two attributes; the shape is shared with global indexes,
+# which take several. Streams answer at most so many of each at once.
 LENGTHS: dict[tuple[str, str], tuple[int | None, int | None]] = {
     ("CreateTableInput", "KeySchema"): (1, 2),
     ("LocalSecondaryIndex", "KeySchema"): (1, 2),
     ("TableCreationParameters", "KeySchema"): (1, 2),
+    ("DescribeStreamInput", "Limit"): (1, STREAM_PAGE_SHARDS),
+    ("GetRecordsInput", "Limit"): (1, STREAM_PAGE_RECORDS),
+    ("ListStreamsInput", "Limit"): (1, STREAM_PAGE_STREAMS),
 }
 
 # Enum shape -> its values in the order in which the service prints them. A value that is in the
