@@ -1,9 +1,11 @@
 """The tables of a region, in memory on each node, changed through the catalog's log."""
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from streamtable.core.documents import TableDocument
+from streamtable.core.ended_streams import end_streams, is_readable
 from streamtable.core.errors import ResourceInUse, ResourceNotFound
 from streamtable.core.tables import Table
 from streamtable.streams.catalog_log import CatalogConflict, CatalogLog
@@ -11,6 +13,7 @@ from streamtable.streams.catalog_log import CatalogConflict, CatalogLog
 __all__ = ["Catalog"]
 
 _TABLE: Final = "table/"
+_ENDED: Final = "ended/"
 
 
 class Catalog:
@@ -25,6 +28,7 @@ class Catalog:
         self._log = CatalogLog(address, topic, self._take)
         self._tables: dict[str, Table] = {}
         self._by_id: dict[str, Table] = {}
+        self._ended: dict[str, TableDocument] = {}
         self._on_change: list[Callable[[Table | None, Table | None], None]] = []
 
     async def start(self) -> None:
@@ -62,6 +66,10 @@ class Catalog:
         """Every table, by name."""
         return [self._tables[name] for name in sorted(self._tables)]
 
+    def ended_tables(self) -> Iterable[TableDocument]:
+        """Tables that were deleted, as long as their streams can be read."""
+        return list(self._ended.values())
+
     async def create(self, document: TableDocument) -> None:
         """Add a table; it is durable and can be used on return.
 
@@ -93,15 +101,22 @@ class Catalog:
             ) from None
 
     async def delete(self, name: str) -> None:
-        """Remove a table and have its rows removed.
+        """Remove a table and have its rows removed; its streams can be read for a day more.
 
         Raises:
             ResourceInUse: the table was changed at the same time.
             ResourceNotFound: there is none.
         """
-        self.table(name)
+        document = self.table(name).document
+        now = time.time()
         try:
+            # Its streams first: what is kept of a table that is still there is not looked at.
+            ended = end_streams(document, now)
+            if ended is not None:
+                await self._log.put(_ENDED + ended.id, ended.model_dump(mode="json"))
             await self._log.put(_TABLE + name, None)
+            for old in [each for each in self._ended.values() if not is_readable(each, now)]:
+                await self._log.put(_ENDED + old.id, None)
         except CatalogConflict:
             raise ResourceInUse(
                 f"Attempt to change a resource which is still in use: Table is being updated: "
@@ -112,6 +127,10 @@ class Catalog:
         await self._log.put(_TABLE + document.name, document.model_dump(mode="json"))
 
     def _take(self, name: str, document: dict[str, Any] | None) -> None:
+        if name.startswith(_ENDED):
+            self._ended.pop(name.removeprefix(_ENDED), None)
+            if document is not None:
+                self._ended[document["id"]] = TableDocument.model_validate(document)
         if not name.startswith(_TABLE):
             return
         table_name = name.removeprefix(_TABLE)
