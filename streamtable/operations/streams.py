@@ -1,0 +1,366 @@
+"""ListStreams, DescribeStream, GetShardIterator and GetRecords: DynamoDB Streams over the log."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from streamtable.core.context import RequestContext
+from streamtable.core.documents import StreamDocument, TableDocument
+from streamtable.core.errors import (
+    ResourceNotFound,
+    ServiceUnavailable,
+    TrimmedDataAccess,
+    ValidationError,
+)
+from streamtable.core.limits import (
+    STREAM_KEPT_S,
+    STREAM_PAGE_BYTES,
+    STREAM_PAGE_RECORDS,
+    STREAM_PAGE_SHARDS,
+    STREAM_PAGE_STREAMS,
+)
+from streamtable.core.positions import CHANGES_PER_COMMIT, Position, parse_sequence_number
+from streamtable.core.positions import sequence_number as print_sequence_number
+from streamtable.core.shard_iterators import ShardIterator
+from streamtable.core.stream_ids import parse_shard_id, parse_stream_arn, shard_id
+from streamtable.core.stream_records import stream_record
+from streamtable.operations.handler import Handler
+from streamtable.streams.catalog import Catalog
+from streamtable.streams.fetcher import LogTrimmed
+from streamtable.streams.log import LogUnavailable
+from streamtable.streams.stream_reader import StreamReader, Wanted
+
+__all__ = ["stream_handlers"]
+
+_T = TypeVar("_T")
+
+_NUMBERED: Final = frozenset({"AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"})
+_TRIMMED: Final = "The data you are trying to access has been trimmed"
+# A record is appended after its changes were accepted, on another clock after a fail-over.
+_CLOCKS_MS: Final = 60_000
+# Changes accepted before the stream was switched off have reached the log after so long.
+_CLOSING_MS: Final = 5_000
+_ENDS_KEPT: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A stream that can be read, and its table."""
+
+    table: TableDocument
+    document: StreamDocument
+
+    @property
+    def arn(self) -> str:
+        return self.table.stream_arn(self.document)
+
+    @property
+    def disabled_ms(self) -> int | None:
+        disabled = self.document.disabled
+        return None if disabled is None else int(disabled * 1000)
+
+    def wanted(self, end: int | None) -> Wanted:
+        return Wanted(
+            self.table.name,
+            self.table.id,
+            self.document.view_type,
+            int(self.document.enabled * 1000),
+            self.disabled_ms,
+            end,
+        )
+
+
+class _Streams:
+    """The streams of a region, and where each is in the log."""
+
+    def __init__(self, catalog: Catalog, reader: StreamReader) -> None:
+        self._catalog = catalog
+        self._reader = reader
+        self._ends: dict[tuple[str, int], int] = {}
+
+    def all(self) -> Iterator[_Stream]:
+        """Yield every stream that can be read now; those of deleted tables too."""
+        now = time.time()
+        live = [table.document for table in self._catalog.tables()]
+        known = {document.id for document in live}
+        ended = [each for each in self._catalog.ended_tables() if each.id not in known]
+        for table in (*live, *ended):
+            for stream in table.streams:
+                if stream.disabled is None or now - stream.disabled < STREAM_KEPT_S:
+                    yield _Stream(table, stream)
+
+    def find(self, arn: str) -> _Stream:
+        """Return the stream of an ARN.
+
+        Raises:
+            ValidationError: it is not the ARN of a stream.
+            ResourceNotFound: there is no such stream, or it was switched off a day ago.
+        """
+        label = parse_stream_arn(arn).label
+        for stream in self.all():
+            if stream.document.label == label and stream.arn == arn:
+                return stream
+        raise ResourceNotFound(f"Requested resource not found: Stream: {arn} not found")
+
+    def shard(self, stream: _Stream, text: str) -> int:
+        """Return the number of a stream's shard.
+
+        Raises:
+            ResourceNotFound: the stream has no such shard.
+        """
+        number = parse_shard_id(text, stream.document, self._reader.shards)
+        if number is None:
+            raise ResourceNotFound("Requested resource not found: Shard does not exist")
+        return number
+
+    async def start(self, stream: _Stream, shard: int) -> int:
+        """Return the offset at which a stream's shard starts, or the log if that is later."""
+        return await self._reader.offset_at(shard, int(stream.document.enabled * 1000) - _CLOCKS_MS)
+
+    async def end(self, stream: _Stream, shard: int) -> int | None:
+        """Return the offset at which a stream's shard ends, None while it is open.
+
+        It is open until everything that was accepted while the stream was on is in the log.
+        """
+        disabled_ms = stream.disabled_ms
+        if disabled_ms is None or time.time() * 1000 <= disabled_ms + _CLOSING_MS:
+            return None
+        key = stream.arn, shard
+        end = self._ends.get(key)
+        if end is None:
+            # What is later in the log than the end found now was accepted later, too.
+            end = await self._reader.offset_at(shard, disabled_ms + _CLOSING_MS)
+            if len(self._ends) >= _ENDS_KEPT:
+                self._ends.clear()
+            self._ends[key] = end
+        return end
+
+
+def stream_handlers(catalog: Catalog, reader: StreamReader) -> dict[str, Handler]:
+    """Return the handlers of DynamoDB Streams.
+
+    Args:
+        catalog: the region's tables, and the streams of those deleted within a day.
+        reader: reads the log.
+    """
+    streams = _Streams(catalog, reader)
+
+    async def list_streams(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
+        name = body.get("TableName")
+        after = body.get("ExclusiveStartStreamArn", "")
+        if after:
+            parse_stream_arn(after)
+        limit = body.get("Limit", STREAM_PAGE_STREAMS)
+        found = sorted(
+            (
+                {
+                    "StreamArn": stream.arn,
+                    "StreamLabel": stream.document.label,
+                    "TableName": stream.table.name,
+                }
+                for stream in streams.all()
+                if (name is None or stream.table.name == name) and stream.arn > after
+            ),
+            key=lambda each: each["StreamArn"],
+        )
+        answer: dict[str, Any] = {"Streams": found[:limit]}
+        if len(found) > limit:
+            answer["LastEvaluatedStreamArn"] = found[limit - 1]["StreamArn"]
+        return answer
+
+    async def describe_stream(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
+        stream = streams.find(body["StreamArn"])
+        after = body.get("ExclusiveStartShardId", "")
+        limit = body.get("Limit", STREAM_PAGE_SHARDS)
+        shards = {
+            shard_id(stream.document, number): number
+            for number in _chosen(streams, stream, body.get("ShardFilter", {}), reader.shards)
+        }
+        left = [name for name in shards if name > after]
+        shown = left[:limit]
+        description: dict[str, Any] = {
+            "CreationRequestDateTime": round(stream.document.enabled, 3),
+            "KeySchema": [
+                {"AttributeName": key.name, "KeyType": key.kind} for key in stream.table.keys
+            ],
+            "Shards": await _answer(
+                asyncio.gather(
+                    *(_describe_shard(streams, stream, name, shards[name]) for name in shown)
+                )
+            ),
+            "StreamArn": stream.arn,
+            "StreamLabel": stream.document.label,
+            "StreamStatus": "ENABLED" if stream.document.disabled is None else "DISABLED",
+            "StreamViewType": stream.document.view_type,
+            "TableName": stream.table.name,
+        }
+        if len(left) > limit:
+            description["LastEvaluatedShardId"] = shown[-1]
+        return {"StreamDescription": description}
+
+    async def get_shard_iterator(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
+        kind = body["ShardIteratorType"]
+        _check_parameters(kind, body)
+        stream = streams.find(body["StreamArn"])
+        shard = streams.shard(stream, body["ShardId"])
+        offset, index = await _answer(_locate(streams, reader, stream, shard, body))
+        return {
+            "ShardIterator": ShardIterator(stream.arn, shard, offset, index).encode(time.time())
+        }
+
+    async def get_records(body: dict[str, Any], _context: RequestContext) -> bytes:
+        iterator = ShardIterator.decode(body["ShardIterator"], time.time())
+        shard = iterator.shard
+        stream = streams.find(iterator.arn)
+        end = await _answer(streams.end(stream, shard))
+        page = await _answer(
+            reader.read(
+                shard,
+                (iterator.offset, iterator.index),
+                stream.wanted(end),
+                limit=body.get("Limit", STREAM_PAGE_RECORDS),
+                max_bytes=STREAM_PAGE_BYTES,
+            )
+        )
+        view_type = stream.document.view_type
+        answer: dict[str, Any] = {
+            "Records": [
+                stream_record(change, Position(shard, offset, index), view_type)
+                for offset, index, change in page.changes
+            ]
+        }
+        offset, index = page.next
+        if end is None or offset < end:
+            following = ShardIterator(iterator.arn, shard, offset, index)
+            answer["NextShardIterator"] = following.encode(time.time())
+        return orjson.dumps(answer)
+
+    return {
+        "ListStreams": list_streams,
+        "DescribeStream": describe_stream,
+        "GetShardIterator": get_shard_iterator,
+        "GetRecords": get_records,
+    }
+
+
+def _chosen(streams: _Streams, stream: _Stream, choice: dict[str, Any], count: int) -> range:
+    """Return the shards that a ShardFilter lets through; a shard here never has children.
+
+    Raises:
+        ValidationError: a part of the filter is missing.
+        ResourceNotFound: the parent is no shard of the stream.
+    """
+    if not choice:
+        return range(count)
+    if "Type" not in choice or "ShardId" not in choice:
+        raise ValidationError("Both Type and ShardId must be specified in ShardFilter")
+    streams.shard(stream, choice["ShardId"])
+    return range(0)
+
+
+async def _describe_shard(
+    streams: _Streams, stream: _Stream, name: str, number: int
+) -> dict[str, Any]:
+    start = await streams.start(stream, number)
+    end = await streams.end(stream, number)
+    numbers = {"StartingSequenceNumber": print_sequence_number(start, 0)}
+    if end is not None:
+        last = print_sequence_number(end - 1, CHANGES_PER_COMMIT - 1) if end > start else None
+        numbers["EndingSequenceNumber"] = last or numbers["StartingSequenceNumber"]
+    return {"ShardId": name, "SequenceNumberRange": numbers}
+
+
+def _check_parameters(kind: str, body: dict[str, Any]) -> None:
+    """Check that a GetShardIterator request has what its type needs, and nothing else.
+
+    Raises:
+        ValidationError: a parameter is missing, or there for nothing.
+    """
+    for parameter, needed in (
+        ("SequenceNumber", kind in _NUMBERED),
+        ("Timestamp", kind == "AT_TIMESTAMP"),
+    ):
+        if needed and parameter not in body:
+            raise ValidationError(
+                f"One or more parameter values were invalid: {parameter} must be specified "
+                f"when ShardIteratorType is {kind}"
+            )
+        if not needed and parameter in body:
+            raise ValidationError(
+                f"One or more parameter values were invalid: {parameter} must not be specified "
+                f"when ShardIteratorType is {kind}"
+            )
+
+
+async def _locate(
+    streams: _Streams, reader: StreamReader, stream: _Stream, shard: int, body: dict[str, Any]
+) -> tuple[int, int]:
+    """Return the offset and the index at which an iterator starts."""
+    match body["ShardIteratorType"]:
+        case "TRIM_HORIZON":
+            return await streams.start(stream, shard), 0
+        case "LATEST":
+            end = await streams.end(stream, shard)
+            return (await reader.bounds(shard))[1] if end is None else end, 0
+        case "AT_TIMESTAMP":
+            return await _locate_time(reader, stream, shard, body["Timestamp"])
+        case kind:
+            position = _parse_number(body["SequenceNumber"])
+            first, end = await reader.bounds(shard)
+            if position < (first, 0):
+                raise TrimmedDataAccess(_TRIMMED)
+            if position > (end, 0):
+                raise ValidationError("Invalid SequenceNumber")
+            offset, index = position
+            return (offset, index + 1) if kind == "AFTER_SEQUENCE_NUMBER" else position
+
+
+def _parse_number(text: str) -> tuple[int, int]:
+    try:
+        return parse_sequence_number(text)
+    except ValueError:
+        raise ValidationError("Invalid SequenceNumber") from None
+
+
+async def _locate_time(
+    reader: StreamReader, stream: _Stream, shard: int, timestamp: float
+) -> tuple[int, int]:
+    """Return the position of the stream's first record of a time or later, or the log's end."""
+    if timestamp > time.time():
+        raise ValidationError("Timestamp must not be in the future")
+    since = max(int(timestamp * 1000), int(stream.document.enabled * 1000))
+    wanted = Wanted(
+        stream.table.name,
+        stream.table.id,
+        stream.document.view_type,
+        since,
+        stream.disabled_ms,
+    )
+    position = await reader.offset_at(shard, since - _CLOCKS_MS), 0
+    while True:
+        page = await reader.read(shard, position, wanted, limit=1, max_bytes=STREAM_PAGE_BYTES)
+        if page.changes:
+            offset, index, _ = page.changes[0]
+            return offset, index
+        position = page.next
+        if page.at_end:
+            return position
+
+
+async def _answer(reading: Awaitable[_T]) -> _T:
+    """Wait for what is read from the log.
+
+    Raises:
+        TrimmedDataAccess: the log does not reach back so far.
+        ServiceUnavailable: the brokers do not answer.
+    """
+    try:
+        return await reading
+    except LogTrimmed:
+        raise TrimmedDataAccess(_TRIMMED) from None
+    except LogUnavailable as error:
+        raise ServiceUnavailable(str(error)) from error
