@@ -13,7 +13,7 @@ from streamtable.core.operations.expire import EXPIRY_SERVICE, Expire
 from streamtable.core.tables import Table
 from streamtable.streams.shard import Outcome, Write
 
-__all__ = ["ExpiringShard", "Sweeper"]
+__all__ = ["ExpiringShard", "Serving", "Sweeper"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,12 +21,20 @@ _BATCH: Final = 100
 _CHUNKS_A_SWEEP: Final = 64
 
 
+class Serving(Protocol):
+    """Knows whether this node owns a shard."""
+
+    @property
+    def serving(self) -> bool:
+        """Whether it owns the shard now."""
+
+
 class ExpiringShard(Protocol):
     """A shard, as the sweeper needs it."""
 
     @property
-    def serving(self) -> bool:
-        """Whether this node owns the shard now."""
+    def owner(self) -> Serving:
+        """Its writing end."""
 
     async def write(self, write: Write, context: RequestContext) -> Outcome:
         """Carry out one write; when this returns it is durable."""
@@ -85,7 +93,7 @@ class Sweeper:
             if settings is None or not settings.enabled or not table.serving:
                 continue
             for number, shard in self._shards.items():
-                if shard.serving:
+                if shard.owner.serving:
                     complete &= await self._build(self._indexes[number], table)
                     await self._remove_due(shard, self._indexes[number], table)
         return complete

@@ -5,7 +5,14 @@ from typing import Final, Protocol
 
 import orjson
 
-from streamtable.core.expiry import due_rows, expires_at, expiry_row, item_row, state_row, table_rows
+from streamtable.core.expiry import (
+    due_rows,
+    expires_at,
+    expiry_row,
+    item_row,
+    state_row,
+    table_rows,
+)
 from streamtable.core.images import Image
 from streamtable.core.tables import Table
 
