@@ -40,7 +40,7 @@ def test_every_dependency_has_its_reason():
 
 def imported() -> set[str]:
     """Return the top-level modules that the product imports."""
-    found = set()
+    found: set[str] = set()
     for folder in ["core", "streams", "consumers", "streamtable"]:
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
