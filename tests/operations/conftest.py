@@ -44,11 +44,11 @@ class Service:
             name,
             AttributeDefinitions=[
                 {"AttributeName": "id", "AttributeType": "S"},
-                {"AttributeName": "at", "AttributeType": kind},
+                {"AttributeName": "seq", "AttributeType": kind},
             ],
             KeySchema=[
                 {"AttributeName": "id", "KeyType": "HASH"},
-                {"AttributeName": "at", "KeyType": "RANGE"},
+                {"AttributeName": "seq", "KeyType": "RANGE"},
             ],
         )
 
