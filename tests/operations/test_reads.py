@@ -307,8 +307,8 @@ class TestScan:
             (
                 {"Segment": 1},
                 (
-                    "The TotalSegments parameter is required but was not present in the request when "
-                    "Segment parameter is present"
+                    "The TotalSegments parameter is required but was not present in the request "
+                    "when Segment parameter is present"
                 ),
             ),
             (
