@@ -31,7 +31,7 @@ from streamtable.core.expressions.placeholders import Placeholders, Scope
 from streamtable.core.keys import KeySchema, after_prefix, encode_component, prefix_bounds
 from streamtable.core.values import Item, Value
 
-__all__ = ["KeyRange", "KeyTest", "bind_key_condition", "key_range"]
+__all__ = ["KeyRange", "KeyTest", "bind_key_condition", "bind_key_tests", "key_range"]
 
 PARAMETER: Final = "KeyConditionExpression"
 
@@ -101,6 +101,17 @@ def bind_key_condition(
     Raises:
         ValidationError: it is not a condition, or none that a Query of this key can answer.
     """
+    return key_range(bind_key_tests(text, placeholders), key_schema)
+
+
+def bind_key_tests(text: str, placeholders: Placeholders) -> list[KeyTest]:
+    """Do what `bind_key_condition` does without the key: one test an attribute.
+
+    So a request is known to be wrong before its table is looked for.
+
+    Raises:
+        ValidationError: the text is not a condition, or none that a Query can answer.
+    """
     node = placeholders.take(parse_condition(text, PARAMETER))
     scope = Scope(PARAMETER, placeholders)
     bind(node, scope)
@@ -110,7 +121,7 @@ def bind_key_condition(
         if test.name in tests:
             raise ValidationError("KeyConditionExpressions must only contain one condition per key")
         tests[test.name] = test
-    return key_range(tests.values(), key_schema)
+    return list(tests.values())
 
 
 def key_range(tests: Iterable[KeyTest], key_schema: KeySchema) -> KeyRange:

@@ -3,8 +3,9 @@ import pytest
 from streamtable.core.errors import ValidationError
 from streamtable.core.expressions.condition import bind_condition
 from streamtable.core.expressions.placeholders import Placeholders
+from streamtable.core.values import Item
 
-ITEM = {
+ITEM: Item = {
     "s": {"S": "hello"},
     "n": {"N": "10"},
     "b": {"B": "aGVsbG8="},

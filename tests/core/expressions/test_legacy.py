@@ -10,8 +10,9 @@ from streamtable.core.expressions.legacy import (
     reject_mixed,
 )
 from streamtable.core.keys import KeyAttribute, KeySchema
+from streamtable.core.values import Item
 
-ITEM = {
+ITEM: Item = {
     "s": {"S": "hello"},
     "n": {"N": "10"},
     "ss": {"SS": ["a", "b"]},
@@ -25,6 +26,12 @@ INVALID = "One or more parameter values were invalid: "
 
 def entry(operator, *values):
     return {"ComparisonOperator": operator, "AttributeValueList": list(values)}
+
+
+def holds(parameter, given, operator=None):
+    condition = compile_conditions(parameter, given, operator)
+    assert condition is not None
+    return condition.matches(ITEM)
 
 
 def refused(call, *arguments):
@@ -67,16 +74,16 @@ S, N, HELLO = {"S": "a"}, {"N": "5"}, {"S": "hello"}
     ],
 )
 def test_operators(name, condition, expected):
-    assert compile_conditions("ScanFilter", {name: condition}).matches(ITEM) is expected
-    assert compile_conditions("Expected", {name: condition}).matches(ITEM) is expected
+    assert holds("ScanFilter", {name: condition}) is expected
+    assert holds("Expected", {name: condition}) is expected
 
 
 def test_conditional_operator():
     true, false = entry("NOT_NULL"), entry("NULL")
     given = {"s": true, "n": false}
-    assert not compile_conditions("QueryFilter", given).matches(ITEM)
-    assert not compile_conditions("QueryFilter", given, "AND").matches(ITEM)
-    assert compile_conditions("QueryFilter", given, "OR").matches(ITEM)
+    assert not holds("QueryFilter", given)
+    assert not holds("QueryFilter", given, "AND")
+    assert holds("QueryFilter", given, "OR")
     assert refused(compile_conditions, "QueryFilter", {"s": true}, "OR") == (
         "ConditionalOperator can only be used when Filter or Expected has two or more elements"
     )
@@ -92,6 +99,7 @@ def test_no_conditions():
 
 def test_a_filter_names_what_it_looks_at():
     condition = compile_conditions("QueryFilter", {"pk": entry("EQ", S)})
+    assert condition is not None
     assert refused(condition.check_filter, ("pk",), "QueryFilter") == (
         "QueryFilter can only contain non-primary key attributes: Primary key attribute: pk"
     )
@@ -152,7 +160,7 @@ class TestExpected:
         ],
     )
     def test_value_and_exists(self, condition, name, expected):
-        assert compile_conditions("Expected", {name: condition}).matches(ITEM) is expected
+        assert holds("Expected", {name: condition}) is expected
 
     @pytest.mark.parametrize(
         ("condition", "message"),

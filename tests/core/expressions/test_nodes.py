@@ -1,5 +1,8 @@
 """An expression printed and parsed again means the same."""
 
+import itertools
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,14 +51,14 @@ update_operands = st.recursive(
 arithmetic = st.builds(
     nodes.Arithmetic, st.sampled_from(["+", "-"]), update_operands, update_operands
 )
-sections = st.tuples(
+sections: st.SearchStrategy[Any] = st.tuples(
     st.lists(st.builds(nodes.SetAction, paths, update_operands | arithmetic), max_size=2),
     st.lists(st.builds(nodes.RemoveAction, paths), max_size=2),
     st.lists(st.builds(nodes.AddAction, paths, refs), max_size=2),
     st.lists(st.builds(nodes.DeleteAction, paths, refs), max_size=2),
 ).flatmap(st.permutations)
 updates = (
-    sections.map(lambda lists: tuple(action for actions in lists for action in actions))
+    sections.map(lambda lists: tuple(itertools.chain.from_iterable(lists)))
     .filter(bool)
     .map(nodes.UpdateNode)
 )

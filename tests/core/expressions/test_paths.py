@@ -2,8 +2,9 @@ import pytest
 
 from streamtable.core.errors import ValidationError
 from streamtable.core.expressions.paths import LEAF, build_tree, find, project
+from streamtable.core.values import Item
 
-ITEM = {
+ITEM: Item = {
     "a": {"M": {"b": {"L": [{"N": "0"}, {"M": {"c": {"S": "x"}}}]}, "d": {"S": "y"}}},
     "s": {"S": "z"},
 }

@@ -3,8 +3,9 @@ import pytest
 from streamtable.core.errors import ValidationError
 from streamtable.core.expressions.placeholders import Placeholders
 from streamtable.core.expressions.projection import Projection, bind_projection
+from streamtable.core.values import Item
 
-ITEM = {
+ITEM: Item = {
     "id": {"S": "1"},
     "tags": {"L": [{"S": "t0"}, {"S": "t1"}, {"S": "t2"}]},
     "info": {"M": {"x": {"N": "1"}, "y": {"N": "2"}}},

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from streamtable.core.errors import ValidationError
 from streamtable.core.expressions.placeholders import Placeholders
 from streamtable.core.expressions.update import bind_update
-from streamtable.core.values import parse_item
+from streamtable.core.values import Item, Value, parse_item
 
-ITEM = {
+ITEM: Item = {
     "pk": {"S": "key"},
     "n": {"N": "10"},
     "s": {"S": "text"},
@@ -18,7 +18,7 @@ ITEM = {
     "l": {"L": [{"N": "0"}, {"N": "1"}, {"N": "2"}, {"N": "3"}]},
     "m": {"M": {"x": {"N": "1"}, "l": {"L": [{"M": {"y": {"S": "z"}}}]}}},
 }
-VALUES = {
+VALUES: Item = {
     ":one": {"N": "1"},
     ":half": {"N": "0.5"},
     ":ten": {"N": "10.0"},
@@ -296,11 +296,11 @@ def test_updated_images():
 
 
 def test_updates_can_not_nest_deeper_than_items():
-    value = {"S": "x"}
+    value: Value = {"S": "x"}
     for _ in range(31):
         value = {"L": [value]}
     bind_update("SET a = :deep", Placeholders(None, {":deep": value}))
-    item = {"pk": {"S": "key"}, "a": value, "m": {"M": {}}}
+    item: Item = {"pk": {"S": "key"}, "a": value, "m": {"M": {}}}
     for text in ("SET m.a = a", "SET a[0] = a"):
         with pytest.raises(ValidationError, match="Nesting Levels have exceeded"):
             bound(text).apply(item)
