@@ -103,7 +103,7 @@ def _size(value: Value) -> Value | None:
     if kind not in _SIZED:
         return None
     if kind == "S":
-        # DynamoDB counts UTF-16 code units, as Java does.
+        # The guide says no more than "the length of the string"; this is what Java counts.
         length = len(content) if content.isascii() else len(content.encode("utf-16-le")) // 2
     elif kind == "B":
         length = len(a2b_base64(content))

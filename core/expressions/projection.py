@@ -43,14 +43,12 @@ class Projection:
         return cls(tree)
 
 
-def bind_projection(
-    text: str, placeholders: Placeholders, parameter: str = "ProjectionExpression"
-) -> Projection:
+def bind_projection(text: str, placeholders: Placeholders) -> Projection:
     """Parse a projection expression and resolve its placeholders.
 
     Raises:
         ValidationError: it is not a projection, a placeholder is not defined, or paths overlap.
     """
-    scope = Scope(parameter, placeholders)
+    scope = Scope("ProjectionExpression", placeholders)
     node = placeholders.take(parse_projection(text))
     return Projection(build_tree(((scope.path(p), LEAF) for p in node.paths), scope.prefix))
