@@ -33,7 +33,8 @@ _MOST_PRINTED = 16_384
 def normalize_types(shape: Shape, value: Any) -> None:
     """Check the JSON types in a structure, depth first and in the order of the text.
 
-    Changes it in place: null members go (those that the shape knows), integers lose their fractions.
+    Changes it in place: null members go (those that the shape knows), integers lose
+    their fractions.
 
     Raises:
         SerializationError: a value has a wrong type.
