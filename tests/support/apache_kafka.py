@@ -1,0 +1,167 @@
+"""A real Apache Kafka for the tests: one node, from the jars that Maven Central has.
+
+`make test` fetches the jars into .cache/kafka/libs; so does this module where Maven is there. It is
+started once a session, with little memory, and stopped by its own process.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+__all__ = ["ApacheKafka", "missing", "running"]
+
+_ROOT = Path(__file__).parents[2]
+_JARS = _ROOT / ".cache" / "kafka" / "libs"
+_POM = Path(__file__).parent / "kafka" / "pom.xml"
+_START_S = 60
+_STOP_S = 20
+
+_PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+controller.quorum.voters=1@127.0.0.1:{controller}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={folder}/logs
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=2
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=2
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=100
+message.max.bytes=67108864
+num.network.threads=2
+num.io.threads=4
+log.cleaner.dedupe.buffer.size=4194304
+log.index.size.max.bytes=1048576
+"""
+
+
+def missing() -> str | None:
+    """Say why Apache Kafka can't be started here; None if it can."""
+    if shutil.which("java") is None:
+        return "Apache Kafka needs Java, and there is no 'java' on the path"
+    if not _JARS.is_dir() and shutil.which("mvn") is None:
+        return f"Apache Kafka's jars are not in {_JARS}, and there is no 'mvn' to fetch them"
+    return None
+
+
+class ApacheKafka:
+    """One broker in a process of its own, on a folder of its own.
+
+    Attributes:
+        address: `host:port` for bootstrap servers.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        port, controller = _free_ports(2)
+        self.address = f"127.0.0.1:{port}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._properties = folder / "server.properties"
+        self._properties.write_text(
+            _PROPERTIES.format(port=port, controller=controller, folder=folder)
+        )
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+        self._java(
+            "kafka.tools.StorageTool",
+            "format",
+            "--ignore-formatted",
+            "-t",
+            cluster_id,
+            "-c",
+            str(self._properties),
+        ).wait(_START_S)
+
+    def start(self) -> None:
+        """Start the broker and wait until it accepts connections.
+
+        Raises:
+            RuntimeError: it ended, or did not listen in a minute; with the end of what it said.
+        """
+        self._process = self._java("kafka.Kafka", str(self._properties))
+        host, _, port = self.address.partition(":")
+        limit = time.monotonic() + _START_S
+        while time.monotonic() < limit and self._process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
+                return
+            time.sleep(0.1)  # a process can't be awaited to listen
+        self.stop()
+        said = (self._folder / "output").read_text(errors="replace")[-2000:]
+        raise RuntimeError(f"Apache Kafka did not start: {said}")
+
+    def stop(self) -> None:
+        """Stop the broker."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _java(self, *arguments: str) -> subprocess.Popen[bytes]:
+        memory = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        with (self._folder / "output").open("ab") as output:
+            return subprocess.Popen(
+                ["java", *memory, "-cp", f"{_JARS}/*", *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "LC_ALL": "C"},
+            )
+
+
+def running(folder: Path) -> Iterator[ApacheKafka]:
+    """Run a broker for a fixture; the test is skipped where that is not possible."""
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    _fetch_jars()
+    kafka = ApacheKafka(folder)
+    kafka.start()
+    try:
+        yield kafka
+    finally:
+        kafka.stop()
+
+
+def _fetch_jars() -> None:
+    if _JARS.is_dir():
+        return
+    fetched = _JARS.with_name(f"libs.{os.getpid()}")
+    copy = "dependency:copy-dependencies"
+    subprocess.run(
+        ["mvn", "-q", "-B", "-f", str(_POM), copy, "-DincludeScope=runtime",
+         f"-DoutputDirectory={fetched}"],
+        check=True,
+    )  # fmt: skip
+    fetched.rename(_JARS)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as open_sockets:
+        ports = []
+        for _ in range(count):
+            one = open_sockets.enter_context(socket.socket())
+            one.bind(("127.0.0.1", 0))
+            ports.append(one.getsockname()[1])
+        return ports
