@@ -8,17 +8,28 @@ from typing import Final
 
 __all__ = [
     "ATTRIBUTE_NAME_BYTES",
+    "BATCH_READ_BYTES",
+    "BATCH_READ_ITEMS",
+    "BATCH_WRITE_ITEMS",
+    "COMPOSITE_KEY_ATTRIBUTES",
     "EXPRESSION_BYTES",
     "EXPRESSION_OPERATORS",
+    "GLOBAL_INDEXES",
     "IN_OPERANDS",
     "ITEM_BYTES",
     "ITERATOR_AGE_S",
     "KEY_ATTRIBUTE_NAME_BYTES",
+    "LIST_TABLES_PAGE",
+    "LOCAL_INDEXES",
     "NESTING_LEVELS",
+    "NON_KEY_ATTRIBUTES",
     "NUMBER_DIGITS",
     "NUMBER_MAX_EXPONENT",
     "NUMBER_MIN_EXPONENT",
+    "PAGE_BYTES",
     "PARTITION_KEY_BYTES",
+    "POLICY_BYTES",
+    "PROVISIONED_UNITS",
     "READ_UNIT_BYTES",
     "SORT_KEY_BYTES",
     "STREAM_KEPT_S",
@@ -26,6 +37,8 @@ __all__ = [
     "STREAM_PAGE_RECORDS",
     "STREAM_PAGE_SHARDS",
     "STREAM_PAGE_STREAMS",
+    "TAGS",
+    "TAGS_PAGE",
     "WRITE_UNIT_BYTES",
 ]
 
@@ -75,6 +88,47 @@ READ_UNIT_BYTES: Final = 4096
 
 WRITE_UNIT_BYTES: Final = 1024
 """What one write unit covers."""
+
+# Reading and writing: API_Query, API_BatchGetItem, API_BatchWriteItem.
+PAGE_BYTES: Final = 1024 * 1024
+"""Items read by a Query or a Scan; the one with which it is reached is the page's last."""
+
+BATCH_READ_ITEMS: Final = 100
+"""Keys in a BatchGetItem."""
+
+BATCH_READ_BYTES: Final = 16 * 1024 * 1024
+"""Items in the answer of a BatchGetItem; the keys beyond are unprocessed."""
+
+BATCH_WRITE_ITEMS: Final = 25
+"""Puts and deletes in a BatchWriteItem."""
+
+# Tables: "Secondary indexes", "Tagging", "Resource-based policies", API_ListTables.
+LOCAL_INDEXES: Final = 5
+"""Local indexes of a table."""
+
+GLOBAL_INDEXES: Final = 20
+"""Global indexes of a table."""
+
+COMPOSITE_KEY_ATTRIBUTES: Final = 4
+"""Attributes in each part of a global index's key."""
+
+NON_KEY_ATTRIBUTES: Final = 100
+"""Attributes that all indexes of a table project by name."""
+
+PROVISIONED_UNITS: Final = 1_000_000_000_000
+"""Units of a provisioned throughput; more are out of bounds."""
+
+LIST_TABLES_PAGE: Final = 100
+"""Names in an answer of ListTables."""
+
+TAGS: Final = 50
+"""Tags of a table."""
+
+TAGS_PAGE: Final = 10
+"""Tags in an answer of ListTagsOfResource."""
+
+POLICY_BYTES: Final = 20 * 1024
+"""The text of a resource policy, white space counted."""
 
 # Streams: API_streams_GetRecords, API_streams_DescribeStream, API_streams_ListStreams.
 ITERATOR_AGE_S: Final = 15 * 60

@@ -1,21 +1,17 @@
 """BatchGetItem: up to 100 items of one or more tables."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from streamtable.core.errors import ResourceNotFound, ValidationError
 from streamtable.core.expressions.projection import Projection
+from streamtable.core.limits import BATCH_READ_ITEMS
 from streamtable.core.operations.get import PROJECTING
 from streamtable.core.operations.projections import plan_projection
 from streamtable.core.tables import Table
 from streamtable.core.values import Item, parse_item
 
-__all__ = ["RESPONSE_BYTES", "TableKeys", "plan_batch_get"]
-
-RESPONSE_BYTES: Final = 16 * 1024 * 1024
-"""Items beyond this size are answered as UnprocessedKeys. Source: API_BatchGetItem."""
-
-_MAX_KEYS: Final = 100
+__all__ = ["TableKeys", "plan_batch_get"]
 
 
 class TableKeys:
@@ -53,7 +49,7 @@ def plan_batch_get(body: dict[str, Any], find: Callable[[str], Table]) -> list[T
         ResourceNotFound: one of the tables does not exist.
     """
     requests: dict[str, dict[str, Any]] = body["RequestItems"]
-    if sum(len(request["Keys"]) for request in requests.values()) > _MAX_KEYS:
+    if sum(len(request["Keys"]) for request in requests.values()) > BATCH_READ_ITEMS:
         raise ValidationError("Too many items requested for the BatchGetItem call")
     wanted = []
     for name, request in requests.items():

@@ -1,9 +1,10 @@
 """BatchWriteItem: up to 25 puts and deletes, each for itself."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from streamtable.core.errors import ValidationError
+from streamtable.core.limits import BATCH_WRITE_ITEMS
 from streamtable.core.operations.delete import Delete
 from streamtable.core.operations.put import Put
 from streamtable.core.operations.writes import Write
@@ -11,8 +12,6 @@ from streamtable.core.tables import Table
 from streamtable.core.values import check_item_size, parse_item
 
 __all__ = ["BatchedWrite", "plan_batch_write"]
-
-_MAX_WRITES: Final = 25
 
 BatchedWrite = tuple[str, dict[str, Any], Write]
 """The table as the request names it, the request of the write, and its plan."""
@@ -30,7 +29,7 @@ def plan_batch_write(body: dict[str, Any], find: Callable[[str], Table]) -> list
         ResourceNotFound: one of the tables does not exist.
     """
     requests: dict[str, list[dict[str, Any]]] = body["RequestItems"]
-    if sum(map(len, requests.values())) > _MAX_WRITES:
+    if sum(map(len, requests.values())) > BATCH_WRITE_ITEMS:
         raise ValidationError("Too many items requested for the BatchWriteItem call")
     parsed = [
         (name, request, _parse(request)) for name, part in requests.items() for request in part

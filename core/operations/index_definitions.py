@@ -5,6 +5,7 @@ from typing import Any
 
 from streamtable.core.documents import ACTIVE, IndexDocument, KeyElement, Projection, Status
 from streamtable.core.errors import ValidationError
+from streamtable.core.limits import GLOBAL_INDEXES, LOCAL_INDEXES, NON_KEY_ATTRIBUTES
 from streamtable.core.operations import key_schemas, throughputs
 
 __all__ = ["AVAILABLE", "check_available", "parse_global", "parse_local"]
@@ -13,11 +14,6 @@ __all__ = ["AVAILABLE", "check_available", "parse_global", "parse_local"]
 AVAILABLE: bool = False
 
 _INVALID = "One or more parameter values were invalid: "
-
-_MAX_LOCAL = 5
-_MAX_GLOBAL = 20
-# over all indexes of a table with ProjectionType INCLUDE
-_MAX_NON_KEY_ATTRIBUTES = 100
 
 
 def check_available() -> None:
@@ -51,9 +47,9 @@ def parse_local(
             f"{_INVALID}Table KeySchema does not have a range key, which is required when "
             "specifying a LocalSecondaryIndex"
         )
-    if len(raw) > _MAX_LOCAL:
+    if len(raw) > LOCAL_INDEXES:
         raise ValidationError(
-            f"{_INVALID}Number of LocalSecondaryIndexes exceeds per-table limit of {_MAX_LOCAL}"
+            f"{_INVALID}Number of LocalSecondaryIndexes exceeds per-table limit of {LOCAL_INDEXES}"
         )
     indexes = []
     for entry in raw:
@@ -97,9 +93,9 @@ def parse_global(
     """
     if not raw:
         raise ValidationError(f"{_INVALID}List of GlobalSecondaryIndexes is empty")
-    if len(raw) > _MAX_GLOBAL:
+    if len(raw) > GLOBAL_INDEXES:
         raise ValidationError(
-            f"{_INVALID}GlobalSecondaryIndex count exceeds the per-table limit of {_MAX_GLOBAL}"
+            f"{_INVALID}GlobalSecondaryIndex count exceeds the per-table limit of {GLOBAL_INDEXES}"
         )
     indexes = []
     for entry in raw:
@@ -135,10 +131,10 @@ def check_names(indexes: Iterable[IndexDocument]) -> None:
             raise ValidationError(f"{_INVALID}Duplicate index name: {index.name}")
         seen.add(index.name)
         projected += len(index.projection.attributes)
-    if projected > _MAX_NON_KEY_ATTRIBUTES:
+    if projected > NON_KEY_ATTRIBUTES:
         raise ValidationError(
             f"{_INVALID}Number of NonKeyAttributes in all indexes exceeds the per-table limit of "
-            f"{_MAX_NON_KEY_ATTRIBUTES}"
+            f"{NON_KEY_ATTRIBUTES}"
         )
 
 

@@ -1,24 +1,25 @@
 """GlobalSecondaryIndexUpdates of UpdateTable: create, update and delete indexes of a live table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from streamtable.core.documents import (
+    ACTIVE,
     CREATING,
     DELETING,
     IndexDocument,
     TableDocument,
 )
-from streamtable.core.errors import LimitExceeded, ResourceNotFound, ValidationError
+from streamtable.core.errors import LimitExceeded, ResourceInUse, ResourceNotFound, ValidationError
 from streamtable.core.operations import index_definitions, key_schemas, throughputs
 
-__all__ = ["plan_index_updates"]
+__all__ = ["finish_index", "plan_index_updates"]
 
 _INVALID = "One or more parameter values were invalid: "
 
 
 def plan_index_updates(
-    body: dict[str, Any], document: TableDocument, new_id: Callable[[], str]
+    body: dict[str, Any], document: TableDocument, now: float, new_id: Callable[[], str]
 ) -> dict[str, Any]:
     """Return what GlobalSecondaryIndexUpdates changes in the table's document.
 
@@ -55,16 +56,13 @@ def plan_index_updates(
         if action == "Create":
             indexes[name] = _create(raw, body, document, billing, new_id)
             attributes.update(_definitions(body))
+            key_schemas.check_used(attributes, _used(document, indexes.values()))
         else:
             index = indexes.get(name)
             if index is None or index.scope != "GLOBAL":
-                raise ResourceNotFound(
-                    "Requested resource not found"
-                    if action == "Delete"
-                    else f"{_INVALID}Index: {name} does not exist"
-                )
+                raise ResourceNotFound("Requested resource not found")
             if action == "Update":
-                indexes[name] = _update(raw, index, billing)
+                indexes[name] = _update(raw, index, billing, now)
             else:
                 indexes[name] = index.model_copy(update={"status": DELETING})
     if online > 1 or (online and any(i.status != "ACTIVE" for i in document.indexes)):
@@ -74,6 +72,28 @@ def plan_index_updates(
         )
     index_definitions.check_names(indexes.values())
     return {"indexes": tuple(indexes.values()), "attributes": attributes}
+
+
+def finish_index(document: TableDocument, name: str) -> TableDocument:
+    """Return the document once an index's change is done: it is filled, or its rows are gone.
+
+    An index that was CREATING is ACTIVE then, one that was DELETING is no more, nor are the
+    attribute definitions that only it used.
+    """
+    indexes = []
+    for index in document.indexes:
+        if index.name != name:
+            indexes.append(index)
+        elif index.status != DELETING:
+            indexes.append(index.model_copy(update={"status": ACTIVE, "backfilling": False}))
+    used = _used(document, indexes)
+    attributes = {key: kind for key, kind in document.attributes.items() if key in used}
+    return document.model_copy(update={"indexes": tuple(indexes), "attributes": attributes})
+
+
+def _used(document: TableDocument, indexes: Iterable[IndexDocument]) -> set[str]:
+    names = {key.name for key in document.keys}
+    return names.union(key.name for index in indexes for key in index.keys)
 
 
 def _create(
@@ -99,10 +119,25 @@ def _create(
     return index.model_copy(update={"backfilling": True})
 
 
-def _update(raw: dict[str, Any], index: IndexDocument, billing: str) -> IndexDocument:
+def _update(raw: dict[str, Any], index: IndexDocument, billing: str, now: float) -> IndexDocument:
+    if index.status != ACTIVE:
+        raise ResourceInUse(
+            "Attempt to change a resource which is still in use: Index is being "
+            f"{'deleted' if index.status == DELETING else 'created'}: {index.name}"
+        )
     changes: dict[str, Any] = {}
     if "ProvisionedThroughput" in raw:
-        changes["throughput"] = throughputs.parse_index_throughput(raw, billing)
+        old, new = index.throughput, throughputs.parse_index_throughput(raw, billing)
+        if (old.read_units, old.write_units) == (new.read_units, new.write_units):
+            raise ValidationError(
+                f"The provisioned throughput for the index {index.name} will not change. The "
+                "requested value equals the current value. Current ReadCapacityUnits provisioned "
+                f"for the index: {old.read_units}. Requested ReadCapacityUnits: {new.read_units}. "
+                f"Current WriteCapacityUnits provisioned for the index: {old.write_units}. "
+                f"Requested WriteCapacityUnits: {new.write_units}. Refer to the Amazon DynamoDB "
+                "Developer Guide for current limits and how to request higher limits."
+            )
+        changes["throughput"] = throughputs.next_throughput(old, new, now)
     if "OnDemandThroughput" in raw:
         changes["on_demand"] = throughputs.parse_limits(raw["OnDemandThroughput"], "Max")
     if "WarmThroughput" in raw:

@@ -5,11 +5,9 @@ from typing import Any
 
 from streamtable.core.documents import KeyElement
 from streamtable.core.errors import ValidationError
+from streamtable.core.limits import COMPOSITE_KEY_ATTRIBUTES
 
 __all__ = ["check_used", "parse_definitions", "parse_index_keys", "parse_table_keys"]
-
-# composite keys of global secondary indexes: four attributes for each part (2025)
-_MAX_COMPOSITE = 4
 
 _INVALID = "One or more parameter values were invalid: "
 
@@ -122,10 +120,10 @@ def _composite(raw: list[dict[str, str]]) -> tuple[KeyElement, ...]:
         raise ValidationError(
             "Invalid KeySchema: All HASH key elements must come before the RANGE key elements"
         )
-    if hashes > _MAX_COMPOSITE or len(kinds) - hashes > _MAX_COMPOSITE:
+    if hashes > COMPOSITE_KEY_ATTRIBUTES or len(kinds) - hashes > COMPOSITE_KEY_ATTRIBUTES:
         raise ValidationError(
-            f"{_INVALID}A KeySchema can have at most {_MAX_COMPOSITE} HASH and {_MAX_COMPOSITE} "
-            "RANGE key elements"
+            f"{_INVALID}A KeySchema can have at most {COMPOSITE_KEY_ATTRIBUTES} HASH and at most "
+            f"{COMPOSITE_KEY_ATTRIBUTES} RANGE key elements"
         )
     if len({entry["AttributeName"] for entry in raw}) != len(raw):
         raise ValidationError(

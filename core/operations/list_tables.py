@@ -1,11 +1,11 @@
 """ListTables: names in order, a page at a time."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
+
+from streamtable.core.limits import LIST_TABLES_PAGE
 
 __all__ = ["list_tables"]
-
-_PAGE: Final = 100
 
 
 def list_tables(body: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def list_tables(body: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
         names: the names of all tables.
     """
     after = body.get("ExclusiveStartTableName", "")
-    limit = body.get("Limit", _PAGE)
+    limit = body.get("Limit", LIST_TABLES_PAGE)
     found = sorted(name for name in names if name > after)
     answer: dict[str, Any] = {"TableNames": found[:limit]}
     if len(found) > limit:

@@ -1,17 +1,15 @@
 """A page: what one Query or Scan request reads, up to Limit items or 1 MB."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 from streamtable.core.expressions.condition import Condition
 from streamtable.core.expressions.projection import Projection
 from streamtable.core.images import Image
+from streamtable.core.limits import PAGE_BYTES
 from streamtable.core.values import dump_item
 
-__all__ = ["PAGE_BYTES", "Page"]
-
-PAGE_BYTES: Final = 1024 * 1024
-"""A page ends with the item with which it reaches this size. Source: API_Query."""
+__all__ = ["Page"]
 
 
 class Page:

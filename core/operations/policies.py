@@ -11,12 +11,10 @@ import orjson
 
 from streamtable.core.documents import Policy, TableDocument
 from streamtable.core.errors import PolicyNotFound, ResourceNotFound, ValidationError
+from streamtable.core.limits import POLICY_BYTES
 from streamtable.core.tables import Table
 
 __all__ = ["check_table", "delete_policy", "get_policy", "put_policy"]
-
-# 20 KB, white space counted. Source: API_PutResourcePolicy
-_MAX_POLICY_BYTES: Final = 20 * 1024
 
 # An ExpectedRevisionId that says: only if there is no policy yet.
 _NO_POLICY: Final = "NO_POLICY"
@@ -64,7 +62,7 @@ def put_policy(
         PolicyNotFound: ExpectedRevisionId is not the revision there is.
     """
     arn, text = body["ResourceArn"], body["Policy"]
-    if len(text.encode()) > _MAX_POLICY_BYTES:
+    if len(text.encode()) > POLICY_BYTES:
         raise ValidationError("Resource-based policy size exceeds the limit of 20 KB")
     try:
         parsed = orjson.loads(text)

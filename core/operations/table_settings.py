@@ -8,13 +8,11 @@ from typing import Any
 
 from streamtable.core.documents import StreamDocument
 from streamtable.core.errors import ValidationError
+from streamtable.core.limits import TAGS
 
-__all__ = ["MAX_TAGS", "new_stream", "parse_encryption", "parse_tags", "stream_label"]
+__all__ = ["new_stream", "parse_encryption", "parse_tags", "stream_label"]
 
 _INVALID = "One or more parameter values were invalid: "
-
-# Source: "Naming rules and quotas", tags per resource
-MAX_TAGS = 50
 
 
 def stream_label(now: float) -> str:
@@ -62,8 +60,8 @@ def parse_tags(raw: list[dict[str, str]]) -> dict[str, str]:
     tags = {tag["Key"]: tag["Value"] for tag in raw}
     if len(tags) != len(raw):
         raise ValidationError(f"{_INVALID}Duplicate tag keys are not allowed")
-    if len(tags) > MAX_TAGS:
-        raise ValidationError(f"{_INVALID}Too many tags: the limit is {MAX_TAGS} per resource")
+    if len(tags) > TAGS:
+        raise ValidationError(f"{_INVALID}Too many tags: the limit is {TAGS} per resource")
     for key in tags:
         if key.lower().startswith("aws:"):
             raise ValidationError(f"{_INVALID}Tag keys that start with aws: are reserved: {key}")

@@ -1,17 +1,15 @@
 """TagResource, UntagResource and ListTagsOfResource."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from streamtable.core.documents import TableDocument
 from streamtable.core.errors import ResourceNotFound, ValidationError
+from streamtable.core.limits import TAGS_PAGE
 from streamtable.core.operations.table_settings import parse_tags
 from streamtable.core.tables import Table
 
 __all__ = ["check_table", "list_tags", "tag", "untag"]
-
-# Ten tags a page. Source: API_ListTagsOfResource calls it a page without its length.
-_PAGE: Final = 10
 
 
 def check_table(arn: str, find: Callable[[str], Table | None]) -> Table:
@@ -50,7 +48,7 @@ def untag(document: TableDocument, keys: list[str]) -> TableDocument:
 def list_tags(document: TableDocument, token: str | None) -> dict[str, Any]:
     """Return one page of the table's tags, after the tag that the token names."""
     found = sorted(key for key in document.tags if token is None or key > token)
-    page = found[:_PAGE]
+    page = found[:TAGS_PAGE]
     answer: dict[str, Any] = {
         "Tags": [{"Key": key, "Value": document.tags[key]} for key in page],
     }

@@ -1,16 +1,23 @@
 """Billing mode and capacity settings: the rules that CreateTable and UpdateTable share."""
 
-from typing import Any, Final
+from typing import Any
 
 from streamtable.core.documents import PAY_PER_REQUEST, Throughput, UnitLimits
 from streamtable.core.errors import ValidationError
+from streamtable.core.limits import PROVISIONED_UNITS
 
-__all__ = ["check_billing", "parse_index_throughput", "parse_limits", "parse_throughput"]
+__all__ = [
+    "check_billing",
+    "next_throughput",
+    "parse_index_throughput",
+    "parse_limits",
+    "parse_throughput",
+]
 
 _INVALID = "One or more parameter values were invalid: "
 
-# Above this, DynamoDB answers "out of bounds" for a provisioned throughput.
-_MAX_UNITS: Final = 1_000_000_000_000
+# A day of decreases is a day of UTC.
+_DAY_S = 24 * 3600
 
 
 def check_billing(billing: str, throughput: dict[str, Any] | None) -> None:
@@ -40,7 +47,7 @@ def parse_throughput(raw: dict[str, Any] | None, index: str | None = None) -> Th
     if raw is None:
         return Throughput()
     for name in ("ReadCapacityUnits", "WriteCapacityUnits"):
-        if raw[name] > _MAX_UNITS:
+        if raw[name] > PROVISIONED_UNITS:
             where = "" if index is None else f" for index {index}"
             raise ValidationError(f"Given value {raw[name]} for {name} is out of bounds{where}")
     return Throughput(read_units=raw["ReadCapacityUnits"], write_units=raw["WriteCapacityUnits"])
@@ -83,3 +90,18 @@ def parse_limits(raw: dict[str, Any] | None, prefix: str) -> UnitLimits | None:
         if value is not None and value < 1:
             raise ValidationError(f"{_INVALID}{name} must be at least 1, and is {value}")
     return UnitLimits(read_units=read, write_units=write)
+
+
+def next_throughput(old: Throughput, new: Throughput, now: float) -> Throughput:
+    """Return `new` with the history of `old` carried on: last increase, decreases of the day."""
+    rises = new.read_units > old.read_units or new.write_units > old.write_units
+    falls = new.read_units < old.read_units or new.write_units < old.write_units
+    same_day = old.last_decrease is not None and old.last_decrease // _DAY_S == now // _DAY_S
+    today = old.decreases_today if same_day else 0
+    return new.model_copy(
+        update={
+            "last_increase": now if rises else old.last_increase,
+            "last_decrease": now if falls else old.last_decrease,
+            "decreases_today": today + falls,
+        }
+    )

@@ -8,11 +8,13 @@ from streamtable.core.documents import (
     PAY_PER_REQUEST,
     PROVISIONED,
     UPDATING,
+    IndexDocument,
     StreamDocument,
     TableDocument,
     Throughput,
 )
 from streamtable.core.errors import ResourceInUse, ValidationError
+from streamtable.core.limits import STREAM_KEPT_S
 from streamtable.core.operations import index_definitions, table_settings, throughputs
 from streamtable.core.operations.index_updates import plan_index_updates
 
@@ -41,12 +43,6 @@ _CHANGES = (
     "WarmThroughput",
 )
 _STATES = {"CREATING": "created", "UPDATING": "updated", "DELETING": "deleted"}
-
-# A stream that was switched off stays readable for 24 hours.
-_STREAM_KEPT_S = 24 * 3600
-
-# A day of decreases is a day of UTC.
-_DAY_S = 24 * 3600
 
 
 def check_changeable(document: TableDocument) -> None:
@@ -108,7 +104,7 @@ def plan_update_table(
     changes: dict[str, Any] = {}
     if "GlobalSecondaryIndexUpdates" in body:
         index_definitions.check_available()
-        changes.update(plan_index_updates(body, document, new_id))
+        changes.update(plan_index_updates(body, document, now, new_id))
     _change_billing(body, document, now, changes)
     if "StreamSpecification" in body:
         changes["streams"] = _change_stream(body["StreamSpecification"], document, now)
@@ -136,9 +132,17 @@ def _change_billing(
     if billing != document.billing:
         throughputs.check_billing(billing, raw)
         changes.update(billing=billing, billing_named=True)
+        indexes: tuple[IndexDocument, ...] = changes.get("indexes", document.indexes)
         if billing == PAY_PER_REQUEST:
             changes.update(on_demand_since=now, throughput=Throughput())
+            none = {"throughput": Throughput()}
+            changes["indexes"] = tuple(index.model_copy(update=none) for index in indexes)
             return
+        for index in indexes:
+            if index.scope == "GLOBAL" and not index.throughput.read_units:
+                raise ValidationError(
+                    f"{_INVALID}ProvisionedThroughput must be specified for index: {index.name}"
+                )
         changes["on_demand"] = None
     elif raw is not None and billing == PAY_PER_REQUEST:
         throughputs.check_billing(billing, raw)
@@ -155,22 +159,7 @@ def _change_billing(
             f"WriteCapacityUnits: {new.write_units}. Refer to the Amazon DynamoDB Developer Guide "
             "for current limits and how to request higher limits."
         )
-    changes["throughput"] = next_throughput(old, new, now)
-
-
-def next_throughput(old: Throughput, new: Throughput, now: float) -> Throughput:
-    """Return `new` with the history of `old` carried on: last increase, decreases of the day."""
-    rises = new.read_units > old.read_units or new.write_units > old.write_units
-    falls = new.read_units < old.read_units or new.write_units < old.write_units
-    same_day = old.last_decrease is not None and old.last_decrease // _DAY_S == now // _DAY_S
-    today = old.decreases_today if same_day else 0
-    return new.model_copy(
-        update={
-            "last_increase": now if rises else old.last_increase,
-            "last_decrease": now if falls else old.last_decrease,
-            "decreases_today": today + falls,
-        }
-    )
+    changes["throughput"] = throughputs.next_throughput(old, new, now)
 
 
 def _change_stream(
@@ -180,7 +169,7 @@ def _change_stream(
     streams = tuple(
         stream
         for stream in document.streams
-        if stream.disabled is None or now - stream.disabled < _STREAM_KEPT_S
+        if stream.disabled is None or now - stream.disabled < STREAM_KEPT_S
     )
     if raw["StreamEnabled"]:
         if "StreamViewType" not in raw:

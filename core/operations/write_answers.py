@@ -27,7 +27,7 @@ def answer_write(write: Write, old: Image | None, new: Image | None) -> bytes:
     attributes = _attributes(write, old, new)
     if attributes is not None:
         members.append(b'"Attributes":' + attributes)
-    report = write_capacity(write.table, old, new).report(write.capacity)
+    report = write_capacity(write.table, old, new, named=write.named).report(write.capacity)
     if report is not None:
         members.append(b'"ConsumedCapacity":' + orjson.dumps(report))
     return b"{" + b",".join(members) + b"}"

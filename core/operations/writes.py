@@ -24,6 +24,7 @@ class Write:
         returns_failed: a failed condition is answered with the old item.
         return_values: the ReturnValues of the request.
         capacity: its ReturnConsumedCapacity.
+        named: what the request calls the table, its name or its ARN.
         service: the AWS service on whose behalf an item goes; None, these are clients' writes.
     """
 
@@ -32,6 +33,7 @@ class Write:
         "condition",
         "hash",
         "key",
+        "named",
         "needs_old",
         "return_values",
         "returns_failed",
@@ -50,6 +52,7 @@ class Write:
     returns_failed: bool
     return_values: str
     capacity: str
+    named: str
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Write:
         self.returns_failed = get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
         self.return_values = get("ReturnValues", "NONE")
         self.capacity = get("ReturnConsumedCapacity", "NONE")
+        self.named = get("TableName", table.name)
 
     def evaluate(self, old: Item | None) -> tuple[Item | None, int]:
         """Return the new item and its size in bytes.

@@ -8,7 +8,8 @@ import orjson
 from streamtable.core.capacity import ConsumedCapacity, read_units
 from streamtable.core.context import RequestContext
 from streamtable.core.errors import ServiceUnavailable
-from streamtable.core.operations.batch_get import RESPONSE_BYTES, TableKeys, plan_batch_get
+from streamtable.core.limits import BATCH_READ_BYTES
+from streamtable.core.operations.batch_get import TableKeys, plan_batch_get
 from streamtable.core.operations.batch_write import BatchedWrite, plan_batch_write
 from streamtable.core.operations.write_answers import write_capacity
 from streamtable.operations.handler import Handler
@@ -63,12 +64,12 @@ def _read(wanted: list[TableKeys], shards: Shards, capacity: str) -> bytes:
     left: dict[str, Any] = {}
     consumed = []
     for part in wanted:
-        units = ConsumedCapacity(part.table.name)
+        units = ConsumedCapacity(part.name)
         items = []
         for position, (_, number, row_key) in enumerate(part.keys):
             image = shards.of(number).get(row_key)
             size = 0 if image is None else image.size_bytes
-            if total + size > RESPONSE_BYTES:
+            if total + size > BATCH_READ_BYTES:
                 rest = part.request["Keys"][position:]
                 left[part.name] = {**part.request, "Keys": rest}
                 break
@@ -116,7 +117,7 @@ def _written(
             written += len(outcomes)
             if capacity != "NONE":
                 for (name, _, write), outcome in zip(entries, outcomes, strict=True):
-                    units = write_capacity(write.table, outcome.old, outcome.new)
+                    units = write_capacity(write.table, outcome.old, outcome.new, named=name)
                     if name in consumed:
                         consumed[name].add(units)
                     else:

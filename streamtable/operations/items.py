@@ -25,7 +25,7 @@ def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
     shard_of = shards.of
 
     async def get_item(body: dict[str, Any], _context: RequestContext) -> bytes:
-        table, number, row_key, projection = plan_get(body, find)
+        _, number, row_key, projection = plan_get(body, find)
         consistent = body.get("ConsistentRead", False)
         image = await shard_of(number).read(row_key, consistent=consistent)
         if image is None:
@@ -37,7 +37,7 @@ def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
         wanted = body.get("ReturnConsumedCapacity", "NONE")
         if wanted != "NONE":
             size = 0 if image is None else image.size_bytes
-            capacity = ConsumedCapacity(table.name, read_units(size, consistent=consistent))
+            capacity = ConsumedCapacity(body["TableName"], read_units(size, consistent=consistent))
             report = b'"ConsumedCapacity":' + orjson.dumps(capacity.report(wanted))
             members = members + b"," + report if members else report
         return b"{" + members + b"}"
