@@ -68,7 +68,7 @@ def _read(token: str) -> list[Any]:
     except ValueError:
         raise _invalid() from None
     state = data[_CHECKSUM_BYTES:]
-    if not state or data[:_CHECKSUM_BYTES] != _checksum(state):
+    if data[:_CHECKSUM_BYTES] != _checksum(state) or urlsafe_b64encode(data).decode() != token:
         raise _invalid()
     try:
         found: list[Any] = orjson.loads(state)
