@@ -1,0 +1,68 @@
+"""A Faust app as streamtable uses it: one consumer group on the change log, nothing else.
+
+Every setting that keeps Faust within what it is good at (membership, assignment, offsets) is
+here. It declares no topics, elects no leader, serves no web page and writes no files.
+"""
+
+import logging
+from typing import Any, Final
+
+import faust
+
+__all__ = ["Group"]
+
+_COMMIT_INTERVAL_S: Final = 0.2
+_SESSION_S: Final = 10.0
+_HEARTBEAT_S: Final = 3.0
+_BUFFER_RECORDS: Final = 64
+_FETCH_BYTES: Final = 1024 * 1024
+_DAY_S: Final = 86_400.0
+
+
+class Group(faust.App):
+    """One member of a consumer group.
+
+    It runs inside the current event loop: `finalize()`, `await start()`, `await stop()`.
+
+    Args:
+        name: the group's id, shared by its members.
+        address: the brokers, `host:port,...`.
+        settings: Faust's own, in place of these.
+    """
+
+    logger = logging.getLogger("faust.app")
+
+    def __init__(self, name: str, address: str, **settings: Any) -> None:
+        defaults: dict[str, Any] = {
+            "store": "memory://",
+            "autodiscover": False,
+            "web_enabled": False,
+            "topic_allow_declare": False,
+            "topic_disable_leader": True,
+            # Stopping commits what is acknowledged, and does not wait for what is not.
+            "stream_wait_empty": False,
+            "stream_buffer_maxsize": _BUFFER_RECORDS,
+            "consumer_auto_offset_reset": "earliest",
+            "consumer_max_fetch_size": _FETCH_BYTES,
+            "broker_session_timeout": _SESSION_S,
+            "broker_heartbeat_interval": _HEARTBEAT_S,
+            "broker_commit_interval": _COMMIT_INTERVAL_S,
+            # A slow handler is not a dead one: its shards stay with it, so that order holds.
+            "broker_max_poll_interval": _DAY_S,
+        }
+        broker = [f"kafka://{host}" for host in address.split(",")]
+        super().__init__(name, broker=broker, **{**defaults, **settings})
+
+    def finalize(self) -> None:
+        """Make the app ready to be started."""
+        super().finalize()
+        # A full buffer would make Faust pause the shard, and sleep for a second once all are
+        # paused. Without the pause it waits for room in the buffer, which is all that is needed.
+        self.consumer.on_buffer_full = _ignore  # type: ignore[method-assign, assignment]
+
+    def _create_directories(self) -> None:
+        """Keep Faust from making its data folder."""
+
+
+def _ignore(_partition: Any) -> None:
+    pass

@@ -1,0 +1,57 @@
+"""The commands, and how they end."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from streamtable.cli.log import log_app
+from streamtable.cli.output import Failure, print_error
+from streamtable.cli.serve import serve
+from streamtable.cli.version import print_version, version
+from streamtable.cli.worker import worker
+from streamtable.core.errors import StreamtableError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="streamtable",
+    help="A self-hosted DynamoDB on a change log.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(serve)
+app.command()(worker)
+app.add_typer(log_app)
+app.command()(version)
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=print_version),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
+
+def main() -> None:
+    """Run the command line; a foreseen error is one line on stderr and exit code 1."""
+    try:
+        app()
+    except Failure as failure:
+        print_error(str(failure), failure.details)
+        sys.exit(1)
+    except StreamtableError as error:
+        # As text, an OSError begins with its number.
+        print_error(getattr(error, "strerror", None) or str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python's last flush must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

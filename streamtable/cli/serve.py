@@ -1,0 +1,143 @@
+"""`streamtable serve`."""
+
+import ipaddress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamtable.cli.output import Failure, LogLevel, print_line, set_up_logging, stdout
+from streamtable.cli.running import run_until_signal
+
+if TYPE_CHECKING:
+    from streamtable.settings import NodeSettings
+
+__all__ = ["serve"]
+
+_READY = """\
+streamtable {version} is ready: {endpoint}
+data in {data}, change log at {kafka} ({region}.changelog)
+
+Try it:
+
+  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION={region} AWS_PAGER=
+  aws dynamodb create-table --endpoint-url {endpoint} --table-name users \\
+    --attribute-definitions AttributeName=id,AttributeType=S \\
+    --key-schema AttributeName=id,KeyType=HASH --billing-mode PAY_PER_REQUEST
+  aws dynamodb put-item --endpoint-url {endpoint} --table-name users \\
+    --item '{{"id": {{"S": "1"}}, "name": {{"S": "Ada"}}, "email": {{"S": "ada@example.com"}}}}'
+
+Ctrl-C stops it."""
+
+_OPEN = (
+    "listening on {host}: whoever reaches port {port} can read and change every table. "
+    "Signatures are not checked, and the connection is not encrypted."
+)
+
+
+def serve(  # noqa: PLR0917 - the options of the command
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Nothing is protected on other than loopback.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the endpoint; 0 takes a free one.")
+    ] = 8000,
+    data: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder for everything that is kept.")
+    ] = Path("data"),
+    region: Annotated[
+        str, typer.Option(help="Name of this deployment; its topics' names begin with it.")
+    ] = "local",
+    kafka: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT,...", help="Kafka brokers, in place of the embedded one."),
+    ] = None,
+    broker_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the embedded broker, on loopback.")
+    ] = 19092,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            show_default="4",
+            help="Shards of the change log, where it is made now; they never change.",
+        ),
+    ] = None,
+    table_delay_ms: Annotated[
+        int,
+        typer.Option(min=0, help="How long tables stay CREATING, UPDATING and DELETING."),
+    ] = 0,
+    log_level: Annotated[
+        LogLevel, typer.Option(help="How much to tell on stderr.")
+    ] = LogLevel.INFO,
+) -> None:
+    """Start a node: DynamoDB's API on http://127.0.0.1:8000.
+
+    Stops in good order on Ctrl-C and SIGTERM. What was answered is durable at any time.
+    """
+    from pydantic import ValidationError
+
+    from streamtable.settings import NodeSettings
+
+    try:
+        settings = NodeSettings(
+            host=host,
+            port=port,
+            data=data,
+            region=region,
+            kafka=kafka,
+            broker_port=broker_port,
+            shards=shards,
+            table_delay_ms=table_delay_ms,
+        )
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = str(problem["loc"][0]).replace("_", "-")
+        raise Failure(f"--{option} {problem['input']}: {problem['msg']}") from error
+    set_up_logging(log_level)
+    run_until_signal(_serve(settings))
+
+
+async def _serve(settings: "NodeSettings") -> None:
+    from importlib.metadata import version
+
+    from aiokafka.errors import KafkaConnectionError
+
+    from streamtable.core.errors import StreamtableError
+    from streamtable.node import Node
+
+    node = Node(settings)
+    try:
+        await node.start()
+    except KafkaConnectionError as error:
+        raise Failure(
+            f"no Kafka broker answers at {settings.kafka}. Is the address right? Without --kafka, "
+            "an embedded broker is started"
+        ) from error
+    except OSError as error:
+        if isinstance(error, StreamtableError):
+            raise
+        raise Failure(f"{error.filename or settings.data}: {error.strerror or error}") from error
+    try:
+        if not _is_loopback(settings.host):
+            print_line(_OPEN.format(host=settings.host, port=node.endpoint.rpartition(":")[2]))
+        stdout().print(
+            _READY.format(
+                version=version("streamtable"),
+                endpoint=node.endpoint,
+                data=settings.data.absolute(),
+                kafka=node.kafka,
+                region=settings.region,
+            )
+        )
+        await node.wait_failed()
+    finally:
+        await node.stop()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
