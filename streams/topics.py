@@ -27,6 +27,7 @@ class Topics:
     def __init__(self, region: str) -> None:
         self.region = region
         self.changelog = f"{region}.changelog"
+        self.indexes = f"{region}.indexes"
         self.catalog = f"{region}.catalog"
 
     async def create(self, address: str, shards: int | None, replication: int) -> int:
@@ -47,10 +48,9 @@ class Topics:
         admin = AIOKafkaAdminClient(bootstrap_servers=address)
         await admin.start()
         try:
-            await _create(
-                admin,
-                NewTopic(
-                    self.changelog,
+            for name in (self.changelog, self.indexes):
+                log = NewTopic(
+                    name,
                     shards or 4,
                     replication,
                     topic_configs={
@@ -58,8 +58,8 @@ class Topics:
                         "retention.ms": str(DAY_MS),
                         "max.message.bytes": str(MAX_RECORD_BYTES),
                     },
-                ),
-            )
+                )
+                await _create(admin, log)
             await _create(
                 admin,
                 NewTopic(

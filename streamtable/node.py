@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from rocksdict import Cache
 
-from streamtable.consumers.tables.agent import TablesAgent
+from streamtable.consumers.agents import Agents
+from streamtable.consumers.indexes.backfill import Backfill
+from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.errors import ValidationError
 from streamtable.core.tables import Table
@@ -26,6 +28,7 @@ from streamtable.streams.log import ShardLog
 from streamtable.streams.shard import Shard
 from streamtable.streams.shards import Shards
 from streamtable.streams.topics import Topics
+from streamtable.streams.transactions import Transactions
 
 __all__ = ["Node"]
 
@@ -99,19 +102,37 @@ class Node:
             parts.push_async_callback(shards[number].close)
         self._remove_leftovers(catalog.tables())
         catalog.on_change(self._remove_rows)
-        # 4. Whoever follows the log.
-        agent = TablesAgent(
+        all_shards = Shards(shards)
+        transactions = Transactions(all_shards, catalog.by_id)
+        parts.push_async_callback(transactions.stop)
+        # 4. Whoever follows the logs.
+        sender = IndexSender(
             address=self.kafka,
-            topic=topics.changelog,
-            group=f"{settings.region}.tables",
+            topic=topics.indexes,
+            shards=count,
+            tables=catalog.tables,
+            find=catalog.by_id,
+            epoch_before=lambda number, offset: self._stores[number].epoch_before(offset),
+        )
+        parts.push_async_callback(sender.stop)
+        agents = Agents(
+            address=self.kafka,
+            topics=topics,
             node=folder.node,
             shards=shards,
+            stores=self._stores,
+            sender=sender,
             fail=self._fail,
         )
-        parts.push_async_callback(agent.stop)
-        await agent.start()
+        parts.push_async_callback(agents.stop)
+        await agents.start()
+        backfill = Backfill(
+            catalog=catalog, stores=self._stores, sender=sender, between=agents.between
+        )
+        backfill.start()
+        parts.push_async_callback(backfill.stop)
         # 5. The endpoint.
-        operations = handlers(catalog, Shards(shards), settings)
+        operations = handlers(catalog, all_shards, settings)
         pages = {"/_streamtable/node": self._node_page, "/_streamtable/epochs": self._epochs_page}
         app = create_app(operations, pages)
         server = HttpServer(app, host=settings.host, port=settings.port)

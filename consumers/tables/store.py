@@ -1,7 +1,7 @@
 """One shard of the tables in RocksDB: its rows, and how far in the log they are."""
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -171,32 +171,42 @@ class ShardStore:
 
     def indexed(self, source: int) -> int:
         """Offset of shard `source` through which global indexes are applied here, or -1."""
-        return self._indexed.get(source, (-1, 0))[0]
+        return self.indexed_position(source)[0]
 
-    def apply_index(self, source: int, position: tuple[int, int], rows: Sequence[Row]) -> bool:
-        """Apply rows of global indexes that follow from shard `source`.
+    def indexed_position(self, source: int) -> tuple[int, int]:
+        """The position of shard `source` through which global indexes are applied here.
+
+        The offset of a commit there, -1 before the first, and a number that grows among what
+        was sent for one offset.
+        """
+        return self._indexed.get(source, (-1, 0))
+
+    def apply_index(
+        self, source: int, entries: Iterable[tuple[tuple[int, int], Sequence[Row]]]
+    ) -> None:
+        """Apply rows of global indexes that follow from shard `source`, all or nothing.
 
         Args:
             source: the shard they come from.
-            position: offset of the commit there, and a number that grows among what is sent for
-                one offset. What is not above the last position applied was applied before.
-            rows: the rows; None removes one.
-
-        Returns:
-            Whether they were applied now.
+            entries: positions and rows, in order; None removes a row. What is not above the last
+                position applied was applied before and is passed over.
         """
-        if position <= self._indexed.get(source, (-1, 0)):
-            return False
         batch = WriteBatch(raw_mode=True)
-        for row_key, image in rows:
-            if image is None:
-                batch.delete(row_key)
-            else:
-                batch.put(row_key, image.encode())
-        batch.put(_INDEXED + _NUMBER.pack(source), _INDEX_POSITION.pack(*position))
+        last = self.indexed_position(source)
+        for position, rows in entries:
+            if position <= last:
+                continue
+            last = position
+            for row_key, image in rows:
+                if image is None:
+                    batch.delete(row_key)
+                else:
+                    batch.put(row_key, image.encode())
+        if last == self.indexed_position(source):
+            return
+        batch.put(_INDEXED + _NUMBER.pack(source), _INDEX_POSITION.pack(*last))
         self._db.write(batch)
-        self._indexed[source] = position
-        return True
+        self._indexed[source] = last
 
     # Upkeep
 

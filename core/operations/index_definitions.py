@@ -11,7 +11,7 @@ from streamtable.core.operations import key_schemas, throughputs
 __all__ = ["AVAILABLE", "check_available", "parse_global", "parse_local"]
 
 # The one switch: False until index rows are materialized; then a definition is refused.
-AVAILABLE: bool = False
+AVAILABLE: bool = True
 
 _INVALID = "One or more parameter values were invalid: "
 

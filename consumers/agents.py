@@ -1,4 +1,4 @@
-"""The Faust agent that materializes the tables from the change log."""
+"""The Faust agents of a node: what materializes tables and indexes from the logs."""
 
 import asyncio
 import logging
@@ -7,11 +7,15 @@ from typing import Any, Final
 
 import faust
 
+from streamtable.consumers.indexes.messages import Entry, decode
+from streamtable.consumers.indexes.sender import IndexSender
+from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.records import LogRecord
 from streamtable.streams.shard import Shard
+from streamtable.streams.topics import Topics
 
-__all__ = ["TablesAgent"]
+__all__ = ["Agents"]
 
 logger = logging.getLogger(__name__)
 
@@ -20,36 +24,47 @@ _GULP_S: Final = 0.01
 _START_S: Final = 60.0
 
 
-class TablesAgent:
-    """Follows the log for the shards that Faust assigned to this node.
+class Agents:
+    """Follows the logs for the shards that Faust assigned to this node.
 
-    An event is acknowledged to Kafka only after its rows are in the shard's store, and the store
-    knows its own offset, so a redelivered event is passed over.
+    An event is acknowledged to Kafka only after its rows are in the shard's store, and the index
+    rows that follow from it are in the indexes' log. Store and target know their own positions,
+    so a redelivered event is passed over.
 
     Args:
         address: the brokers, `host:port,...`.
-        topic: the change log's name.
-        group: the consumer group, one for all nodes of the region.
+        topics: the region's topics.
         node: this node's name in the group; a node that comes back gets its shards back at once.
         shards: every shard by number.
+        stores: their stores.
+        sender: sends index rows.
         fail: told of an error after which the node can't go on.
+
+    Attributes:
+        between: held while a batch of changes is applied and its index rows are sent.
     """
 
     def __init__(  # noqa: PLR0913 - assembled in one place, by name
         self,
         *,
         address: str,
-        topic: str,
-        group: str,
+        topics: Topics,
         node: str,
         shards: Mapping[int, Shard],
+        stores: Mapping[int, ShardStore],
+        sender: IndexSender,
         fail: Callable[[BaseException], None],
     ) -> None:
+        self.between = asyncio.Lock()
+        self._topics = topics
         self._shards = shards
+        self._stores = stores
+        self._sender = sender
         self._fail = fail
         self._assigned: set[int] = set()
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._app = faust.App(
-            group,
+            f"{topics.region}.tables",
             broker=[f"kafka://{host}" for host in address.split(",")],
             store="memory://",
             topic_allow_declare=False,
@@ -65,8 +80,8 @@ class TablesAgent:
             web_enabled=False,
             autodiscover=False,
         )
-        channel = self._app.topic(topic, value_type=bytes, value_serializer="raw")
-        self._app.agent(channel, name=f"{group}.follow")(self._run)
+        self._follow(topics.changelog, self._apply_changes)
+        self._follow(topics.indexes, self._apply_index_rows)
         self._app.on_partitions_assigned.connect(self._on_assigned)
 
     async def start(self) -> None:
@@ -75,7 +90,6 @@ class TablesAgent:
         Raises:
             StreamtableError: a shard can't be taken over.
         """
-        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._app.finalize()
         await self._app.start()
         async with asyncio.timeout(_START_S):
@@ -85,8 +99,24 @@ class TablesAgent:
         """Leave the group."""
         await self._app.stop()
 
+    def _follow(self, topic: str, apply: Callable[[list[Any]], Any]) -> None:
+        """Have an agent apply the topic's messages in gulps."""
+
+        async def run(stream: Any) -> None:  # noqa: ANN401 - faust.Stream has no useful types
+            async for events in stream.noack_take(_GULP_RECORDS, within=_GULP_S):
+                try:
+                    await apply([event.message for event in events])
+                except Exception as error:  # noqa: BLE001 - an agent that raises loses the event
+                    self._fail(error)
+                    return
+                for event in events:
+                    event.ack()
+
+        channel = self._app.topic(topic, value_type=bytes, value_serializer="raw")
+        self._app.agent(channel, name=f"{topic}.follow")(run)
+
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:  # noqa: ANN401
-        numbers = {partition.partition for partition in assigned}
+        numbers = {one.partition for one in assigned if one.topic == self._topics.changelog}
         for number in self._assigned - numbers:
             self._shards[number].owner.step_down()
         new, self._assigned = numbers - self._assigned, numbers
@@ -101,17 +131,7 @@ class TablesAgent:
             if not self._ready.done():
                 self._ready.set_result(None)
 
-    async def _run(self, stream: Any) -> None:  # noqa: ANN401 - faust.Stream has no useful types
-        async for events in stream.noack_take(_GULP_RECORDS, within=_GULP_S):
-            try:
-                await self._follow([event.message for event in events])
-            except Exception as error:  # noqa: BLE001 - an agent that raises loses the event
-                self._fail(error)
-                return
-            for event in events:
-                event.ack()
-
-    async def _follow(self, messages: list[Any]) -> None:
+    async def _apply_changes(self, messages: list[Any]) -> None:
         by_shard: dict[int, list[LogRecord]] = {}
         for message in messages:
             record = LogRecord.read(
@@ -122,5 +142,16 @@ class TablesAgent:
                 message.value,
             )
             by_shard.setdefault(record.shard, []).append(record)
-        for number, found in by_shard.items():
-            await self._shards[number].owner.follow(found)
+        async with self.between:
+            for number, found in by_shard.items():
+                await self._shards[number].owner.follow(found)
+                await self._sender.follow(number, found)
+
+    async def _apply_index_rows(self, messages: list[Any]) -> None:
+        by_target: dict[tuple[int, int], list[Entry]] = {}
+        for message in messages:
+            source, entries = decode(message.value)
+            by_target.setdefault((message.partition, source), []).extend(entries)
+        for (target, source), entries in by_target.items():
+            self._stores[target].apply_index(source, entries)
+            self._shards[target].index_rows.applied(source, entries[-1].position[0])

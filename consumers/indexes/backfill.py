@@ -1,0 +1,153 @@
+"""Fills a new global index from the items that the table has already."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+from streamtable.consumers.indexes.sender import IndexSender
+from streamtable.consumers.tables.store import ShardStore
+from streamtable.core.documents import ACTIVE, IndexDocument
+from streamtable.core.errors import ApiError, StreamtableError
+from streamtable.core.index_rows import index_row
+from streamtable.core.tables import Index, Table
+from streamtable.streams.catalog import Catalog
+
+__all__ = ["Backfill"]
+
+logger = logging.getLogger(__name__)
+
+_CHUNK_ROWS: Final = 200
+_WAIT_S: Final = 0.02
+_RETRY_S: Final = 0.5
+
+
+class Backfill:
+    """Moves new indexes to ACTIVE and removes deleted ones from the catalog.
+
+    Rows of items that were there are sent chunk by chunk between the rows of changes, with a
+    position after the last change whose rows were sent. So a row of a chunk never takes the
+    place of a newer one, and a removal that comes later in the log comes later on the way too.
+    How far each shard is, is kept in its store: a backfill that dies goes on from there.
+
+    Args:
+        catalog: says which indexes are new or deleted.
+        stores: the shards' stores by number.
+        sender: sends rows.
+        between: held while a chunk is sent, so that no change's rows are.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        stores: Mapping[int, ShardStore],
+        sender: IndexSender,
+        between: AbstractAsyncContextManager[None],
+    ) -> None:
+        self._catalog = catalog
+        self._stores = stores
+        self._sender = sender
+        self._between = between
+        self._sequence = 0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Look after the indexes until `stop`."""
+        self._catalog.on_change(lambda _before, _after: self._wake.set())
+        self._wake.set()
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop; what is not filled is filled after the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            for table in self._catalog.tables():
+                for index in table.indexes.values():
+                    if index.document.status != ACTIVE and index.is_global:
+                        await self._attend(table.id, index.document.id)
+
+    async def _attend(self, table_id: str, index_id: str) -> None:
+        while True:
+            table = self._catalog.by_id(table_id)
+            index = None if table is None else _index(table, index_id)
+            if table is None or index is None or index.document.status == ACTIVE:
+                return
+            try:
+                if index.document.status == "DELETING":
+                    await self._replace(table, index, None)
+                    return
+                await self._fill(table, index)
+                done = index.document.model_copy(update={"status": ACTIVE, "backfilling": False})
+                await self._replace(table, index, done)
+            except (ApiError, StreamtableError) as error:
+                logger.info("index %s of %s: %s; trying again", index.name, table.name, error)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _fill(self, table: Table, index: Index) -> None:
+        for number, store in self._stores.items():
+            note = f"backfill/{index.document.id}"
+            cursor: bytes | None = store.recall(note) or table.prefix
+            while cursor is not None:
+                if self._catalog.by_id(table.id) is None:
+                    return
+                async with self._between:
+                    if self._sender.sent(number) == store.applied:
+                        cursor = await self._send_chunk(number, store, table, index, cursor)
+                        store.remember(note, cursor or table.end)
+                        continue
+                # Changes are applied whose index rows are not sent yet.
+                await asyncio.sleep(_WAIT_S)
+        for number, store in self._stores.items():
+            await self._wait_applied(number)
+            store.remember(f"backfill/{index.document.id}", None)
+
+    async def _send_chunk(
+        self, number: int, store: ShardStore, table: Table, index: Index, cursor: bytes
+    ) -> bytes | None:
+        """Send the rows of the next items; return where to go on, None at the end."""
+        rows = []
+        for seen, (row_key, image) in enumerate(store.scan(cursor, table.end)):
+            if seen == _CHUNK_ROWS:
+                following: bytes | None = row_key
+                break
+            row = index_row(index, image)
+            if row is not None:
+                rows.append(row)
+        else:
+            following = None
+        if rows:
+            self._sequence += 1
+            await self._sender.send(number, [((store.applied, self._sequence), rows)])
+        return following
+
+    async def _wait_applied(self, number: int) -> None:
+        """Wait until every target has what was sent from a shard, one way or another."""
+        sent = self._sender.positions(number)
+        while any(self._stores[to].indexed_position(number) < sent[to] for to in sent):
+            await asyncio.sleep(_WAIT_S)
+
+    async def _replace(self, table: Table, index: Index, done: IndexDocument | None) -> None:
+        current = self._catalog.table(table.name).document
+        kept: Sequence[IndexDocument] = [
+            one if one.id != index.document.id else done
+            for one in current.indexes
+            if one.id != index.document.id or done is not None
+        ]
+        changes = {"indexes": tuple(kept)}
+        if current.status == "UPDATING" and all(one.status == ACTIVE for one in kept):
+            changes["status"] = ACTIVE
+        await self._catalog.update(current.model_copy(update=changes))
+
+
+def _index(table: Table, index_id: str) -> Index | None:
+    return next((i for i in table.indexes.values() if i.document.id == index_id), None)
+

@@ -1,0 +1,151 @@
+"""Sends index rows to the shards that hold them, in the order of the changes they follow from."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from streamtable.consumers.indexes.messages import Position, encode
+from streamtable.core.index_rows import IndexRow, index_rows
+from streamtable.core.tables import Table
+from streamtable.streams.epochs import EpochFilter
+from streamtable.streams.records import LogRecord
+from streamtable.streams.topics import MAX_RECORD_BYTES
+
+__all__ = ["IndexSender"]
+
+logger = logging.getLogger(__name__)
+
+_RETRY_S: Final = 0.5
+
+
+class IndexSender:
+    """Turns valid commits into rows of global indexes, and sends them on.
+
+    What is sent twice is harmless: the target keeps, for each source shard, the highest position
+    that it has applied. So after a crash the commits that were not acknowledged to Kafka are
+    simply sent again.
+
+    Args:
+        address: the brokers, `host:port,...`.
+        topic: the indexes' log.
+        shards: how many shards there are.
+        tables: lists every table.
+        find: returns the table of an id, None for one that was deleted.
+        epoch_before: the epoch in force before an offset of a shard, and its barrier.
+    """
+
+    def __init__(  # noqa: PLR0913 - assembled in one place, by name
+        self,
+        *,
+        address: str,
+        topic: str,
+        shards: int,
+        tables: Callable[[], Iterable[Table]],
+        find: Callable[[str], Table | None],
+        epoch_before: Callable[[int, int], tuple[str, int] | None],
+    ) -> None:
+        self._address = address
+        self._topic = topic
+        self._shards = shards
+        self._tables = tables
+        self._find = find
+        self._epoch_before = epoch_before
+        self._filters: dict[int, EpochFilter] = {}
+        self._sent: dict[int, int] = {}
+        self._positions: dict[int, dict[int, Position]] = {}
+        self._producer: AIOKafkaProducer | None = None
+
+    async def stop(self) -> None:
+        """Let go of the brokers."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(KafkaError):
+                await producer.stop()
+
+    def sent(self, shard: int) -> int:
+        """Offset of the last record of a shard whose index rows are sent, -1 if not known."""
+        return self._sent.get(shard, -1)
+
+    def positions(self, source: int) -> dict[int, Position]:
+        """The last position sent from a shard to each shard that was sent anything."""
+        return dict(self._positions.get(source, {}))
+
+    async def follow(self, shard: int, found: Sequence[LogRecord]) -> None:
+        """Send what follows from a shard's records; they are contiguous and in order."""
+        indexed = {
+            table.name
+            for table in self._tables()
+            if any(index.is_global for index in table.indexes.values())
+        }
+        epochs = self._filters.get(shard)
+        if epochs is None or self.sent(shard) + 1 != found[0].offset:
+            epochs = EpochFilter(*(self._epoch_before(shard, found[0].offset) or (None, None)))
+            self._filters[shard] = epochs
+        entries: list[tuple[Position, list[IndexRow]]] = []
+        for record in found:
+            valid = epochs.admit(record.kind, record.epoch, record.offset)
+            if valid and not indexed.isdisjoint(record.tables):
+                rows = self._rows(record)
+                if rows:
+                    entries.append(((record.offset, 0), rows))
+        await self.send(shard, entries)
+        self._sent[shard] = found[-1].offset
+
+    async def send(
+        self, source: int, entries: Sequence[tuple[Position, Sequence[IndexRow]]]
+    ) -> None:
+        """Send rows to their shards; durable on return, however long that takes."""
+        by_target: dict[int, list[tuple[Position, list[IndexRow]]]] = {}
+        for position, rows in entries:
+            targets: dict[int, list[IndexRow]] = {}
+            for row in rows:
+                targets.setdefault(row.hash % self._shards, []).append(row)
+            for target, theirs in targets.items():
+                by_target.setdefault(target, []).append((position, theirs))
+        values = {target: encode(source, theirs) for target, theirs in by_target.items()}
+        while values:
+            try:
+                if self._producer is None:
+                    self._producer = await self._start_producer()
+                sent = [
+                    await self._producer.send(self._topic, value, partition=target)
+                    for target, value in values.items()
+                ]
+                await asyncio.gather(*sent)
+            except KafkaError as error:
+                logger.warning("index rows of shard %d wait: %r", source, error)
+                await self.stop()
+                await asyncio.sleep(_RETRY_S)
+            else:
+                break
+        last = {target: theirs[-1][0] for target, theirs in by_target.items()}
+        self._positions.setdefault(source, {}).update(last)
+
+    def _rows(self, record: LogRecord) -> list[IndexRow]:
+        rows = []
+        for change in record.changes():
+            table = self._find(change.table_id)
+            if table is not None and table.indexes:
+                old = None if change.old is None else change.old.item
+                rows += [row for row in index_rows(table, old, change.new) if row.index.is_global]
+        return rows
+
+    async def _start_producer(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._address,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_request_size=MAX_RECORD_BYTES,
+        )
+        try:
+            await producer.start()
+        except KafkaError:
+            await producer.stop()
+            raise
+        return producer
