@@ -3,7 +3,8 @@
 import asyncio
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from streamtable.core.context import RequestContext
 from streamtable.core.documents import TableDocument
@@ -17,7 +18,8 @@ from streamtable.core.values import dump_item
 CONTEXT = RequestContext(request_id="R", principal="someone", source_address="127.0.0.1")
 
 
-class FakeOutcome(NamedTuple):
+@dataclass
+class FakeOutcome:
     old: Image | None
     new: Image | None
     offset: int

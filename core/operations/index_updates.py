@@ -56,7 +56,6 @@ def plan_index_updates(
         if action == "Create":
             indexes[name] = _create(raw, body, document, billing, new_id)
             attributes.update(_definitions(body))
-            key_schemas.check_used(attributes, _used(document, indexes.values()))
         else:
             index = indexes.get(name)
             if index is None or index.scope != "GLOBAL":
@@ -70,6 +69,7 @@ def plan_index_updates(
             "Subscriber limit exceeded: Only 1 online index can be created or deleted "
             "simultaneously per table"
         )
+    key_schemas.check_used(attributes, _used(document, indexes.values()))
     index_definitions.check_names(indexes.values())
     return {"indexes": tuple(indexes.values()), "attributes": attributes}
 
