@@ -38,7 +38,7 @@ class ExpiryStore(Protocol):
     def load(self, key: bytes) -> bytes | None:
         """Return what is stored under a key."""
 
-    def store(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+    def write(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Write rows in one batch; a value of None removes a row."""
 
     def purge(self, prefix: bytes) -> None:
@@ -88,7 +88,7 @@ class ExpiryIndex:
             self._store.purge(table_rows(table.id))
         rows, following = self._read_chunk(start, table.end, settings.attribute)
         position = None if following is None else following.hex()
-        self._store.store([*rows, (state, orjson.dumps([*period, position]))])
+        self._store.write([*rows, (state, orjson.dumps([*period, position]))])
         return following is None
 
     def due(self, table: Table, now: int, after: bytes, limit: int) -> list[bytes]:
@@ -121,7 +121,7 @@ class ExpiryIndex:
         row_key, second = item_row(expiry_key)
         image = self._store.get(row_key)
         if image is None or expires_at(image.item, settings.attribute) != second:
-            self._store.store([(expiry_key, None)])
+            self._store.write([(expiry_key, None)])
             return None
         return row_key, second, image
 

@@ -53,7 +53,7 @@ class Store:
     def load(self, key):
         return self.rows.get(key)
 
-    def store(self, rows):
+    def write(self, rows):
         for key, value in rows:
             if value is None:
                 self.rows.pop(key, None)
@@ -97,7 +97,7 @@ class Shard:
             before = None if old is None else old.item
             rows = expiry_rows(self.table.document, before, item, row_key)
             value = None if item is None else Image(dump_item(item), 1, 1, "local").encode()
-            self.state.store([(row_key, value), *rows])
+            self.state.write([(row_key, value), *rows])
         self.items.clear()
 
     def newest(self, row_key):
@@ -140,7 +140,8 @@ class World:
     async def sweep(self) -> set[str]:
         await self.sweeper.sweep()
         self.shard.apply()
-        return self.shard.names()
+        names: set[str] = self.shard.names()
+        return names
 
 
 @pytest.fixture
@@ -268,8 +269,8 @@ class TestIndex:
     async def test_a_row_that_says_what_is_not_so_is_removed(self, world):
         world.shard.put("a", NOW + 5)
         await world.sweep()
-        world.shard.state.store([(expiry_row(world.shard.locate("a"), NOW - 5), b"")])
-        world.shard.state.store([(expiry_row(world.shard.locate("gone"), NOW - 5), b"")])
+        world.shard.state.write([(expiry_row(world.shard.locate("a"), NOW - 5), b"")])
+        world.shard.state.write([(expiry_row(world.shard.locate("gone"), NOW - 5), b"")])
         assert await world.sweep() == {"a"}
         assert self.rows(world) == [expiry_row(world.shard.locate("a"), NOW + 5)]
         assert world.shard.written == []

@@ -24,6 +24,7 @@ from tests.streams.logs import MemoryFetches, put
 
 NOW = 1_700_000_000.0
 INVALID = "One or more parameter values were invalid: "
+MISSING = f"{INVALID}SequenceNumber must be specified when ShardIteratorType is "
 DAY = 24 * 3600
 ARN = "arn:aws:dynamodb:local:000000000000:table/users/stream/one"
 SHARD = f"shardId-{int(NOW * 1000):020d}-00000000"
@@ -107,8 +108,8 @@ class Service:
         return found
 
     async def names(self, token: str, **body: Any) -> list[str]:
-        answer = await self("GetRecords", ShardIterator=token, **body)
-        return names(answer)
+        found: list[str] = names(await self("GetRecords", ShardIterator=token, **body))
+        return found
 
 
 def names(answer):
@@ -163,7 +164,8 @@ class TestListStreams:
         service.catalog.documents = [
             table(stream(), name=f"table{number}", number=number) for number in range(5)
         ]
-        found, after = [], {}
+        found: list[Any] = []
+        after: dict[str, Any] = {}
         while True:
             answer = await service("ListStreams", Limit=2, **after)
             found.append([each["TableName"] for each in answer["Streams"]])
@@ -217,7 +219,8 @@ class TestDescribeStream:
 
     async def test_pages_of_shards(self, clock):
         service = Service(5)
-        found, after = [], {}
+        found: list[Any] = []
+        after: dict[str, Any] = {}
         while True:
             answer = await service.describe(Limit=2, **after)
             found += [shard["ShardId"] for shard in answer["Shards"]]
@@ -290,7 +293,7 @@ class TestGetShardIterator:
             (
                 "AT_SEQUENCE_NUMBER",
                 {},
-                f"{INVALID}SequenceNumber must be specified when ShardIteratorType is AT_SEQUENCE_NUMBER",
+                f"{MISSING}AT_SEQUENCE_NUMBER",
             ),
             (
                 "LATEST",
