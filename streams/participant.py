@@ -10,6 +10,7 @@ from streamtable.core.context import RequestContext
 from streamtable.core.errors import (
     ApiError,
     ConditionalCheckFailed,
+    DuplicateItem,
     ServiceUnavailable,
     TransactionConflict,
     ValidationError,
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 _RETRY_S: Final = 0.2
 _CODES: Final = {
     ConditionalCheckFailed: "ConditionalCheckFailed",
+    DuplicateItem: "DuplicateItem",
     TransactionConflict: "TransactionConflict",
     ValidationError: "ValidationError",
 }

@@ -17,7 +17,7 @@ from streamtable.streams.catalog import Catalog
 from streamtable.streams.shard import Shard
 from streamtable.streams.shards import Shards
 
-__all__ = ["read_handlers"]
+__all__ = ["consumed", "fetched", "read_handlers"]
 
 
 def read_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
@@ -30,7 +30,7 @@ def read_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
             shard = shards.of(number)
             await shard.ready(consistent=reading.consistent)
             rows = shard.scan(start, end, reverse=reverse)
-            reading.page.read(_fetched(reading, shard, rows) if reading.fetches else rows)
+            reading.page.read(fetched(reading, shard, rows) if reading.fetches else rows)
         return _answer(reading)
 
     async def scan(body: dict[str, Any], _context: RequestContext) -> bytes:
@@ -39,14 +39,14 @@ def read_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
             shard = shards[number]
             await shard.ready(consistent=reading.consistent)
             rows = shard.scan(start, end)
-            if reading.page.read(_fetched(reading, shard, rows) if reading.fetches else rows):
+            if reading.page.read(fetched(reading, shard, rows) if reading.fetches else rows):
                 break
         return _answer(reading)
 
     return {"Query": query, "Scan": scan}
 
 
-def _fetched(
+def fetched(
     reading: Reading, shard: Shard, rows: Iterator[tuple[bytes, Image]]
 ) -> Iterator[tuple[bytes, Image]]:
     """Yield for each row of a local index the table's item, which is on the same shard."""
@@ -65,14 +65,20 @@ def _answer(reading: Reading) -> bytes:
     if last is not None:
         members.append(b'"LastEvaluatedKey":' + orjson.dumps(last))
     if reading.capacity != "NONE":
-        units = read_units(page.size_bytes, consistent=reading.consistent)
-        capacity = ConsumedCapacity(reading.table.name)
-        index = reading.index
-        if index is None:
-            capacity.table = units
-        elif index.is_global:
-            capacity.global_indexes[index.name] = units
-        else:
-            capacity.local_indexes[index.name] = units
-        members.append(b'"ConsumedCapacity":' + orjson.dumps(capacity.report(reading.capacity)))
+        report = consumed(reading).report(reading.capacity)
+        members.append(b'"ConsumedCapacity":' + orjson.dumps(report))
     return b"{" + b",".join(members) + b"}"
+
+
+def consumed(reading: Reading) -> ConsumedCapacity:
+    """Return the units that reading the page consumed."""
+    units = read_units(reading.page.size_bytes, consistent=reading.consistent)
+    capacity = ConsumedCapacity(reading.table.name)
+    index = reading.index
+    if index is None:
+        capacity.table = units
+    elif index.is_global:
+        capacity.global_indexes[index.name] = units
+    else:
+        capacity.local_indexes[index.name] = units
+    return capacity
