@@ -107,6 +107,7 @@ class Table:
         keys: its key schema.
         key_names: names of the key attributes, the partition key first.
         indexes: its secondary indexes by name.
+        has_collections: it has local indexes, so its items form item collections.
         serving: items can be read and written.
         locate_key: from the Key parameter of a request to the checked key, the partition hash
             and the row key; raises what `KeySchema.parse_key` raises.
@@ -118,6 +119,7 @@ class Table:
         "arn",
         "document",
         "end",
+        "has_collections",
         "id",
         "indexes",
         "key_names",
@@ -139,6 +141,7 @@ class Table:
         self.keys = _schema(document.keys, document.attributes)
         self.key_names = self.keys.names
         self.indexes = {index.name: Index(index, document, self.keys) for index in document.indexes}
+        self.has_collections = any(not index.is_global for index in self.indexes.values())
         self.serving = document.status in ("ACTIVE", "UPDATING")
         self.locate_key = _compile_locate(self.keys, self.prefix, self.keys.parse_key, exact=True)
         self.locate_item = _compile_locate(

@@ -35,23 +35,25 @@ def plan_batch_write(body: dict[str, Any], find: Callable[[str], Table]) -> list
         (name, request, _parse(request)) for name, part in requests.items() for request in part
     ]
     tables = {name: find(name) for name in requests}
+    wanted = ("ReturnConsumedCapacity", "ReturnItemCollectionMetrics")
+    asked = {name: body[name] for name in wanted if name in body}
     writes: list[BatchedWrite] = []
     seen: set[bytes] = set()
     for name, request, put in parsed:
         table = tables[name]
         write: Write
         if put is None:
-            write = Delete(table, table.locate_key(request["DeleteRequest"]["Key"]), None, {})
+            located = table.locate_key(request["DeleteRequest"]["Key"])
+            write = Delete(table, located, None, asked)
         else:
             item, size = put
             located = table.locate_item(item)
             if table.indexes:
                 table.check_index_keys(item)
-            write = Put(table, item, size, located, None, {})
+            write = Put(table, item, size, located, None, asked)
         if write.row_key in seen:
             raise ValidationError("Provided list of item keys contains duplicates")
         seen.add(write.row_key)
-        write.capacity = body.get("ReturnConsumedCapacity", "NONE")
         writes.append((name, request, write))
     return writes
 

@@ -13,15 +13,21 @@ from streamtable.core.values import Item, dump_item, item_size
 __all__ = ["answer_write", "write_capacity"]
 
 
-def answer_write(write: Write, old: Image | None, new: Image | None) -> bytes:
+def answer_write(
+    write: Write,
+    old: Image | None,
+    new: Image | None,
+    metrics: dict[str, Any] | None = None,
+) -> bytes:
     """Return the JSON answer to PutItem, UpdateItem or DeleteItem.
 
     Args:
         write: the plan that was carried out.
         old: the image before.
         new: the image after, the very same object where nothing changed.
+        metrics: the ItemCollectionMetrics, where they are asked for.
     """
-    if write.return_values == "NONE" and write.capacity == "NONE":
+    if write.return_values == "NONE" and write.capacity == "NONE" and metrics is None:
         return b"{}"
     members = []
     attributes = _attributes(write, old, new)
@@ -30,6 +36,8 @@ def answer_write(write: Write, old: Image | None, new: Image | None) -> bytes:
     report = write_capacity(write.table, old, new, named=write.named).report(write.capacity)
     if report is not None:
         members.append(b'"ConsumedCapacity":' + orjson.dumps(report))
+    if metrics is not None:
+        members.append(b'"ItemCollectionMetrics":' + orjson.dumps(metrics))
     return b"{" + b",".join(members) + b"}"
 
 

@@ -25,11 +25,13 @@ class Write:
         return_values: the ReturnValues of the request.
         capacity: its ReturnConsumedCapacity.
         named: what the request calls the table, its name or its ARN.
+        collects: the request asks for item collection metrics, and the table has some.
         service: the AWS service on whose behalf an item goes; None, these are clients' writes.
     """
 
     __slots__ = (
         "capacity",
+        "collects",
         "condition",
         "hash",
         "key",
@@ -53,6 +55,7 @@ class Write:
     return_values: str
     capacity: str
     named: str
+    collects: bool
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class Write:
         self.return_values = get("ReturnValues", "NONE")
         self.capacity = get("ReturnConsumedCapacity", "NONE")
         self.named = get("TableName", table.name)
+        self.collects = get("ReturnItemCollectionMetrics") == "SIZE" and table.has_collections
 
     def evaluate(self, old: Item | None) -> tuple[Item | None, int]:
         """Return the new item and its size in bytes.

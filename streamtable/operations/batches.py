@@ -12,6 +12,7 @@ from streamtable.core.limits import BATCH_READ_BYTES
 from streamtable.core.operations.batch_get import TableKeys, plan_batch_get
 from streamtable.core.operations.batch_write import BatchedWrite, plan_batch_write
 from streamtable.core.operations.write_answers import write_capacity
+from streamtable.operations.collections import measure_collection
 from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import item_lookup
 from streamtable.streams.catalog import Catalog
@@ -50,10 +51,19 @@ def batch_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
             ),
             return_exceptions=True,
         )
-        return _written(
-            list(zip(by_shard.values(), results, strict=True)),
-            body.get("ReturnConsumedCapacity", "NONE"),
-        )
+        written = list(zip(by_shard.values(), results, strict=True))
+        answer = _written(written, body.get("ReturnConsumedCapacity", "NONE"))
+        metrics: dict[str, list[dict[str, Any]]] = {}
+        for entries, outcomes in written:
+            for name, _, write in entries:
+                if write.collects and isinstance(outcomes, list):
+                    measured = await measure_collection(write, shards.of(write.hash))
+                    found = metrics.setdefault(name, [])
+                    if measured not in found:
+                        found.append(measured)
+        if metrics:
+            answer["ItemCollectionMetrics"] = metrics
+        return orjson.dumps(answer)
 
     return {"BatchGetItem": batch_get_item, "BatchWriteItem": batch_write_item}
 
@@ -96,7 +106,7 @@ def _read(wanted: list[TableKeys], shards: Shards, capacity: str) -> bytes:
 
 def _written(
     results: list[tuple[list[BatchedWrite], list[Outcome] | BaseException]], capacity: str
-) -> bytes:
+) -> dict[str, Any]:
     """Answer what was written; what a shard could not take now is UnprocessedItems.
 
     Raises:
@@ -127,4 +137,4 @@ def _written(
     answer: dict[str, Any] = {"UnprocessedItems": left}
     if capacity != "NONE":
         answer["ConsumedCapacity"] = [units.report(capacity) for units in consumed.values()]
-    return orjson.dumps(answer)
+    return answer

@@ -11,6 +11,8 @@ from streamtable.core.operations.get import plan_get
 from streamtable.core.operations.put import plan_put
 from streamtable.core.operations.update import plan_update
 from streamtable.core.operations.write_answers import answer_write
+from streamtable.core.operations.writes import Write
+from streamtable.operations.collections import measure_collection
 from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import item_lookup
 from streamtable.streams.catalog import Catalog
@@ -42,20 +44,20 @@ def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
             members = members + b"," + report if members else report
         return b"{" + members + b"}"
 
+    async def carry_out(write: Write, context: RequestContext) -> bytes:
+        shard = shard_of(write.hash)
+        outcome = await shard.write(write, context)
+        metrics = await measure_collection(write, shard) if write.collects else None
+        return answer_write(write, outcome.old, outcome.new, metrics)
+
     async def put_item(body: dict[str, Any], context: RequestContext) -> bytes:
-        write = plan_put(body, find)
-        outcome = await shard_of(write.hash).write(write, context)
-        return answer_write(write, outcome.old, outcome.new)
+        return await carry_out(plan_put(body, find), context)
 
     async def update_item(body: dict[str, Any], context: RequestContext) -> bytes:
-        write = plan_update(body, find)
-        outcome = await shard_of(write.hash).write(write, context)
-        return answer_write(write, outcome.old, outcome.new)
+        return await carry_out(plan_update(body, find), context)
 
     async def delete_item(body: dict[str, Any], context: RequestContext) -> bytes:
-        write = plan_delete(body, find)
-        outcome = await shard_of(write.hash).write(write, context)
-        return answer_write(write, outcome.old, outcome.new)
+        return await carry_out(plan_delete(body, find), context)
 
     return {
         "GetItem": get_item,

@@ -17,8 +17,9 @@ class Service:
         self.shards = FakeShards(shards)
         self.catalog = FakeCatalog(self.shards)
         settings = NodeSettings(table_delay_ms=table_delay_ms)
-        fakes: Any = (self.catalog, self.shards)
-        self.handlers = handlers(*fakes, settings)
+        catalog: Any = self.catalog
+        shards_: Any = self.shards
+        self.handlers = handlers(catalog, shards_, settings)
 
     async def __call__(self, operation: str, **body: Any) -> dict[str, Any]:
         body = orjson.loads(orjson.dumps(body))

@@ -84,7 +84,9 @@ class TestQuery:
     async def test_pages_of_a_limit(self, service, forward):
         await service.sorted_table()
         await fill(service)
-        found, pages, start = [], 0, {}
+        found: list[int] = []
+        start: dict[str, Any] = {}
+        pages = 0
         while True:
             answer = await service("Query", **query(Limit=4, ScanIndexForward=forward, **start))
             found += times(answer)
@@ -434,7 +436,8 @@ class TestIndexes:
         assert set(answer["Items"][0]) == {"mail", "rank", "id", "seq", "text"}
 
     async def test_pages_of_an_index(self, service):
-        found, start = [], {}
+        found: list[int] = []
+        start: dict[str, Any] = {}
         while True:
             answer = await service("Query", **self.by_mail(Limit=2, **start))
             found += times(answer)
@@ -494,6 +497,20 @@ class TestIndexes:
             "Table": {"CapacityUnits": 0.0},
             "GlobalSecondaryIndexes": {"by_mail": {"CapacityUnits": 0.5}},
         }
+
+    async def test_item_collections(self, service):
+        item = {"id": {"S": "a"}, "seq": {"N": "9"}}
+        metrics = {"ItemCollectionKey": {"id": {"S": "a"}}, "SizeEstimateRangeGB": [0.0, 1.0]}
+        put = await service(
+            "PutItem", TableName="posts", Item=item, ReturnItemCollectionMetrics="SIZE"
+        )
+        batch = await service(
+            "BatchWriteItem",
+            RequestItems={"posts": [{"PutRequest": {"Item": item}}]},
+            ReturnItemCollectionMetrics="SIZE",
+        )
+        assert put == {"ItemCollectionMetrics": metrics}
+        assert batch == {"UnprocessedItems": {}, "ItemCollectionMetrics": {"posts": [metrics]}}
 
     async def test_what_is_refused(self, service):
         assert await refusal(service, "Query", **self.by_mail(ConsistentRead=True)) == (

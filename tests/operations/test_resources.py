@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from streamtable.core.errors import (
@@ -38,7 +40,8 @@ class TestTags:
     async def test_pages(self, service):
         tags = [{"Key": f"k{number:02}", "Value": "v"} for number in range(25)]
         await service("TagResource", ResourceArn=ARN, Tags=tags)
-        found, token = [], {}
+        found: list[Any] = []
+        token: dict[str, Any] = {}
         while True:
             answer = await service("ListTagsOfResource", ResourceArn=ARN, **token)
             found += answer["Tags"]
