@@ -142,7 +142,7 @@ class Segment:
             chunk, start = self._window(chunk, start, at, file_size)
             try:
                 batch = batches.parse(chunk, at - start, len(chunk))
-                if batch.base_offset < next_offset:
+                if batch.base_offset != next_offset:
                     raise InvalidBatch(  # noqa: TRY301 - handled as any other invalid batch
                         Code.CORRUPT_MESSAGE,
                         f"offset {batch.base_offset} where {next_offset} is next",

@@ -82,11 +82,12 @@ class Fixed:
 
     def __init__(self, code: str, default: int | bool = 0) -> None:
         self._struct = struct.Struct(f">{code}")
+        self.size = self._struct.size
         self.default = default
 
     def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002
         """Compile the reader."""
-        unpack, size = self._struct.unpack_from, self._struct.size
+        unpack, size = self._struct.unpack_from, self.size
 
         def decode(data: bytes, at: int) -> tuple[Any, int]:
             return unpack(data, at)[0], at + size
@@ -256,18 +257,19 @@ class Array:
     """An array of values or of structures, or null."""
 
     def __init__(self, *items: "Field | WireType", null: bool = False) -> None:
-        self._fields = [item for item in items if isinstance(item, Field)]
-        self._values = [item for item in items if not isinstance(item, Field)]
-        assert (len(self._values) == 1) != bool(self._fields)
+        self.fields = [item for item in items if isinstance(item, Field)]
+        values = [item for item in items if not isinstance(item, Field)]
+        assert (len(values) == 1) != bool(self.fields)
+        self.item = values[0] if values else None
         self.default: list[Any] | None = None if null else []
 
     def decoder(self, version: int, flexible: bool) -> Decoder:
         """Compile the reader."""
         read_length = _length_decoder("i", flexible)
-        if self._fields:
-            read_item = _struct_decoder(self._fields, version, flexible)
+        if self.item is None:
+            read_item = _struct_decoder(self.fields, version, flexible)
         else:
-            read_item = self._values[0].decoder(version, flexible)
+            read_item = self.item.decoder(version, flexible)
 
         def decode(data: bytes, at: int) -> tuple[Any, int]:
             length, at = read_length(data, at)
@@ -284,10 +286,10 @@ class Array:
     def encoder(self, version: int, flexible: bool) -> Encoder:
         """Compile the writer."""
         write_length = _length_encoder("i", flexible)
-        if self._fields:
-            write_item = _struct_encoder(self._fields, version, flexible)
+        if self.item is None:
+            write_item = _struct_encoder(self.fields, version, flexible)
         else:
-            write_item = self._values[0].encoder(version, flexible)
+            write_item = self.item.encoder(version, flexible)
 
         def encode(out: bytearray, value: list[Any] | None) -> None:
             if value is None:
@@ -356,6 +358,8 @@ class Message:
         first: the lowest version spoken.
         last: the highest version spoken.
         flexible: the first version with compact lengths and tagged fields.
+        request: the request's fields.
+        response: the answer's fields.
     """
 
     def __init__(
@@ -369,8 +373,8 @@ class Message:
         self.name = name
         self.key = key
         self.first, self.last, self.flexible = versions
-        self._request = request
-        self._response = response
+        self.request = request
+        self.response = response
         self._decoders: dict[int, Decoder] = {}
         self._encoders: dict[int, Encoder] = {}
 
@@ -382,7 +386,7 @@ class Message:
         """
         decoder = self._decoders.get(version)
         if decoder is None:
-            decoder = _struct_decoder(self._request, version, version >= self.flexible)
+            decoder = _struct_decoder(self.request, version, version >= self.flexible)
             self._decoders[version] = decoder
         try:
             values, end = decoder(data, at)
@@ -397,6 +401,6 @@ class Message:
         """Append an answer's body to `out`; fields that `values` lacks have their default."""
         encoder = self._encoders.get(version)
         if encoder is None:
-            encoder = _struct_encoder(self._response, version, version >= self.flexible)
+            encoder = _struct_encoder(self.response, version, version >= self.flexible)
             self._encoders[version] = encoder
         encoder(out, values)

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import datetime
+import enum
 import io
 import struct
 import time
@@ -14,7 +15,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from kio.index import load_request_schema, load_response_schema
 from kio.serial import entity_reader, entity_writer
 
-__all__ = ["KafkaWire", "batch", "build"]
+__all__ = ["KafkaWire", "batch", "build", "plain"]
 
 _ANSWER_S = 30
 
@@ -43,6 +44,21 @@ def _value(hint: Any, kind: str, value: Any) -> Any:
         item = typing.get_args(hint)[0]
         return tuple(build(item, one) if dataclasses.is_dataclass(item) else one for one in value)
     return value
+
+
+def plain(entity: Any) -> Any:
+    """Turn one of kio's entities into plain values, without its tagged fields."""
+    if dataclasses.is_dataclass(entity):
+        return {
+            field.name: plain(getattr(entity, field.name))
+            for field in dataclasses.fields(entity)
+            if "tag" not in field.metadata
+        }
+    if isinstance(entity, tuple):
+        return [plain(one) for one in entity]
+    if isinstance(entity, datetime.timedelta):
+        return entity // datetime.timedelta(milliseconds=1)
+    return int(entity) if isinstance(entity, enum.Enum) else entity
 
 
 def batch(
