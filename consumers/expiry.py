@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 _BATCH: Final = 100
 _CHUNKS_A_SWEEP: Final = 64
+# After many removals the store has many graves to step over before the next row, until it is
+# compacted: looking may then take no more than this part of the time.
+_LOOKING_SHARE: Final = 0.05
 
 
 class Serving(Protocol):
@@ -69,6 +73,7 @@ class Sweeper:
         self._tables = tables
         self._now = now
         self._interval_s = interval_s
+        self._looked_s = 0.0
         self._sweeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -88,6 +93,7 @@ class Sweeper:
             Whether the expiry rows of all tables are built; if not, sweep again soon.
         """
         complete = True
+        self._looked_s = 0.0
         for table in self._tables():
             settings = table.document.time_to_live
             if settings is None or not settings.enabled or not table.serving:
@@ -109,7 +115,8 @@ class Sweeper:
             except Exception:
                 complete = True
                 logger.exception("expired items are not removed, trying again")
-            await asyncio.sleep(self._interval_s if complete else 0)
+            pause_s = max(self._interval_s, self._looked_s / _LOOKING_SHARE)
+            await asyncio.sleep(pause_s if complete else 0)
 
     @staticmethod
     async def _build(index: ExpiryIndex, table: Table) -> bool:
@@ -124,7 +131,7 @@ class Sweeper:
         context = RequestContext(uuid.uuid4().hex, EXPIRY_SERVICE, EXPIRY_SERVICE)
         last = b""
         # A row stays until the store has applied the removal, so each is looked at once a sweep.
-        while keys := index.due(table, now, last, _BATCH):
+        while keys := self._look(index, table, now, last):
             last = keys[-1]
             found = [index.expired(table, key) for key in keys]
             writes = [
@@ -137,3 +144,9 @@ class Sweeper:
                     result, TransactionConflict | ServiceUnavailable
                 ):
                     raise result
+
+    def _look(self, index: ExpiryIndex, table: Table, now: int, last: bytes) -> list[bytes]:
+        started = time.monotonic()
+        keys = index.due(table, now, last, _BATCH)
+        self._looked_s += time.monotonic() - started
+        return keys

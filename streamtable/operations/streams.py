@@ -28,6 +28,7 @@ from streamtable.core.positions import sequence_number as print_sequence_number
 from streamtable.core.shard_iterators import ShardIterator
 from streamtable.core.stream_ids import parse_shard_id, parse_stream_arn, shard_id
 from streamtable.core.stream_records import stream_record
+from streamtable.core.tables import Table
 from streamtable.operations.handler import Handler
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.fetcher import LogTrimmed
@@ -82,16 +83,31 @@ class _Streams:
         self._reader = reader
         self._ends: dict[tuple[str, int], int] = {}
 
-    def all(self) -> Iterator[_Stream]:
-        """Yield every stream that can be read now; those of deleted tables too."""
+    def of(self, table: str | None) -> Iterator[_Stream]:
+        """Yield every stream that can be read now, of one table or of all.
+
+        A deleted table's streams are among them, and those of a table of its name made since.
+        """
         now = time.time()
-        live = [table.document for table in self._catalog.tables()]
-        known = {document.id for document in live}
-        ended = [each for each in self._catalog.ended_tables() if each.id not in known]
-        for table in (*live, *ended):
-            for stream in table.streams:
+        for document in self._tables(table):
+            for stream in document.streams:
                 if stream.disabled is None or now - stream.disabled < STREAM_KEPT_S:
-                    yield _Stream(table, stream)
+                    yield _Stream(document, stream)
+
+    def _tables(self, name: str | None) -> Iterator[TableDocument]:
+        live: set[str] = set()
+        for table in self._catalog.tables() if name is None else self._named(name):
+            live.add(table.id)
+            yield table.document
+        for document in self._catalog.ended_tables():
+            if document.id not in live and name in {None, document.name}:
+                yield document
+
+    def _named(self, name: str) -> list[Table]:
+        try:
+            return [self._catalog.table(name)]
+        except ResourceNotFound:
+            return []
 
     def find(self, arn: str) -> _Stream:
         """Return the stream of an ARN.
@@ -100,9 +116,8 @@ class _Streams:
             ValidationError: it is not the ARN of a stream.
             ResourceNotFound: there is no such stream, or it was switched off a day ago.
         """
-        label = parse_stream_arn(arn).label
-        for stream in self.all():
-            if stream.document.label == label and stream.arn == arn:
+        for stream in self.of(parse_stream_arn(arn).table):
+            if stream.arn == arn:
                 return stream
         raise ResourceNotFound(f"Requested resource not found: Stream: {arn} not found")
 
@@ -162,8 +177,8 @@ def stream_handlers(catalog: Catalog, reader: StreamReader) -> dict[str, Handler
                     "StreamLabel": stream.document.label,
                     "TableName": stream.table.name,
                 }
-                for stream in streams.all()
-                if (name is None or stream.table.name == name) and stream.arn > after
+                for stream in streams.of(name)
+                if stream.arn > after
             ),
             key=lambda each: each["StreamArn"],
         )

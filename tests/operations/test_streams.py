@@ -47,6 +47,12 @@ class Catalog:
         self.documents: list[TableDocument] = []
         self.ended: list[TableDocument] = []
 
+    def table(self, name: str) -> Table:
+        for table in self.tables():
+            if table.name == name:
+                return table
+        raise ResourceNotFound
+
     def tables(self) -> list[Table]:
         return [Table(document) for document in self.documents]
 
@@ -412,6 +418,19 @@ class TestGetRecords:
         clock.now = NOW + 100
         assert (await service.describe())["StreamStatus"] == "DISABLED"
         assert await service.names(await service.iterator()) == ["a"]
+
+    async def test_a_table_made_again_has_streams_of_its_own(self, service, clock):
+        service.put("a")
+        service.catalog.ended = [table(stream(disabled=NOW + 10))]
+        service.catalog.documents = [table(stream("two", enabled=NOW + 20), number=8)]
+        clock.now = NOW + 100
+        assert await service.names(await service.iterator()) == ["a"]
+        found = (await service("ListStreams", TableName="users"))["Streams"]
+        assert [each["StreamLabel"] for each in found] == ["one", "two"]
+
+    async def test_what_a_failed_deletion_left_is_not_looked_at(self, service):
+        service.catalog.ended = [table(stream(disabled=NOW))]
+        assert (await service.describe())["StreamStatus"] == "ENABLED"
 
     async def test_iterators_expire(self, service, clock):
         token = await service.iterator()
