@@ -12,10 +12,9 @@ from streamtable.core.expressions.placeholders import Placeholders, Scope
 from streamtable.core.keys import KeySchema, partition_hash, row_key
 from streamtable.core.operations.conditions import plan_filter
 from streamtable.core.operations.pages import Page
-from streamtable.core.operations.ranges import Reading, start_schema
+from streamtable.core.operations.ranges import Reading, check_start, start_schema
 from streamtable.core.operations.selections import check_index, check_select, find_index
 from streamtable.core.tables import Table
-from streamtable.core.values import parse_item
 
 __all__ = ["PlannedQuery", "plan_query"]
 
@@ -49,11 +48,12 @@ def plan_query(body: dict[str, Any], find: Callable[[str], Table]) -> PlannedQue
             "Either the KeyConditions or KeyConditionExpression parameter must be specified in "
             "the request."
         )
+    if "ExclusiveStartKey" in body:
+        check_start(body)
     try:
         table = find(body["TableName"])
     except ResourceNotFound:
         # Whatever can be said of the request without the table comes first.
-        parse_item(body.get("ExclusiveStartKey", {}))
         if text is not None:
             bind(node, Scope(_KEY_CONDITION, placeholders))
         raise

@@ -6,9 +6,9 @@ from streamtable.core.errors import ValidationError
 from streamtable.core.keys import HASH_BYTES, KeyAttribute, KeySchema, after_prefix
 from streamtable.core.operations.pages import Page
 from streamtable.core.tables import Index, Table
-from streamtable.core.values import Item
+from streamtable.core.values import Item, parse_item
 
-__all__ = ["Reading", "ScanRange", "start_schema"]
+__all__ = ["Reading", "ScanRange", "check_start", "start_schema"]
 
 _HASHES: Final = 1 << (8 * HASH_BYTES)
 
@@ -20,6 +20,7 @@ class Reading:
         table: the table.
         index: the index that is read, or None.
         prefix: what the row keys begin with.
+        named: what the request calls the table, its name or its ARN.
         names: the attributes of a LastEvaluatedKey.
         page: takes in what is read.
         consistent: the read must see every write answered before.
@@ -27,13 +28,24 @@ class Reading:
         capacity: the ReturnConsumedCapacity of the request.
     """
 
-    __slots__ = ("capacity", "consistent", "fetches", "index", "names", "page", "prefix", "table")
+    __slots__ = (
+        "capacity",
+        "consistent",
+        "fetches",
+        "index",
+        "named",
+        "names",
+        "page",
+        "prefix",
+        "table",
+    )
 
     def __init__(
         self, table: Table, index: Index | None, page: Page, body: dict[str, Any], *, fetches: bool
     ) -> None:
         self.table = table
         self.index = index
+        self.named: str = body.get("TableName", table.name)
         self.prefix = table.prefix if index is None else index.prefix
         self.names = table.key_names if index is None else index.row_keys
         self.page = page
@@ -100,6 +112,18 @@ class ScanRange:
             )
             parts.append((shard, start, end))
         return parts
+
+
+def check_start(body: dict[str, Any]) -> None:
+    """Check the values of an ExclusiveStartKey; that it is a key is for the table to say.
+
+    Raises:
+        ValidationError: a value is not valid.
+    """
+    try:
+        parse_item(body.get("ExclusiveStartKey", {}))
+    except ValidationError as error:
+        raise ValidationError(f"The provided starting key is invalid: {error.message}") from None
 
 
 def start_schema(table: Table, index: Index | None) -> KeySchema:

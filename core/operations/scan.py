@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from streamtable.core.errors import ResourceNotFound, ValidationError
+from streamtable.core.errors import ValidationError
 from streamtable.core.operations.conditions import plan_filter
 from streamtable.core.operations.pages import Page
-from streamtable.core.operations.ranges import Reading, ScanRange, start_schema
+from streamtable.core.operations.ranges import Reading, ScanRange, check_start, start_schema
 from streamtable.core.operations.selections import check_index, check_select, find_index
 from streamtable.core.tables import Table
-from streamtable.core.values import parse_item
 
 __all__ = ["plan_scan"]
 
@@ -36,11 +35,8 @@ def plan_scan(
     check_select(body)
     condition, projection, placeholders = plan_filter(body, _EXPRESSIONS, _LEGACY, "ScanFilter")
     placeholders.check_unused()
-    try:
-        table = find(body["TableName"])
-    except ResourceNotFound:
-        parse_item(body.get("ExclusiveStartKey", {}))
-        raise
+    check_start(body)
+    table = find(body["TableName"])
     index = find_index(table, body)
     fetches = False
     if index is not None:

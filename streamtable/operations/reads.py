@@ -73,7 +73,7 @@ def _answer(reading: Reading) -> bytes:
 def consumed(reading: Reading) -> ConsumedCapacity:
     """Return the units that reading the page consumed."""
     units = read_units(reading.page.size_bytes, consistent=reading.consistent)
-    capacity = ConsumedCapacity(reading.table.name)
+    capacity = ConsumedCapacity(reading.named)
     index = reading.index
     if index is None:
         capacity.table = units

@@ -217,6 +217,24 @@ class TestQuery:
         await service.sorted_table()
         assert await refusal(service, "Query", **query(**changes)) == message
 
+    async def test_a_start_key_with_a_wrong_value(self, service):
+        start = {"id": {"S": "a"}, "seq": {"N": "x"}}
+        for body in (query(name="nowhere"), {"TableName": "nowhere"}):
+            operation = "Query" if "KeyConditionExpression" in body else "Scan"
+            message = await refusal(service, operation, **body, ExclusiveStartKey=start)
+            assert message == (
+                "The provided starting key is invalid: The parameter cannot be converted to a "
+                "numeric value: x"
+            )
+
+    async def test_a_table_named_by_arn(self, service):
+        await service.sorted_table()
+        arn = "arn:aws:dynamodb:local:000000000000:table/posts"
+        for body in (query(name=arn), {"TableName": arn}):
+            operation = "Query" if "KeyConditionExpression" in body else "Scan"
+            answer = await service(operation, **body, ReturnConsumedCapacity="TOTAL")
+            assert answer["ConsumedCapacity"]["TableName"] == arn
+
     async def test_no_condition(self, service):
         await service.sorted_table()
         assert await refusal(service, "Query", TableName="posts") == (
