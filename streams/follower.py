@@ -137,11 +137,24 @@ class Follower:
         """Let the record in hand be finished, commit, leave the group."""
         self._stopping = True
         await self._idle.wait()
+        await self._try("commit", self._commit())
+        await self._try("leave the group", self._app.stop())
+
+    async def _commit(self) -> None:
+        # Faust takes acknowledged offsets off its list when it begins to commit them, and
+        # stopping cancels a commit that is under way: so it is awaited here, first. The second
+        # call commits what was acknowledged since that one began.
+        if self._app.consumer.started:
+            await self._app.consumer.commit()
+            await self._app.consumer.commit()
+
+    async def _try(self, what: str, action: Awaitable[object]) -> None:
+        """Do what stopping takes; where Kafka is gone, that must not keep anyone from leaving."""
         try:
             async with asyncio.timeout(_STOP_S):
-                await self._app.stop()
+                await action
         except Exception as error:  # noqa: BLE001 - whatever Faust raises, it is being left
-            logger.debug("%s left its group uncleanly: %r", self._group, error)
+            logger.debug("%s could not %s: %r", self._group, what, error)
 
     async def _run(self, stream: Any) -> None:
         async for event in stream.noack().events():

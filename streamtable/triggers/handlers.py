@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from pydantic import TypeAdapter
+from pydantic import PydanticUserError, TypeAdapter
 
 from streamtable.core.changes import Change as LogChange
 from streamtable.core.errors import StreamtableError
@@ -32,14 +32,13 @@ class Handler:
 
     Raises:
         InvalidHandler: the function does not take one argument, or its annotation is neither
-            `Change` nor `Change[Model]`.
+            `Change` nor `Change[Model]` with a model that pydantic knows how to validate.
     """
 
     def __init__(self, function: Function) -> None:
         self._function = function
         self._is_async = inspect.iscoroutinefunction(function)
-        model = _model(function)
-        self._model = None if model is None else TypeAdapter(model)
+        self._model = _model(function)
 
     def change(self, change: LogChange, position: Position) -> Change[Any]:
         """Return what the function is to be called with.
@@ -76,8 +75,8 @@ class Handler:
             await result
 
 
-def _model(function: Function) -> Any:
-    """Return the model in the annotation of the first parameter, None where there is none."""
+def _model(function: Function) -> TypeAdapter[Any] | None:
+    """Return what validates the model in the first parameter's annotation, None without one."""
     name = getattr(function, "__qualname__", repr(function))
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -112,4 +111,7 @@ def _model(function: Function) -> Any:
             f"{name} takes {annotation!r}: a handler takes Change, or Change[Model]"
         )
     (model,) = typing.get_args(annotation)
-    return model
+    try:
+        return TypeAdapter(model)
+    except PydanticUserError as error:
+        raise InvalidHandler(f"{name} takes {annotation!r}: {error.message}") from error

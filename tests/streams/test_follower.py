@@ -1,0 +1,291 @@
+"""A follower gets every commit that counts, in order, at least once; on both kinds of broker."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamtable.streams.broker import Broker, BrokerSettings
+from streamtable.streams.follower import Follower, LostRecords, Source
+from streamtable.streams.log import LogUnavailable
+from streamtable.streams.records import LogRecord
+from tests.support import apache_kafka
+from tests.support.changelog import Changelog, change
+
+GROUP = "test.trigger.shop.welcome"
+
+
+@pytest.fixture(scope="module")
+def apache_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    for kafka in apache_kafka.running(tmp_path_factory.mktemp("kafka")):
+        yield kafka.address
+
+
+@pytest.fixture
+async def embedded(tmp_path: Path) -> AsyncIterator[list[Broker]]:
+    broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
+    await broker.start()
+    holder = [broker]
+    yield holder
+    await holder[0].stop()
+
+
+@pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.kafka)])
+async def log(request: pytest.FixtureRequest, embedded: list[Broker]) -> AsyncIterator[Changelog]:
+    # An async fixture can't be asked for here, so the embedded broker runs in either case.
+    address = embedded[0].address
+    if request.param == "apache":
+        address = request.getfixturevalue("apache_address")
+    async with Changelog(address) as made:
+        yield made
+
+
+class Delivered:
+    """Takes what a follower delivers; `poison` is the id of a change that it fails on."""
+
+    def __init__(self, poison: str = "") -> None:
+        self.records: list[LogRecord] = []
+        self.poison = poison
+        self._grown = asyncio.Condition()
+
+    @property
+    def ids(self) -> list[str]:
+        return [found.keys["id"]["S"] for record in self.records for found in record.changes()]
+
+    async def take(self, record: LogRecord) -> None:
+        if any(found.keys["id"]["S"] == self.poison for found in record.changes()):
+            raise ValueError(self.poison)
+        async with self._grown:
+            self.records.append(record)
+            self._grown.notify_all()
+
+    async def wait(self, count: int) -> None:
+        async with asyncio.timeout(30), self._grown:
+            await self._grown.wait_for(lambda: len(self.records) >= count)
+
+
+def follower(log: Changelog, delivered: Delivered, **options: Any) -> Follower:
+    return Follower(
+        Source(log.address, log.topic, log),
+        GROUP,
+        wants=lambda tables: "users" in tables,
+        deliver=delivered.take,
+        **options,
+    )
+
+
+@asynccontextmanager
+async def following(
+    log: Changelog, delivered: Delivered, **options: Any
+) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(follower(log, delivered, **options).run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_delivers_each_shard_in_order_and_nothing_else(log: Changelog) -> None:
+    for shard in (0, 1):
+        await log.barrier("e1", shard)
+    for number in range(40):
+        await log.commit("e1", change(f"u{number}"), shard=number % 2)
+        await log.commit("e1", change(f"o{number}", table="orders"), shard=number % 2)
+    delivered = Delivered()
+    async with following(log, delivered):
+        await delivered.wait(40)
+    for shard in (0, 1):
+        found = [record.offset for record in delivered.records if record.shard == shard]
+        assert found == sorted(set(found))
+    assert sorted(delivered.ids) == sorted(f"u{number}" for number in range(40))
+
+
+async def test_void_commits_are_not_delivered(log: Changelog) -> None:
+    await log.barrier("e1")
+    await log.commit("e1", change("a"))
+    await log.barrier("e2")
+    await log.commit("e1", change("void"))
+    await log.commit("e2", change("b"))
+    delivered = Delivered()
+    async with following(log, delivered):
+        await delivered.wait(2)
+    assert delivered.ids == ["a", "b"]
+    assert log.asked == []  # the log was read from its start
+
+
+async def test_goes_on_where_it_stopped_with_the_epoch_in_force_there(log: Changelog) -> None:
+    await log.barrier("e1")
+    await log.commit("e1", change("a"))
+    async with following(log, first := Delivered()):
+        await first.wait(1)
+    await log.commit("e0", change("void"))
+    await log.commit("e1", change("b"))
+    async with following(log, second := Delivered()):
+        await second.wait(1)
+    assert second.ids == ["b"]
+    assert log.asked == [(0, 2)]
+
+
+async def test_stopping_commits_what_was_taken(log: Changelog) -> None:
+    await log.barrier("e1")
+    await log.commit("e1", change("a"))
+    async with following(log, delivered := Delivered()):
+        await delivered.wait(1)
+    assert await log.committed(GROUP) == 2
+
+
+async def test_a_position_is_committed_soon_without_being_stopped(log: Changelog) -> None:
+    await log.barrier("e1")
+    await log.commit("e1", change("a"))
+    async with following(log, delivered := Delivered()):
+        await delivered.wait(1)
+        async with asyncio.timeout(10):
+            while await log.committed(GROUP) < 2:
+                await asyncio.sleep(0.02)
+
+
+async def test_what_can_not_be_taken_stops_it_and_comes_again(log: Changelog) -> None:
+    await log.barrier("e1")
+    for name in ("a", "poison", "b"):
+        await log.commit("e1", change(name))
+    with pytest.raises(ValueError, match="poison"):
+        await follower(log, failing := Delivered("poison")).run()
+    assert failing.ids == ["a"]
+    assert await log.committed(GROUP) == 2
+    async with following(log, healed := Delivered()):
+        await healed.wait(2)
+    assert healed.ids == ["poison", "b"]
+
+
+async def test_a_shard_that_fails_stops_the_others_of_the_group(log: Changelog) -> None:
+    for shard in (0, 1):
+        await log.barrier("e1", shard)
+    await log.commit("e1", change("poison"), shard=0)
+    with pytest.raises(ValueError, match="poison"):
+        await follower(log, Delivered("poison")).run()
+    await log.commit("e1", change("b"), shard=1)
+    async with following(log, healed := Delivered()):
+        await healed.wait(2)
+    assert sorted(healed.ids) == ["b", "poison"]
+
+
+async def test_cancelling_waits_for_the_record_in_hand_and_commits_it(log: Changelog) -> None:
+    await log.barrier("e1")
+    await log.commit("e1", change("slow"))
+    begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(_record: LogRecord) -> None:
+        begun.set()
+        await go_on.wait()
+        done.set()
+
+    source = Source(log.address, log.topic, log)
+    task = asyncio.create_task(Follower(source, GROUP, wants=lambda _: True, deliver=slow).run())
+    async with asyncio.timeout(30):
+        await begun.wait()
+        task.cancel()
+        asyncio.get_running_loop().call_soon(go_on.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert done.is_set()
+    assert await log.committed(GROUP) == 2
+
+
+async def test_a_failure_while_it_is_being_cancelled_is_told(log: Changelog) -> None:
+    await log.barrier("e1")
+    await log.commit("e1", change("slow"))
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_record: LogRecord) -> None:
+        begun.set()
+        await go_on.wait()
+        raise ValueError("too late")
+
+    source = Source(log.address, log.topic, log)
+    task = asyncio.create_task(Follower(source, GROUP, wants=lambda _: True, deliver=slow).run())
+    async with asyncio.timeout(30):
+        await begun.wait()
+        task.cancel()
+        asyncio.get_running_loop().call_soon(go_on.set)
+        with pytest.raises(ValueError, match="too late"):
+            await task
+    assert await log.committed(GROUP) == 1
+
+
+async def test_lost_records_are_refused_and_named(log: Changelog) -> None:
+    await log.barrier("e1")
+    await log.commit("e1", change("a"))
+    async with following(log, delivered := Delivered()):
+        await delivered.wait(1)
+    for name in ("lost", "lost too", "b"):
+        await log.commit("e1", change(name))
+    await log.trim(4)
+    with pytest.raises(LostRecords, match=r"starts at offset 4, .* needs 2: 2 records are gone"):
+        await follower(log, Delivered()).run()
+
+
+async def test_lost_records_are_left_out_where_told(log: Changelog) -> None:
+    await log.barrier("e1")
+    await log.commit("e1", change("a"))
+    async with following(log, delivered := Delivered()):
+        await delivered.wait(1)
+    for name in ("lost", "b"):
+        await log.commit("e1", change(name))
+    await log.trim(3)
+    async with following(log, skipping := Delivered(), skip_lost=True):
+        await skipping.wait(1)
+    assert skipping.ids == ["b"]
+
+
+async def test_a_new_group_starts_where_the_log_starts(log: Changelog) -> None:
+    await log.barrier("e1")
+    await log.commit("e1", change("gone"))
+    await log.commit("e0", change("void"))
+    await log.commit("e1", change("a"))
+    await log.trim(2)
+    async with following(log, delivered := Delivered()):
+        await delivered.wait(1)
+    assert delivered.ids == ["a"]
+    assert log.asked == [(0, 2)]
+
+
+async def test_more_records_than_its_buffer_holds(log: Changelog) -> None:
+    await log.barrier("e1")
+    for number in range(400):
+        await log.commit("e1", change(f"u{number}"), shard=0)
+    async with following(log, delivered := Delivered()):
+        await delivered.wait(400)
+    assert delivered.ids == [f"u{number}" for number in range(400)]
+
+
+@pytest.mark.faults
+async def test_goes_on_after_the_broker_was_restarted(
+    embedded: list[Broker], tmp_path: Path
+) -> None:
+    async with Changelog(embedded[0].address) as log:
+        await log.barrier("e1")
+        await log.commit("e1", change("a"))
+        delivered = Delivered()
+
+        async def follow() -> None:
+            while True:
+                with suppress(LogUnavailable):
+                    await follower(log, delivered).run()
+
+        task = asyncio.create_task(follow())
+        await delivered.wait(1)
+        port = int(log.address.rpartition(":")[2])
+        await embedded[0].stop()
+        embedded[0] = Broker(BrokerSettings(data=tmp_path / "broker", port=port))
+        await embedded[0].start()
+        await log.commit("e1", change("b"))
+        await delivered.wait(2)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    assert list(dict.fromkeys(delivered.ids)) == ["a", "b"]
