@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import faust
@@ -11,6 +12,7 @@ from streamtable.consumers.indexes.messages import Entry, decode
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.errors import StreamtableError
+from streamtable.streams.gulps import fetch_in_gulps
 from streamtable.streams.records import LogRecord
 from streamtable.streams.shard import Shard
 from streamtable.streams.topics import Topics
@@ -35,6 +37,7 @@ class Agents:
         address: the brokers, `host:port,...`.
         topics: the region's topics.
         node: this node's name in the group; a node that comes back gets its shards back at once.
+        folder: where Faust may keep files of its own.
         shards: every shard by number.
         stores: their stores.
         sender: sends index rows.
@@ -50,6 +53,7 @@ class Agents:
         address: str,
         topics: Topics,
         node: str,
+        folder: Path,
         shards: Mapping[int, Shard],
         stores: Mapping[int, ShardStore],
         sender: IndexSender,
@@ -67,6 +71,7 @@ class Agents:
             f"{topics.region}.tables",
             broker=[f"kafka://{host}" for host in address.split(",")],
             store="memory://",
+            datadir=str(folder),
             topic_allow_declare=False,
             topic_disable_leader=True,
             stream_wait_empty=False,
@@ -80,6 +85,7 @@ class Agents:
             web_enabled=False,
             autodiscover=False,
         )
+        fetch_in_gulps(self._app)
         self._follow(topics.changelog, self._apply_changes)
         self._follow(topics.indexes, self._apply_index_rows)
         self._app.on_partitions_assigned.connect(self._on_assigned)

@@ -30,14 +30,13 @@ class Topics:
         self.indexes = f"{region}.indexes"
         self.catalog = f"{region}.catalog"
 
-    async def create(self, address: str, shards: int | None, replication: int) -> int:
-        """Make the topics that are missing.
+    async def create(self, address: str, shards: int | None) -> int:
+        """Make the topics that are missing, each partition on up to three brokers.
 
         Args:
             address: the brokers, `host:port,...`.
             shards: partitions of the change log where it is made now; None for 4. An existing
                 change log keeps what it has.
-            replication: copies of each partition.
 
         Returns:
             The number of shards that the change log has.
@@ -46,8 +45,9 @@ class Topics:
             WrongShards: `shards` was given and the change log has another number.
         """
         admin = AIOKafkaAdminClient(bootstrap_servers=address)
-        await admin.start()
         try:
+            await admin.start()
+            replication = min(3, len((await admin.describe_cluster())["brokers"]))
             for name in (self.changelog, self.indexes):
                 log = NewTopic(
                     name,
@@ -57,6 +57,7 @@ class Topics:
                         "cleanup.policy": "delete",
                         "retention.ms": str(DAY_MS),
                         "max.message.bytes": str(MAX_RECORD_BYTES),
+                        "min.insync.replicas": str(max(1, replication - 1)),
                     },
                 )
                 await _create(admin, log)

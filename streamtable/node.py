@@ -12,21 +12,27 @@ from typing import Any, Final
 from rocksdict import Cache
 
 from streamtable.consumers.agents import Agents
+from streamtable.consumers.expiry import Sweeper
 from streamtable.consumers.indexes.backfill import Backfill
 from streamtable.consumers.indexes.sender import IndexSender
+from streamtable.consumers.tables.epochs import StoreEpochs
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.errors import ValidationError
 from streamtable.core.tables import Table
 from streamtable.data_folder import DataFolder
 from streamtable.gateway import HttpServer, create_app
 from streamtable.operations import handlers
+from streamtable.operations.partiql import partiql_handlers
+from streamtable.operations.streams import stream_handlers
 from streamtable.settings import NodeSettings
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.clock import HybridClock
+from streamtable.streams.fetcher import LogFetcher
 from streamtable.streams.log import ShardLog
 from streamtable.streams.shard import Shard
 from streamtable.streams.shards import Shards
+from streamtable.streams.stream_reader import StreamReader
 from streamtable.streams.topics import Topics
 from streamtable.streams.transactions import Transactions
 
@@ -76,8 +82,7 @@ class Node:
         parts.callback(folder.release)
         self.kafka = settings.kafka or await self._start_broker(folder)
         topics = Topics(settings.region)
-        replication = 1 if settings.kafka is None else -1
-        count = await topics.create(self.kafka, settings.shards, replication)
+        count = await topics.create(self.kafka, settings.shards)
         # 2. The catalog.
         catalog = Catalog(self.kafka, topics.catalog)
         await catalog.start()
@@ -119,6 +124,7 @@ class Node:
             address=self.kafka,
             topics=topics,
             node=folder.node,
+            folder=folder.faust,
             shards=shards,
             stores=self._stores,
             sender=sender,
@@ -131,8 +137,25 @@ class Node:
         )
         backfill.start()
         parts.push_async_callback(backfill.stop)
+        fetcher = LogFetcher(self.kafka, topics.changelog)
+        parts.push_async_callback(fetcher.stop)
+        await fetcher.start()
+        reader = StreamReader(fetcher, StoreEpochs(self._stores), count)
+        sweeper = Sweeper(
+            shards=shards,
+            stores=self._stores,
+            tables=catalog.tables,
+            now=time.time,
+            interval_s=settings.ttl_interval_s,
+        )
+        sweeper.start()
+        parts.push_async_callback(sweeper.stop)
         # 5. The endpoint.
-        operations = handlers(catalog, all_shards, settings)
+        operations = {
+            **handlers(catalog, all_shards, settings),
+            **partiql_handlers(catalog, all_shards, transactions),
+            **stream_handlers(catalog, reader),
+        }
         pages = {"/_streamtable/node": self._node_page, "/_streamtable/epochs": self._epochs_page}
         app = create_app(operations, pages)
         server = HttpServer(app, host=settings.host, port=settings.port)

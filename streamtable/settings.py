@@ -20,6 +20,7 @@ class NodeSettings(BaseModel):
         broker_port: the embedded broker's port, on loopback; 0 takes a free one.
         shards: shards of the change log where it is made now; None for the default.
         table_delay_ms: how long tables stay CREATING, UPDATING and DELETING, milliseconds.
+        ttl_interval_s: how often expired items are looked for, seconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,3 +34,4 @@ class NodeSettings(BaseModel):
     broker_port: int = Field(default=19092, ge=0, le=65535)
     shards: int | None = Field(default=None, ge=1, le=1000)
     table_delay_ms: int = Field(default=0, ge=0)
+    ttl_interval_s: float = Field(default=1.0, gt=0)

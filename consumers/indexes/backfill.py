@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.tables.store import ShardStore
-from streamtable.core.documents import ACTIVE, IndexDocument
+from streamtable.core.documents import ACTIVE, CREATING
 from streamtable.core.errors import ApiError, StreamtableError
 from streamtable.core.index_rows import index_row
+from streamtable.core.operations.index_updates import finish_index
 from streamtable.core.tables import Index, Table
 from streamtable.streams.catalog import Catalog
 
@@ -82,33 +83,30 @@ class Backfill:
             if table is None or index is None or index.document.status == ACTIVE:
                 return
             try:
-                if index.document.status == "DELETING":
-                    await self._replace(table, index, None)
-                    return
-                await self._fill(table, index)
-                done = index.document.model_copy(update={"status": ACTIVE, "backfilling": False})
-                await self._replace(table, index, done)
+                if index.document.status == CREATING:
+                    await self._fill(table, index)
+                await self._finish(table, index)
             except (ApiError, StreamtableError) as error:
                 logger.info("index %s of %s: %s; trying again", index.name, table.name, error)
                 await asyncio.sleep(_RETRY_S)
 
     async def _fill(self, table: Table, index: Index) -> None:
         for number, store in self._stores.items():
-            note = f"backfill/{index.document.id}"
-            cursor: bytes | None = store.recall(note) or table.prefix
+            note = _note(index)
+            cursor: bytes | None = store.load(note) or table.prefix
             while cursor is not None:
                 if self._catalog.by_id(table.id) is None:
                     return
                 async with self._between:
                     if self._sender.sent(number) == store.applied:
                         cursor = await self._send_chunk(number, store, table, index, cursor)
-                        store.remember(note, cursor or table.end)
+                        store.write([(note, cursor or table.end)])
                         continue
                 # Changes are applied whose index rows are not sent yet.
                 await asyncio.sleep(_WAIT_S)
         for number, store in self._stores.items():
             await self._wait_applied(number)
-            store.remember(f"backfill/{index.document.id}", None)
+            store.write([(_note(index), None)])
 
     async def _send_chunk(
         self, number: int, store: ShardStore, table: Table, index: Index, cursor: bytes
@@ -135,17 +133,15 @@ class Backfill:
         while any(self._stores[to].indexed_position(number) < sent[to] for to in sent):
             await asyncio.sleep(_WAIT_S)
 
-    async def _replace(self, table: Table, index: Index, done: IndexDocument | None) -> None:
+    async def _finish(self, table: Table, index: Index) -> None:
+        """Have the catalog say that a new index is filled, or a deleted one gone."""
         current = self._catalog.table(table.name).document
-        kept: Sequence[IndexDocument] = [
-            one if one.id != index.document.id else done
-            for one in current.indexes
-            if one.id != index.document.id or done is not None
-        ]
-        changes = {"indexes": tuple(kept)}
-        if current.status == "UPDATING" and all(one.status == ACTIVE for one in kept):
-            changes["status"] = ACTIVE
-        await self._catalog.update(current.model_copy(update=changes))
+        await self._catalog.update(finish_index(current, index.name))
+
+
+def _note(index: Index) -> bytes:
+    """Where a store keeps how far the index is filled from it: the next item's row key."""
+    return b"\x00backfill/" + index.document.id.encode()
 
 
 def _index(table: Table, index_id: str) -> Index | None:

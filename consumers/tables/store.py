@@ -19,6 +19,7 @@ from rocksdict import (
 )
 
 from streamtable.core.changes import Change
+from streamtable.core.expiry import expiry_rows
 from streamtable.core.images import Image
 from streamtable.core.index_rows import index_rows
 from streamtable.core.keys import after_prefix
@@ -110,15 +111,14 @@ class ShardStore:
                 valid.append(record)
                 commit = known.commit(record.offset)
                 if commit is not None:
-                    rows, entries = commit.rows, commit.entries
+                    rows, entries, changes = commit.rows, commit.entries, commit.changes
                 else:
                     changes, entries = record.contents()
                     rows = [row for change in changes for row in self._rows(change)]
                 for row_key, image in rows:
-                    if image is None:
-                        batch.delete(row_key)
-                    else:
-                        batch.put(row_key, image.encode())
+                    _put(batch, row_key, None if image is None else image.encode())
+                for key, value in self._expiry_rows(changes):
+                    _put(batch, key, value)
                 for entry in entries:
                     _note(batch, entry)
             elif record.kind == BARRIER:
@@ -147,6 +147,16 @@ class ShardStore:
                 if not row.index.is_global
             ]
         return rows
+
+    def _expiry_rows(self, changes: Iterable[Change]) -> Iterator[tuple[bytes, bytes | None]]:
+        for change in changes:
+            table = self._find(change.table_id)
+            if table is None or table.document.time_to_live is None:
+                continue
+            _, row_key = table.keys.locate(table.prefix, change.keys)
+            old = None if change.old is None else change.old.item
+            new = None if change.new is None else change.new.item
+            yield from expiry_rows(table.document, old, new, row_key)
 
     def epoch_before(self, offset: int) -> tuple[str, int] | None:
         """The epoch in force just before `offset`, and its barrier's offset.
@@ -198,10 +208,7 @@ class ShardStore:
                 continue
             last = position
             for row_key, image in rows:
-                if image is None:
-                    batch.delete(row_key)
-                else:
-                    batch.put(row_key, image.encode())
+                _put(batch, row_key, None if image is None else image.encode())
         if last == self.indexed_position(source):
             return
         batch.put(_INDEXED + _NUMBER.pack(source), _INDEX_POSITION.pack(*last))
@@ -210,18 +217,27 @@ class ShardStore:
 
     # Upkeep
 
-    def remember(self, name: str, value: bytes | None) -> None:
-        """Keep a consumer's note under a name; None removes it."""
-        key = b"\x00note/" + name.encode()
-        if value is None:
-            self._db.delete(key)
-        else:
-            self._db.put(key, value)
+    def keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
+        """Yield the keys with `start <= key < end`, in order."""
+        options = ReadOptions()
+        options.set_iterate_upper_bound(end)
+        rows = self._db.iter(options)
+        rows.seek(start)
+        while rows.valid():
+            yield rows.key()
+            rows.next()
 
-    def recall(self, name: str) -> bytes | None:
-        """Return what was kept under a name."""
-        found: bytes | None = self._db.get(b"\x00note/" + name.encode())
+    def load(self, key: bytes) -> bytes | None:
+        """Return what is kept under a key, as it is."""
+        found: bytes | None = self._db.get(key)
         return found
+
+    def write(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Keep or (None) remove what a consumer has under its own keys, all or nothing."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in rows:
+            _put(batch, key, value)
+        self._db.write(batch)
 
     def purge(self, prefix: bytes) -> None:
         """Remove every row whose key begins with `prefix`."""
@@ -243,6 +259,13 @@ class ShardStore:
         while rows.valid() and (key := rows.key()).startswith(prefix):
             yield key[len(prefix) :], rows.value()
             rows.next()
+
+
+def _put(batch: WriteBatch, key: bytes, value: bytes | None) -> None:
+    if value is None:
+        batch.delete(key)
+    else:
+        batch.put(key, value)
 
 
 def _note(batch: WriteBatch, entry: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from streamtable.core.errors import ValidationError
 __all__ = ["AVAILABLE", "describe_time_to_live", "plan_time_to_live"]
 
 # The one switch: False until expired items are removed; then switching it on is refused.
-AVAILABLE: bool = False
+AVAILABLE: bool = True
 
 
 def describe_time_to_live(document: TableDocument) -> dict[str, Any]:
