@@ -47,7 +47,7 @@ class Agents:
         between: held while a batch of changes is applied and its index rows are sent.
     """
 
-    def __init__(  # noqa: PLR0913 - assembled in one place, by name
+    def __init__(
         self,
         *,
         address: str,
@@ -88,7 +88,7 @@ class Agents:
         fetch_in_gulps(self._app)
         self._follow(topics.changelog, self._apply_changes)
         self._follow(topics.indexes, self._apply_index_rows)
-        self._app.on_partitions_assigned.connect(self._on_assigned)
+        self._app.on_partitions_assigned.connect(self._on_assigned)  # type: ignore[arg-type]
 
     async def start(self) -> None:
         """Join the group; returns when this node's shards serve.
@@ -108,7 +108,7 @@ class Agents:
     def _follow(self, topic: str, apply: Callable[[list[Any]], Any]) -> None:
         """Have an agent apply the topic's messages in gulps."""
 
-        async def run(stream: Any) -> None:  # noqa: ANN401 - faust.Stream has no useful types
+        async def run(stream: Any) -> None:
             async for events in stream.noack_take(_GULP_RECORDS, within=_GULP_S):
                 try:
                     await apply([event.message for event in events])
@@ -121,7 +121,7 @@ class Agents:
         channel = self._app.topic(topic, value_type=bytes, value_serializer="raw")
         self._app.agent(channel, name=f"{topic}.follow")(run)
 
-    async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:  # noqa: ANN401
+    async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
         numbers = {one.partition for one in assigned if one.topic == self._topics.changelog}
         for number in self._assigned - numbers:
             self._shards[number].owner.step_down()

@@ -58,7 +58,7 @@ class Change:
         "time",
     )
 
-    def __init__(  # noqa: PLR0913 - one argument a field, all by name
+    def __init__(
         self,
         *,
         table: str,
@@ -120,7 +120,7 @@ def change_to_json(change: Change) -> dict[str, Any]:
         "ApproximateCreationDateTime": change.created_ms,
         "Keys": change.keys,
     }
-    record = {
+    record: dict[str, Any] = {
         "table": change.table,
         "tableId": change.table_id,
         "eventName": change.event_name,

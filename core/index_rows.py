@@ -4,7 +4,7 @@ One function decides them, for the owner that answers reads before anything is m
 the stores that apply the log, and for the backfill of a new index.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from streamtable.core.images import Image
 from streamtable.core.tables import Index, Table
@@ -13,7 +13,8 @@ from streamtable.core.values import Item, dump_item, item_size
 __all__ = ["IndexRow", "index_row", "index_rows"]
 
 
-class IndexRow(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class IndexRow:
     """One row of an index to be written or removed.
 
     Attributes:

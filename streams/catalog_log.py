@@ -135,7 +135,7 @@ class CatalogLog:
         """Wait until the record at `offset` was read; say whether it counts."""
         if offset < self._next:
             return self._void.pop(offset, None) is None
-        waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting[offset] = waiter
         try:
             return await waiter

@@ -1,6 +1,6 @@
 """One shard's end of the change log: append to it, read it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -81,7 +81,8 @@ class ShardLog:
             Its offset.
 
         Raises:
-            LogUnavailable: the outcome is unknown. A failed batch spoils the producer: `open` again.
+            LogUnavailable: the outcome is unknown. A failed batch spoils the producer:
+                `open` again.
         """
         if self._producer is None:
             raise self._unavailable("no producer", None)
@@ -113,7 +114,7 @@ class ShardLog:
             raise self._unavailable("its bounds are not known", error) from error
         return first[partition], end[partition]
 
-    async def read(self, start: int) -> AsyncIterator[list[LogRecord]]:
+    async def read(self, start: int) -> AsyncGenerator[list[LogRecord]]:
         """Yield the records from offset `start` on, in order, as they come; never ends.
 
         Raises:

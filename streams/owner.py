@@ -93,7 +93,7 @@ class Owner:
         epoch: this term's id.
     """
 
-    def __init__(  # noqa: PLR0913 - assembled in one place, by name
+    def __init__(
         self,
         *,
         number: int,

@@ -57,7 +57,7 @@ class UsedToken(NamedTuple):
     digest: str
 
 
-class Refused(Exception):  # noqa: N818 - a vote, not an error
+class Refused(Exception):
     """A shard votes against a transaction; nothing of it was written there.
 
     Attributes:
@@ -211,9 +211,7 @@ class Participant:
             record = self._resolving.get(transaction)
             if record is None:
                 record = self._resolving[transaction] = self.shard.owner.commit()
-                record.entries.append(
-                    resolve_entry(transaction, self._now_ms(), commit=commit)
-                )
+                record.entries.append(resolve_entry(transaction, self._now_ms(), commit=commit))
                 if commit:
                     self._join_prepared(record, prepared)
             try:
@@ -311,5 +309,3 @@ def _reason(error: ApiError) -> dict[str, Any]:
     if code is None:
         raise error
     return {"Code": code, "Message": error.message, **error.members}
-
-

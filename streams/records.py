@@ -49,7 +49,7 @@ class LogRecord:
     value: bytes
 
     @classmethod
-    def read(  # noqa: PLR0913, PLR0917 - the parts of a Kafka record
+    def read(
         cls,
         shard: int,
         offset: int,

@@ -67,13 +67,13 @@ class Outcome(NamedTuple):
         old: the image before.
         new: the image after; the very object `old` where nothing changed.
         offset: offset of its commit, -1 where nothing changed.
-        index: its place in the commit.
+        place: its place in the commit.
     """
 
     old: Image | None
     new: Image | None
     offset: int
-    index: int
+    place: int
 
 
 class Evaluated(NamedTuple):
@@ -108,7 +108,7 @@ class Shard:
         on_started: called when a term has started.
     """
 
-    def __init__(  # noqa: PLR0913 - assembled in one place, by name
+    def __init__(
         self,
         *,
         number: int,
@@ -201,7 +201,8 @@ class Shard:
             else:
                 slot = found.slot
                 joined.append((found, slot.commit if slot and slot.in_flight else None, -1))
-        waiting = {id(commit): commit.outcome() for _, commit, _ in joined if commit is not None}
+        commits = {id(joint): joint for _, joint, _ in joined if joint is not None}
+        waiting = {key: joint.outcome() for key, joint in commits.items()}
         offsets: dict[int, int | None] = {}
         for key, outcome in waiting.items():
             try:
@@ -209,8 +210,8 @@ class Shard:
             except NotWritten:
                 offsets[key] = None
         outcomes = []
-        for found, commit, index in joined:
-            offset = -1 if commit is None else offsets[id(commit)]
+        for found, joint, index in joined:
+            offset = -1 if joint is None else offsets[id(joint)]
             if offset is None:
                 outcomes.append(await self.write(found.write, context))
             elif index < 0:

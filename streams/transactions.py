@@ -130,9 +130,7 @@ class Transactions:
             # 1. Everyone else prepares.
             votes = await asyncio.gather(
                 *(
-                    self._participants[number].prepare(
-                        groups[number], transaction, first, context
-                    )
+                    self._participants[number].prepare(groups[number], transaction, first, context)
                     for number in others
                 ),
                 return_exceptions=True,
@@ -146,7 +144,7 @@ class Transactions:
                 else:
                     outcomes |= vote
             if refused:
-                raise Refused(refused | await coordinator.check(groups[first]))
+                raise Refused(refused | await coordinator.check(groups[first]))  # noqa: TRY301
             # 2. The coordinator decides, and applies its own part.
             decision = partial(coordinator.decision, transaction)
             outcomes |= await coordinator.commit(groups[first], transaction, token, context)

@@ -130,7 +130,7 @@ class Backfill:
     async def _wait_applied(self, number: int) -> None:
         """Wait until every target has what was sent from a shard, one way or another."""
         sent = self._sender.positions(number)
-        while any(self._stores[to].indexed_position(number) < sent[to] for to in sent):
+        while any(self._stores[to].indexed_position(number) < sent[to] for to in sent):  # noqa: ASYNC110
             await asyncio.sleep(_WAIT_S)
 
     async def _finish(self, table: Table, index: Index) -> None:
@@ -146,4 +146,3 @@ def _note(index: Index) -> bytes:
 
 def _index(table: Table, index_id: str) -> Index | None:
     return next((i for i in table.indexes.values() if i.document.id == index_id), None)
-

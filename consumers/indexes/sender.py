@@ -39,7 +39,7 @@ class IndexSender:
         epoch_before: the epoch in force before an offset of a shard, and its barrier.
     """
 
-    def __init__(  # noqa: PLR0913 - assembled in one place, by name
+    def __init__(
         self,
         *,
         address: str,

@@ -1,4 +1,4 @@
-"""What the tests of the write path share: a log in memory that can be made to fail, plain writes."""
+"""What the tests of the write path share: a log in memory that can fail, and plain writes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -150,5 +150,5 @@ async def follow(shard: Shard, log: MemoryLog) -> None:
 async def until(condition: Any) -> None:
     """Let the loop run until `condition()`; fails after ten seconds."""
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the condition is the test's own
             await asyncio.sleep(0)

@@ -37,8 +37,7 @@ def number(shard: Shard, key: str) -> str | None:
 
 def rows(shard: Shard) -> dict[str, str]:
     return {
-        image.item["id"]["S"]: image.item["n"]["N"]
-        for _, image in shard.scan(b"\x01", b"\x02")
+        image.item["id"]["S"]: image.item["n"]["N"] for _, image in shard.scan(b"\x01", b"\x02")
     }
 
 
@@ -50,7 +49,7 @@ async def test_a_term_starts_with_a_barrier(shard: Shard, log: MemoryLog) -> Non
 
 async def test_an_answered_write_is_in_the_log_and_is_read(shard: Shard, log: MemoryLog) -> None:
     outcome = await shard.write(PutWrite("a", 1), CONTEXT)
-    assert (outcome.offset, outcome.index) == (1, 0)
+    assert (outcome.offset, outcome.place) == (1, 0)
     [change] = log.records[1].changes()
     assert change.event_name == "INSERT"
     assert change.request_id == "request-1"
@@ -82,7 +81,7 @@ async def test_writes_that_arrive_during_an_append_form_the_next_commit(
     await asyncio.sleep(0.01)
     log.gate.set()
     assert (await first).offset == 1
-    assert [(o.offset, o.index) for o in await asyncio.gather(*others)] == [(2, 0), (2, 1), (2, 2)]
+    assert [(o.offset, o.place) for o in await asyncio.gather(*others)] == [(2, 0), (2, 1), (2, 2)]
 
 
 async def test_a_write_is_evaluated_on_the_image_in_flight(shard: Shard, log: MemoryLog) -> None:
@@ -159,9 +158,7 @@ async def test_an_unknown_outcome_that_the_agent_met_first_is_settled_too(
     assert sum(record.kind != BARRIER for record in log.records) == 1
 
 
-async def test_the_agent_may_meet_a_commit_before_its_answer(
-    shard: Shard, log: MemoryLog
-) -> None:
+async def test_the_agent_may_meet_a_commit_before_its_answer(shard: Shard, log: MemoryLog) -> None:
     log.before.append(lambda: None)
     write = asyncio.create_task(shard.write(PutWrite("a", 1), CONTEXT))
     await until(lambda: len(log.records) == 2)
@@ -205,9 +202,7 @@ async def test_void_commits_are_not_materialized(shard: Shard, log: MemoryLog) -
     assert shard.state.applied == 4
 
 
-async def test_a_write_that_changes_nothing_leaves_no_record(
-    shard: Shard, log: MemoryLog
-) -> None:
+async def test_a_write_that_changes_nothing_leaves_no_record(shard: Shard, log: MemoryLog) -> None:
     await shard.write(PutWrite("a", 1), CONTEXT)
     outcome = await shard.write(PutWrite("a", 1), CONTEXT)
     gone = await shard.write(DeleteWrite("b"), CONTEXT)
@@ -262,7 +257,7 @@ async def test_a_restart_replays_what_the_store_lacks(tmp_path: Path, log: Memor
 
 async def test_a_log_that_starts_too_late_is_refused(tmp_path: Path, log: MemoryLog) -> None:
     log.first = 5
-    with pytest.raises(LogGap, match="offset 5.*need 0"):
+    with pytest.raises(LogGap, match=r"offset 5.*need 0"):
         await make_shard(tmp_path, log).take_over()
 
 

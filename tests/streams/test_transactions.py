@@ -51,9 +51,7 @@ class Node:
 
     def __init__(self, path: Path, logs: list[MemoryLog]) -> None:
         self.logs = logs
-        self.shards = Shards(
-            {n: make_shard(path / str(n), log) for n, log in enumerate(logs)}
-        )
+        self.shards = Shards({n: make_shard(path / str(n), log) for n, log in enumerate(logs)})
         for number, shard in enumerate(self.shards):
             shard.number = shard.owner.number = number
         self.transactions = Transactions(self.shards, {TABLE.id: TABLE}.get)
@@ -74,6 +72,9 @@ class Node:
         write = PutWrite(key, 0)
         image = self.shards.of(write.hash).get(write.row_key)
         return 0 if image is None else int(image.item["n"]["N"])
+
+    def settled(self) -> bool:
+        return not any(shard.ledger.locking for shard in self.shards)
 
     async def follow(self) -> None:
         for shard, log in zip(self.shards, self.logs, strict=True):
@@ -101,7 +102,7 @@ A, A2 = keys_on(0, 2)
 async def test_one_shard_is_one_commit(node: Node) -> None:
     outcomes = await node.transactions.write([PutWrite(A, 1), PutWrite(A2, 2)], None, CONTEXT)
     assert outcomes is not None
-    assert [(one.offset, one.index) for one in outcomes] == [(1, 0), (1, 1)]
+    assert [(one.offset, one.place) for one in outcomes] == [(1, 0), (1, 1)]
     assert (node.number(A), node.number(A2)) == (1, 2)
 
 
@@ -263,7 +264,7 @@ async def test_money_is_neither_made_nor_lost(tmp_path: Path, seed: int) -> None
         for log in logs:
             log.lose = log.hide = 0
         await node.start()
-        await until(lambda: not any(shard.ledger.locking for shard in node.shards))
+        await until(node.settled)
         assert sum(node.number(key) for key in accounts) == 100 * len(accounts)
         assert all(node.number(key) >= 0 for key in accounts)
         assert [node.number(marker) for marker in answered] == [1] * len(answered)
