@@ -1,0 +1,323 @@
+"""`streamtable worker` as a process of its own, against a node as a process of its own."""
+
+import os
+import signal
+import socket
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.support.commands import BIN, Background
+from tests.support.server import Server
+from tests.support.waiting import wait_until
+
+HEADER = """
+import asyncio, os, time
+from pathlib import Path
+from pydantic import BaseModel
+from streamtable import App, Change
+
+TABLE = os.environ["TABLE"]
+OUT = Path(os.environ["OUT"])
+app = App(os.environ["APP"])
+
+def note(*words):
+    with OUT.open("a") as out:
+        print(*words, file=out)
+"""
+
+FOLLOW = """
+@app.trigger(TABLE)
+async def follow(change: Change) -> None:
+    note(change.event_name, change.keys["id"])
+"""
+
+
+class Worker:
+    """A worker that runs the code of a test, and what that has noted."""
+
+    def __init__(self, folder: Path, endpoint: str, table: str, code: str) -> None:
+        self.folder = folder
+        self.endpoint = endpoint
+        self._starts = 0
+        self._out = folder / "noted"
+        self._file = folder / "triggers.py"
+        self.change_code(code)
+        self._environment = {
+            **os.environ,
+            "TABLE": table,
+            "OUT": str(self._out),
+            "APP": f"app-{table}",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def change_code(self, code: str) -> None:
+        self._file.write_text(HEADER + textwrap.dedent(code))
+
+    def start(self) -> Background:
+        self._starts += 1
+        return Background(
+            [
+                *[str(BIN / "streamtable"), "worker", f"{self._file}:app"],
+                *["--endpoint", self.endpoint],
+            ],
+            self.folder / f"worker-{self._starts}.log",
+            env=self._environment,
+            cwd=self.folder,
+        )
+
+    def noted(self) -> list[str]:
+        return self._out.read_text().splitlines() if self._out.exists() else []
+
+    def wait_noted(self, count: int, timeout_s: float = 30) -> list[str]:
+        wait_until(lambda: len(self.noted()) >= count, f"{count} lines", timeout_s)
+        return self.noted()
+
+
+@pytest.fixture
+def table(client: Any, table_name: str) -> str:
+    create_table(client, table_name)
+    return table_name
+
+
+@pytest.fixture
+def make_worker(tmp_path: Path, endpoint: str, table: str) -> Callable[[str], Worker]:
+    def make(code: str) -> Worker:
+        return Worker(tmp_path, endpoint, table, code)
+
+    return make
+
+
+def create_table(client: Any, name: str) -> None:
+    client.create_table(
+        TableName=name,
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+
+
+def put(client: Any, table: str, key: str, **attributes: Any) -> None:
+    client.put_item(TableName=table, Item={"id": {"S": key}, **attributes})
+
+
+def test_each_change_in_order_and_only_once_after_a_stop(
+    client: Any, table: str, make_worker: Callable[[str], Worker]
+) -> None:
+    worker = make_worker(FOLLOW)
+    put(client, table, "a")
+    with worker.start() as running:
+        worker.wait_noted(1)
+        put(client, table, "a", age={"N": "3"})
+        client.delete_item(TableName=table, Key={"id": {"S": "a"}})
+        worker.wait_noted(3)
+        assert running.stop() == 0, running.text()
+    with worker.start() as running:
+        put(client, table, "b")
+        assert worker.wait_noted(4) == ["INSERT a", "MODIFY a", "REMOVE a", "INSERT b"]
+        assert running.stop() == 0, running.text()
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "end", ["os._exit(9)", "asyncio.get_running_loop().call_soon(os._exit, 9)"]
+)
+def test_a_change_comes_again_when_the_process_ends_before_its_position_is_committed(
+    client: Any, table: str, make_worker: Callable[[str], Worker], end: str
+) -> None:
+    """Once inside the function, once right after it has returned."""
+    worker = make_worker(f"""
+        @app.trigger(TABLE)
+        async def follow(change: Change) -> None:
+            first = not OUT.exists()
+            note(change.keys["id"])
+            if first:
+                {end}
+        """)
+    put(client, table, "a")
+    running = worker.start()
+    assert running.process.wait(30) == 9
+    with worker.start():
+        assert worker.wait_noted(2) == ["a", "a"]
+
+
+def test_an_exception_stops_its_trigger_names_the_record_and_never_skips_it(
+    client: Any, table: str, make_worker: Callable[[str], Worker]
+) -> None:
+    worker = make_worker("""
+        @app.trigger(TABLE)
+        async def failing(change: Change) -> None:
+            if change.keys["id"] == "poison":
+                raise ValueError("no mail for you")
+            note("failing", change.keys["id"])
+
+        @app.trigger(TABLE)
+        async def other(change: Change) -> None:
+            note("other", change.keys["id"])
+        """)
+    put(client, table, "poison")
+    with worker.start() as running:
+        running.wait_for("failing stopped at")
+        put(client, table, "a")
+        wait_until(lambda: "other a" in worker.noted(), "the other trigger to go on")
+        assert running.stop() == 1
+    said = running.text()
+    assert f"failing stopped at INSERT in {table}, id='poison', shard " in said
+    assert "ValueError: no mail for you" in said
+    assert 'raise ValueError("no mail for you")' in said
+    assert "streamtable/triggers/" not in said
+    assert "error: stopped on an error: failing" in said
+    worker.change_code("""
+        @app.trigger(TABLE)
+        async def failing(change: Change) -> None:
+            note("healed", change.keys["id"])
+        """)
+    with worker.start():
+        wait_until(lambda: "healed poison" in worker.noted(), "the record to come again")
+
+
+def test_a_worker_whose_triggers_have_all_stopped_ends(
+    client: Any, table: str, make_worker: Callable[[str], Worker]
+) -> None:
+    worker = make_worker("""
+        class User(BaseModel):
+            id: str
+            email: str
+
+        @app.trigger(TABLE)
+        def welcome(change: Change[User]) -> None:
+            note("called")
+        """)
+    put(client, table, "a", email={"N": "1"})
+    running = worker.start()
+    assert running.process.wait(30) == 1
+    assert "welcome stopped at INSERT" in running.text()
+    assert "email\n  Input should be a valid string" in running.text()
+    assert worker.noted() == []
+
+
+def test_a_graceful_stop_waits_for_the_function_that_runs(
+    client: Any, table: str, make_worker: Callable[[str], Worker]
+) -> None:
+    worker = make_worker("""
+        @app.trigger(TABLE)
+        def slow(change: Change) -> None:
+            note("begun", change.keys["id"])
+            time.sleep(1.5)
+            note("done", change.keys["id"])
+        """)
+    put(client, table, "a")
+    with worker.start() as running:
+        worker.wait_noted(1)
+        assert running.stop() == 0, running.text()
+    assert worker.noted() == ["begun a", "done a"]
+    put(client, table, "b")
+    with worker.start():
+        assert worker.wait_noted(3)[2] == "begun b"
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+def test_kill_9_of_the_worker_loses_nothing_and_keeps_each_items_order(
+    client: Any, table: str, make_worker: Callable[[str], Worker]
+) -> None:
+    worker = make_worker("""
+        @app.trigger(TABLE)
+        async def follow(change: Change) -> None:
+            note(change.keys["id"], change.new["n"])
+        """)
+    for round_number in range(3):
+        running = worker.start()
+        for number in range(40):
+            put(client, table, f"i{number % 8}", n={"N": str(round_number * 40 + number)})
+        worker.wait_noted(1 + 20 * round_number)
+        running.kill()
+    with worker.start():
+        expected = {f"i{number % 8} {number}" for number in range(120)}
+        wait_until(lambda: expected <= set(worker.noted()), "every change")
+    for item in range(8):
+        numbers = [int(n) for name, n in map(str.split, worker.noted()) if name == f"i{item}"]
+        # What comes again is a repetition of a stretch, never a change before its predecessor.
+        seen = -1
+        for number in numbers:
+            assert number <= (item if seen < 0 else seen + 8)
+            seen = max(seen, number)
+
+
+def test_a_table_that_is_not_there_yet_is_warned_of(
+    client: Any, endpoint: str, table_name: str, tmp_path: Path
+) -> None:
+    worker = Worker(tmp_path, endpoint, table_name, FOLLOW)
+    with worker.start() as running:
+        running.wait_for(f"there is no table {table_name} yet: follow waits")
+        create_table(client, table_name)
+        put(client, table_name, "a")
+        assert worker.wait_noted(1) == ["INSERT a"]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+def test_waits_for_the_node_and_goes_on_after_it_was_killed(tmp_path: Path) -> None:
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    server = Server(tmp_path / "data", "--port", str(port), "--broker-port", str(free_port()))
+    client = boto3.client(
+        "dynamodb",
+        endpoint_url=endpoint,
+        region_name="local",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )
+    worker = Worker(tmp_path, endpoint, "users", FOLLOW)
+    with worker.start() as running:
+        running.wait_for(f"no node answers at {endpoint}: waiting for it")
+        server.start()
+        create_table(client, "users")
+        put(client, "users", "a")
+        worker.wait_noted(1)
+        server.kill()
+        wait_until(lambda: running.text().count("waiting for it") == 2, "the node to be missed")
+        server.start()
+        put(client, "users", "b")
+        found = worker.wait_noted(2, 60)
+        assert list(dict.fromkeys(found)) == ["INSERT a", "INSERT b"]
+        wait_until(lambda: running.text().count("answers\n") == 2, "the node to be found")
+        server.kill()
+        wait_until(lambda: running.text().count("waiting for it") == 3, "the node to be missed")
+        assert running.stop() == 0, running.text()
+    assert "Traceback" not in running.text()
+    client.close()
+
+
+def test_a_signal_while_it_waits_for_the_node_ends_it(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, f"http://127.0.0.1:{free_port()}", "users", FOLLOW)
+    running = worker.start()
+    running.wait_for("waiting for it")
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(30) == 0
+
+
+def test_the_example_welcomes_each_new_user(endpoint: str, client: Any, tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "shop.py"
+    create_table(client, "users")
+    with Background(
+        [sys.executable, "-m", "streamtable", "worker", f"{example}:app", "--endpoint", endpoint],
+        tmp_path / "shop.log",
+        cwd=tmp_path,
+    ) as running:
+        put(client, "users", "1", name={"S": "Ada"}, email={"S": "ada@example.com"})
+        running.wait_for("To: ada@example.com\nSubject: Welcome, Ada!")
+    client.delete_table(TableName="users")
