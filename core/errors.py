@@ -9,6 +9,7 @@ DynamoDB API reference, and botocore's service model for the shapes of the extra
 from typing import Any, ClassVar
 
 __all__ = [
+    "AccessDenied",
     "ApiError",
     "ConditionalCheckFailed",
     "DuplicateItem",
@@ -98,6 +99,13 @@ class ServiceUnavailable(ApiError):
     code = "ServiceUnavailable"
     namespace = _CORAL
     status = 503
+
+
+class AccessDenied(ApiError, PermissionError):
+    """The caller may not do this, or not to this resource."""
+
+    code = "AccessDeniedException"
+    namespace = _CORAL
 
 
 class ConditionalCheckFailed(ApiError):

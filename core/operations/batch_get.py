@@ -49,6 +49,8 @@ def plan_batch_get(body: dict[str, Any], find: Callable[[str], Table]) -> list[T
         ResourceNotFound: one of the tables does not exist.
     """
     requests: dict[str, dict[str, Any]] = body["RequestItems"]
+    if not requests:
+        raise ValidationError("The requestItems parameter is required for BatchGetItem")
     if sum(len(request["Keys"]) for request in requests.values()) > BATCH_READ_ITEMS:
         raise ValidationError("Too many items requested for the BatchGetItem call")
     wanted = []

@@ -29,6 +29,8 @@ def plan_batch_write(body: dict[str, Any], find: Callable[[str], Table]) -> list
         ResourceNotFound: one of the tables does not exist.
     """
     requests: dict[str, list[dict[str, Any]]] = body["RequestItems"]
+    if not requests:
+        raise ValidationError("The requestItems parameter is required for BatchWriteItem")
     if sum(map(len, requests.values())) > BATCH_WRITE_ITEMS:
         raise ValidationError("Too many items requested for the BatchWriteItem call")
     parsed = [

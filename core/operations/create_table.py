@@ -20,6 +20,7 @@ from streamtable.core.operations import (
     table_settings,
     throughputs,
 )
+from streamtable.core.operations.table_settings import check_named
 
 __all__ = ["plan_create_table"]
 
@@ -122,6 +123,7 @@ def plan_create_table(
 
 def _check_required(body: dict[str, Any]) -> None:
     """Answer for members that the model leaves optional (they are, for a replica of a table)."""
+    check_named(body)
     missing = [
         f"Value null at '{name[0].lower()}{name[1:]}' failed to satisfy constraint: "
         "Member must not be null"

@@ -37,11 +37,11 @@ def parse_table_keys(
     Raises:
         ValidationError: the elements don't form a key, or have no definition.
     """
+    if len(definitions) < len(raw):
+        raise ValidationError("Invalid KeySchema: Some index key attribute have no definition")
     keys = _elements(raw)
     names = [key.name for key in keys]
     missing = [name for name in names if name not in definitions]
-    if missing and len(definitions) < len(names):
-        raise ValidationError("Invalid KeySchema: Some index key attribute have no definition")
     if missing:
         raise ValidationError(
             f"{_INVALID}Some index key attributes are not defined in AttributeDefinitions. "

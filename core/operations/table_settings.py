@@ -10,9 +10,21 @@ from streamtable.core.documents import StreamDocument
 from streamtable.core.errors import ValidationError
 from streamtable.core.limits import TAGS
 
-__all__ = ["new_stream", "parse_encryption", "parse_tags", "stream_label"]
+__all__ = ["check_named", "new_stream", "parse_encryption", "parse_tags", "stream_label"]
 
 _INVALID = "One or more parameter values were invalid: "
+
+
+def check_named(body: dict[str, Any]) -> None:
+    """Check that an operation on a table itself says on which one.
+
+    Raises:
+        ValidationError: it does not.
+    """
+    if "TableName" not in body:
+        raise ValidationError(
+            "The parameter 'TableName' is required but was not present in the request"
+        )
 
 
 def stream_label(now: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamtable.core.documents import TableDocument
-from streamtable.core.errors import ResourceNotFound, ValidationError
+from streamtable.core.errors import AccessDenied, ResourceNotFound, ValidationError
 from streamtable.core.limits import TAGS_PAGE
 from streamtable.core.operations.table_settings import parse_tags
 from streamtable.core.tables import Table
@@ -12,15 +12,29 @@ from streamtable.core.tables import Table
 __all__ = ["check_table", "list_tags", "tag", "untag"]
 
 
-def check_table(arn: str, find: Callable[[str], Table | None]) -> Table:
+def check_table(
+    arn: str, find: Callable[[str], Table | None], *, operation: str, ours: str
+) -> Table:
     """Return the table of a ResourceArn.
+
+    Args:
+        arn: the ResourceArn.
+        find: returns the table of an ARN, None if there is none.
+        operation: the operation's name.
+        ours: what the ARNs of all tables of this region and account begin with.
 
     Raises:
         ValidationError: it is no table's ARN.
+        AccessDenied: it is a table of another region or account.
         ResourceNotFound: there is no such table.
     """
     if not arn.startswith("arn:") or ":table/" not in arn:
         raise ValidationError(f"Invalid TableArn: Invalid ResourceArn provided as input {arn}")
+    if not arn.startswith(ours):
+        raise AccessDenied(
+            f"User is not authorized to perform: dynamodb:{operation} on resource: {arn} because "
+            f"no resource-based policy allows the dynamodb:{operation} action"
+        )
     table = find(arn)
     if table is None or table.arn != arn:
         # The misspelling is the service's own.

@@ -167,6 +167,14 @@ def _string(shape: Shape) -> Check:
         return lambda value: type(value) is str
     least = shape.least or 0
     most = _most(shape)
+    if shape.unless_arn is not None:
+        # The same few tables are named again and again.
+        is_name = lru_cache(maxsize=4096)(_string(shape.unless_arn))
+        return lambda value: (
+            type(value) is str
+            and len(value) <= most
+            and (is_name(value) or value.startswith("arn:"))
+        )
     if shape.regex is None:
         return lambda value: type(value) is str and least <= len(value) <= most
     matches = shape.regex.fullmatch

@@ -126,7 +126,11 @@ def _structure_faults(shape: Shape, value: dict[str, Any], path: str) -> Iterato
         member_path = f"{path}{_lower_first(name)}"
         if inner is not None:
             for rule in _broken(member, inner):
-                yield _fault(member, inner, member_path, rule)
+                if member.unquoted:
+                    capital = f"{path[:1].upper()}{path[1:]}{name}"
+                    yield f"Value at '{capital}' failed to satisfy constraint: {rule}"
+                else:
+                    yield _fault(member, inner, member_path, rule)
             yield from _inner_faults(member, inner, member_path)
         elif name in shape.required:
             yield _null_fault(member_path)
@@ -169,6 +173,8 @@ def _broken(shape: Shape, value: Any) -> list[str]:
     """The rules of a shape that a value breaks, without what is inside it."""
     match shape.kind:
         case "string":
+            if shape.unless_arn is not None and value and not value.startswith("arn:"):
+                return _broken(shape.unless_arn, value)
             broken = []
             if shape.regex is not None and shape.regex.fullmatch(value) is None:
                 broken.append(_pattern_rule(shape))

@@ -10,7 +10,15 @@ from typing import Any
 
 import orjson
 
-from streamtable.core.shapes.overrides import ENUM_ORDERS, LENGTHS, MEMBERS, PATTERNS
+from streamtable.core.shapes.overrides import (
+    ENUM_ORDERS,
+    LENGTHS,
+    MEMBERS,
+    OPTIONAL,
+    PATTERNS,
+    UNLESS_ARN,
+    UNQUOTED,
+)
 
 __all__ = ["Shape", "operation_names", "operations"]
 
@@ -35,6 +43,8 @@ class Shape:
         key: the shape of a map's keys.
         members: the members of a structure, in the model's order.
         required: the members that must be there.
+        unless_arn: the shape that a string must have where it is no ARN.
+        unquoted: what is wrong with it is told without its value.
     """
 
     name: str
@@ -48,6 +58,8 @@ class Shape:
     key: "Shape | None" = None
     members: Mapping[str, "Shape"] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
+    unless_arn: "Shape | None" = None
+    unquoted: bool = False
 
 
 @lru_cache(maxsize=8)
@@ -110,13 +122,20 @@ class _Reader:
                 member_name: self._member(name, member_name, member["shape"])
                 for member_name, member in raw.get("members", {}).items()
             },
-            required=frozenset(raw.get("required", ())),
+            required=frozenset(
+                member_name
+                for member_name in raw.get("required", ())
+                if (name, member_name) not in OPTIONAL
+            ),
+            unless_arn=self.shape(UNLESS_ARN[name]) if name in UNLESS_ARN else None,
         )
 
     def _member(self, structure: str, name: str, shape_name: str) -> Shape:
         shape = self.shape(MEMBERS.get((structure, name), shape_name))
         lengths = LENGTHS.get((structure, name))
-        return shape if lengths is None else replace(shape, least=lengths[0], most=lengths[1])
+        if lengths is not None:
+            shape = replace(shape, least=lengths[0], most=lengths[1])
+        return replace(shape, unquoted=True) if (structure, name) in UNQUOTED else shape
 
 
 def _ordered(name: str, values: Sequence[str]) -> tuple[str, ...]:

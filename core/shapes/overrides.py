@@ -10,7 +10,7 @@ from streamtable.core.limits import (
     STREAM_PAGE_STREAMS,
 )
 
-__all__ = ["ENUM_ORDERS", "LENGTHS", "MEMBERS", "PATTERNS"]
+__all__ = ["ENUM_ORDERS", "LENGTHS", "MEMBERS", "OPTIONAL", "PATTERNS", "UNLESS_ARN", "UNQUOTED"]
 
 # (structure, member) -> the shape that the service checks the member against. Data-plane
 # operations take an ARN as `TableName` and so have the wider shape; a new table has a name.
@@ -18,10 +18,31 @@ MEMBERS: dict[tuple[str, str], str] = {
     ("CreateTableInput", "TableName"): "TableName",
 }
 
+# Shapes that take an ARN or a name -> the shape that the service checks a name against.
+UNLESS_ARN: dict[str, str] = {"TableArn": "TableName"}
+
+# Required members that the service misses later, and in words of its own.
+OPTIONAL: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("CreateTableInput", "TableName"),
+        ("DeleteTableInput", "TableName"),
+        ("DescribeTableInput", "TableName"),
+        ("UpdateTableInput", "TableName"),
+    }
+)
+
+# Members whose faults the service tells without their value, with capitals in the path.
+UNQUOTED: frozenset[tuple[str, str]] = frozenset(
+    {("KeysAndAttributes", "Keys"), ("QueryInput", "Limit")}
+)
+
 # (structure, member) -> (least, most) elements, or the least and the most number. A table's own
 # key and a local index's have at most two attributes; the shape is shared with global indexes,
-# which take several. Streams answer at most so many of each at once.
+# which take several. A batch of no table is told otherwise. Streams answer at most so many of each
+# at once.
 LENGTHS: dict[tuple[str, str], tuple[int | None, int | None]] = {
+    ("BatchGetItemInput", "RequestItems"): (0, 100),
+    ("BatchWriteItemInput", "RequestItems"): (0, 25),
     ("CreateTableInput", "KeySchema"): (1, 2),
     ("LocalSecondaryIndex", "KeySchema"): (1, 2),
     ("TableCreationParameters", "KeySchema"): (1, 2),

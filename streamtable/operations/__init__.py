@@ -43,6 +43,6 @@ def handlers(
         **read_handlers(catalog, shards),
         **batch_handlers(catalog, shards),
         **table_handlers(catalog, settings, transitions, totals),
-        **resource_handlers(catalog),
+        **resource_handlers(catalog, settings),
         **service_handlers(catalog, settings),
     }

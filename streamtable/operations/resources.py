@@ -7,13 +7,15 @@ from streamtable.core.context import RequestContext
 from streamtable.core.operations import policies, tags
 from streamtable.core.tables import Table
 from streamtable.operations.handler import Handler
+from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog
 
 __all__ = ["resource_handlers"]
 
 
-def resource_handlers(catalog: Catalog) -> dict[str, Handler]:
+def resource_handlers(catalog: Catalog, settings: NodeSettings) -> dict[str, Handler]:
     """Return the handlers of the operations on tags and resource policies."""
+    ours = f"arn:aws:dynamodb:{settings.region}:{settings.account}:table/"
 
     def find(arn: str) -> Table | None:
         """Return the table of the ARN of a table, of an index or of a stream."""
@@ -21,18 +23,21 @@ def resource_handlers(catalog: Catalog) -> dict[str, Handler]:
             (t for t in catalog.tables() if arn == t.arn or arn.startswith(f"{t.arn}/")), None
         )
 
+    def tagged(body: dict[str, Any], operation: str) -> Table:
+        return tags.check_table(body["ResourceArn"], find, operation=operation, ours=ours)
+
     async def tag(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
-        table = tags.check_table(body["ResourceArn"], find)
+        table = tagged(body, "TagResource")
         await catalog.update(tags.tag(table.document, body["Tags"]))
         return {}
 
     async def untag(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
-        table = tags.check_table(body["ResourceArn"], find)
+        table = tagged(body, "UntagResource")
         await catalog.update(tags.untag(table.document, body["TagKeys"]))
         return {}
 
     async def list_tags(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
-        table = tags.check_table(body["ResourceArn"], find)
+        table = tagged(body, "ListTagsOfResource")
         return tags.list_tags(table.document, body.get("NextToken"))
 
     async def get_policy(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:

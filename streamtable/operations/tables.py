@@ -11,6 +11,7 @@ from streamtable.core.documents import CREATING, DELETING, UPDATING, Status, Tab
 from streamtable.core.errors import ValidationError
 from streamtable.core.operations.create_table import plan_create_table
 from streamtable.core.operations.list_tables import list_tables
+from streamtable.core.operations.table_settings import check_named
 from streamtable.core.operations.update_table import (
     check_changeable,
     check_update_table,
@@ -62,6 +63,7 @@ def table_handlers(
         return {"TableDescription": describe(document, CREATING)}
 
     async def describe_one(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
+        check_named(body)
         table = find_described(catalog, body["TableName"])
         transitions.watch(table.document)
         return {"Table": describe(table)}
@@ -70,6 +72,7 @@ def table_handlers(
         return list_tables(body, (table.name for table in catalog.tables()))
 
     async def update_table(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
+        check_named(body)
         check_update_table(body)
         table = find_described(catalog, body["TableName"])
         document = plan_update_table(
@@ -80,6 +83,7 @@ def table_handlers(
         return {"TableDescription": describe(Table(document), UPDATING)}
 
     async def delete_table(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
+        check_named(body)
         table = find_described(catalog, body["TableName"])
         document = table.document
         check_changeable(document)

@@ -218,3 +218,9 @@ class TestBatchGet:
         await refusal(
             service, "BatchGetItem", ResourceNotFound, RequestItems={"no.": {"Keys": keys("a")}}
         )
+
+
+async def test_a_batch_of_nothing_is_refused(service):
+    for operation in ("BatchGetItem", "BatchWriteItem"):
+        message = await refusal(service, operation, RequestItems={})
+        assert message == f"The requestItems parameter is required for {operation}"

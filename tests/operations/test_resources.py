@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from streamtable.core.errors import (
+    AccessDenied,
     PolicyNotFound,
     ResourceNotFound,
     TableNotFound,
@@ -55,6 +56,8 @@ class TestTags:
             service, "ListTagsOfResource", ResourceNotFound, ResourceArn=ARN + "2"
         )
         assert message == f"Requested resource not found: ResourcArn: {ARN}2 not found"
+        foreign = ARN.replace("local", "elsewhere")
+        await refusal(service, "ListTagsOfResource", AccessDenied, ResourceArn=foreign)
         await refusal(service, "ListTagsOfResource", ResourceArn="users")
         await refusal(
             service,

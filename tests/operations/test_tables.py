@@ -271,3 +271,9 @@ class TestIndexUpdates:
             TableName="users",
             GlobalSecondaryIndexUpdates=updates,
         )
+
+
+async def test_an_operation_on_a_table_names_it(service):
+    for operation in ("CreateTable", "DescribeTable", "UpdateTable", "DeleteTable"):
+        message = await refusal(service, operation)
+        assert message == "The parameter 'TableName' is required but was not present in the request"

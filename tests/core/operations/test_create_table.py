@@ -154,6 +154,11 @@ def test_rules_of_capacity(changes, message):
         (
             {"id": "S"},
             schema("id", "id"),
+            "Invalid KeySchema: Some index key attribute have no definition",
+        ),
+        (
+            {"id": "S", "at": "N"},
+            schema("id", "id"),
             "Both the Hash Key and the Range Key element in the KeySchema have the same name",
         ),
         (

@@ -350,3 +350,37 @@ def test_the_quick_check_and_the_words_agree(operation, data):
         # Only what the words mended may be told apart; mended, the quick check agrees.
         assert normalized != body
         assert checks._check(operation)(normalized)
+
+
+def test_a_table_is_named_or_given_by_its_arn():
+    arn = "arn:aws:dynamodb:local:000000000000:table/users"
+    shapes.validate("GetItem", {"TableName": arn, "Key": {}})
+    at_least = "Member must have length greater than or equal to"
+    refused = {
+        "": fault("''", "tableName", f"{at_least} 1"),
+        "ab": fault("'ab'", "tableName", f"{at_least} 3"),
+        "a" * 256: fault(
+            f"'{'a' * 256}'", "tableName", "Member must have length less than or equal to 255"
+        ),
+        "my table": fault(
+            "'my table'",
+            "tableName",
+            "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+",
+        ),
+    }
+    for name, expected in refused.items():
+        message = message_of("GetItem", {"TableName": name, "Key": {}})
+        assert message == f"1 validation error detected: {expected}"
+
+
+def test_what_is_told_without_its_value():
+    nothing = {"TableName": "users", "Limit": 0}
+    assert message_of("Query", nothing) == (
+        "1 validation error detected: Value at 'Limit' failed to satisfy constraint: "
+        "Member must have value greater than or equal to 1"
+    )
+    keys = {"RequestItems": {"users": {"Keys": [{}] * 101}}}
+    assert message_of("BatchGetItem", keys) == (
+        "1 validation error detected: Value at 'RequestItems.users.member.Keys' failed to satisfy "
+        "constraint: Member must have length less than or equal to 100"
+    )
