@@ -2,17 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
-
-import faust
 
 from streamtable.consumers.indexes.messages import Entry, decode
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.errors import StreamtableError
-from streamtable.streams.gulps import fetch_in_gulps
+from streamtable.streams.group import Group
+from streamtable.streams.gulps import Gulps, fetch_in_gulps
 from streamtable.streams.records import LogRecord
 from streamtable.streams.shard import Shard
 from streamtable.streams.topics import Topics
@@ -21,8 +19,9 @@ __all__ = ["Agents"]
 
 logger = logging.getLogger(__name__)
 
-_GULP_RECORDS: Final = 4096
-_GULP_S: Final = 0.01
+_BUFFER_RECORDS: Final = 8192
+_FETCH_BYTES: Final = 4 * 1024 * 1024
+_COMMIT_INTERVAL_S: Final = 1.0
 _START_S: Final = 60.0
 
 
@@ -37,7 +36,6 @@ class Agents:
         address: the brokers, `host:port,...`.
         topics: the region's topics.
         node: this node's name in the group; a node that comes back gets its shards back at once.
-        folder: where Faust may keep files of its own.
         shards: every shard by number.
         stores: their stores.
         sender: sends index rows.
@@ -53,7 +51,6 @@ class Agents:
         address: str,
         topics: Topics,
         node: str,
-        folder: Path,
         shards: Mapping[int, Shard],
         stores: Mapping[int, ShardStore],
         sender: IndexSender,
@@ -67,23 +64,14 @@ class Agents:
         self._fail = fail
         self._assigned: set[int] = set()
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._app = faust.App(
+        self._tasks: list[asyncio.Task[None]] = []
+        self._app = Group(
             f"{topics.region}.tables",
-            broker=[f"kafka://{host}" for host in address.split(",")],
-            store="memory://",
-            datadir=str(folder),
-            topic_allow_declare=False,
-            topic_disable_leader=True,
-            stream_wait_empty=False,
-            consumer_auto_offset_reset="earliest",
+            address,
             consumer_group_instance_id=node,
-            consumer_max_fetch_size=4 * 1024 * 1024,
-            broker_session_timeout=10.0,
-            broker_heartbeat_interval=3.0,
-            broker_commit_interval=1.0,
-            stream_buffer_maxsize=8192,
-            web_enabled=False,
-            autodiscover=False,
+            consumer_max_fetch_size=_FETCH_BYTES,
+            broker_commit_interval=_COMMIT_INTERVAL_S,
+            stream_buffer_maxsize=_BUFFER_RECORDS,
         )
         fetch_in_gulps(self._app)
         self._follow(topics.changelog, self._apply_changes)
@@ -104,19 +92,18 @@ class Agents:
     async def stop(self) -> None:
         """Leave the group."""
         await self._app.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _follow(self, topic: str, apply: Callable[[list[Any]], Any]) -> None:
+    def _follow(self, topic: str, apply: Callable[[list[Any]], Awaitable[None]]) -> None:
         """Have an agent apply the topic's messages in gulps."""
+        gulps = Gulps(apply, self._fail)
 
         async def run(stream: Any) -> None:
-            async for events in stream.noack_take(_GULP_RECORDS, within=_GULP_S):
-                try:
-                    await apply([event.message for event in events])
-                except Exception as error:  # noqa: BLE001 - an agent that raises loses the event
-                    self._fail(error)
-                    return
-                for event in events:
-                    event.ack()
+            self._tasks.append(asyncio.create_task(gulps.run()))
+            async for event in stream.noack().events():
+                await gulps.add(event)
 
         channel = self._app.topic(topic, value_type=bytes, value_serializer="raw")
         self._app.agent(channel, name=f"{topic}.follow")(run)

@@ -1,25 +1,75 @@
-"""A Faust transport that fetches in gulps, for followers that nobody waits for.
+"""Following a log in gulps, for consumers that nobody waits for.
 
-The overlay answers reads, so the tables' agent may be some milliseconds behind: fetched in gulps,
-what one fetch costs is shared by many commits, also when few come at a time. And the consumer's
-thread runs on uvloop, as the node does.
+The overlay answers reads, so what materializes the tables may be some milliseconds behind: taken
+in gulps, what one fetch and one batch cost is shared by many commits, also when few come at a
+time. When nothing comes, nothing is done.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Final
 
 import faust
 import uvloop
-from aiokafka import AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 
-__all__ = ["fetch_in_gulps"]
+__all__ = ["Gulps", "fetch_in_gulps"]
 
-_GULP_BYTES: Final = 256 * 1024
-_GULP_MS: Final = 20
+_PAUSE_S: Final = 0.02
+_GATHER_S: Final = 0.002
+_MOST: Final = 8192
+
+
+class Gulps:
+    """Gathers an agent's events and has them applied together, acknowledged when that is done.
+
+    Args:
+        apply: takes the messages of a gulp, in order.
+        fail: told what `apply` raised; nothing is applied or acknowledged after that.
+    """
+
+    def __init__(
+        self,
+        apply: Callable[[list[Any]], Awaitable[None]],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._apply = apply
+        self._fail = fail
+        self._events: list[Any] = []
+        self._some = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def add(self, event: Any) -> None:
+        """Take an event; waits while there are too many."""
+        await self._room.wait()
+        self._events.append(event)
+        self._some.set()
+        if len(self._events) >= _MOST:
+            self._room.clear()
+
+    async def run(self) -> None:
+        """Apply what is added, until it is cancelled or `apply` raises."""
+        while True:
+            await self._some.wait()
+            await asyncio.sleep(_GATHER_S)
+            events, self._events = self._events, []
+            self._some.clear()
+            self._room.set()
+            try:
+                await self._apply([event.message for event in events])
+            except Exception as error:  # noqa: BLE001 - whatever it was, nothing may be skipped
+                self._fail(error)
+                return
+            for event in events:
+                event.ack()
 
 
 def fetch_in_gulps(app: faust.App) -> None:
-    """Have the app's consumer wait for 256 KB or 20 ms; call it before the app is finalized."""
+    """Have the app's consumer pause after each fetch that brought something.
+
+    Its thread runs on uvloop, as the node does. Call this before the app is finalized.
+    """
     app.transport = _Transport(app.conf.broker_consumer, app)
 
 
@@ -27,12 +77,11 @@ class _Thread(AIOKafkaConsumerThread):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, thread_loop=uvloop.new_event_loop(), **kwargs)
 
-    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        # Faust has no settings for these; the consumer reads them when it starts.
-        consumer._fetch_min_bytes = _GULP_BYTES  # noqa: SLF001
-        consumer._fetch_max_wait_ms = _GULP_MS  # noqa: SLF001
-        return consumer
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+        found = await super()._fetch_records(*args, **kwargs)
+        if found:
+            await asyncio.sleep(_PAUSE_S)
+        return found
 
 
 class _Consumer(Consumer):

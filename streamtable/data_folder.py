@@ -44,11 +44,6 @@ class DataFolder:
         """Where the embedded broker keeps its topics."""
         return self.path / "broker"
 
-    @property
-    def faust(self) -> Path:
-        """Where Faust may keep files; it needs none of them."""
-        return self.path / "faust"
-
     def shard(self, number: int) -> Path:
         """Where a shard's tables are."""
         return self.path / "shards" / str(number)

@@ -130,7 +130,6 @@ class Node:
             address=self.kafka,
             topics=topics,
             node=folder.node,
-            folder=folder.faust,
             shards=shards,
             stores=self._stores,
             sender=sender,
