@@ -13,7 +13,8 @@ def test_a_trigger_has_its_functions_name_table_and_events() -> None:
     async def welcome(change: Change) -> None: ...
 
     trigger = app.triggers["welcome"]
-    assert (trigger.table, trigger.events) == ("users", {"INSERT"})
+    assert trigger.table == "users"
+    assert trigger.events == {"INSERT"}
 
 
 def test_several_events() -> None:

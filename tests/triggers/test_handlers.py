@@ -13,13 +13,14 @@ from typing_extensions import TypedDict
 
 from streamtable import Change
 from streamtable.core.positions import Position
+from streamtable.core.values import Item
 from streamtable.triggers import InvalidHandler
 from streamtable.triggers.handlers import Handler
 from tests.support.changelog import change
 
 POSITION = Position(3, 17, 0)
-OLD = {"age": {"N": "41"}, "tags": {"SS": ["a"]}}
-NEW = {"age": {"N": "42"}, "tags": {"SS": ["a", "b"]}}
+OLD: Item = {"age": {"N": "41"}, "tags": {"SS": ["a"]}}
+NEW: Item = {"age": {"N": "42"}, "tags": {"SS": ["a", "b"]}}
 
 
 class User(pydantic.BaseModel):
@@ -59,7 +60,7 @@ def test_plain_change_has_dicts() -> None:
 
 
 def test_without_annotation_it_is_a_plain_change() -> None:
-    def handle(change): ...  # noqa: ANN001, ANN202
+    def handle(change): ...
 
     assert Handler(handle).change(change("u1"), POSITION).new == {"id": "u1"}
 
@@ -132,7 +133,7 @@ def test_another_annotation_is_refused() -> None:
     def handle(change: User) -> None: ...
 
     with pytest.raises(InvalidHandler, match=r"a handler takes Change, or Change\[Model\]"):
-        Handler(handle)
+        Handler(handle)  # type: ignore[arg-type]
 
 
 def test_a_model_that_is_none_is_refused() -> None:
