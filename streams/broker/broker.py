@@ -76,7 +76,7 @@ class Broker:
         settings.data.mkdir(parents=True, exist_ok=True)
         self._lock_folder()
         try:
-            threads = self._disk = Disk(settings.sync_threads)
+            threads = self._disk = Disk(settings.disk_threads, kernel_syncs=settings.kernel_syncs)
             producers = ProducerIds(settings.data, threads)
             offsets = Offsets(settings.data, threads)
             topics = Topics(settings, threads, producers.fences)

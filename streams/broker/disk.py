@@ -1,4 +1,4 @@
-"""The blocking half of the broker: a few threads that wait for the disk.
+"""The blocking half of the broker: what waits for the disk, away from the event loop.
 
 Writes into the page cache are made where they arise; what waits for the device (fdatasync, cold
 reads, deletions) is handed over here and calls back in the loop.
@@ -9,16 +9,21 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from streamtable.streams.broker.kernel import KernelSyncs
 
 __all__ = ["Disk", "sync_all", "sync_file", "sync_folder", "write_all"]
 
 _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Job = tuple[Callable[[], Any], Callable[[Any, BaseException | None], None]]
+Done = Callable[[Any, BaseException | None], None]
+Job = tuple[Callable[[], Any], Done]
 
 
 def write_all(fd: int, data: bytes, position: int) -> None:
@@ -47,13 +52,22 @@ def sync_folder(folder: Path) -> None:
 
 
 class Disk:
-    """A pool of threads whose jobs end with a callback in the event loop.
+    """Jobs for the disk that end with a callback in the event loop.
 
-    Leaner than `run_in_executor`: no futures, no locks of its own, one wake-up of the loop for each
-    job. Jobs start in the order in which they were given; they may end in another.
+    A pool of threads, leaner than `run_in_executor`: no futures, no locks of its own, one wake-up
+    of the loop for each job. Jobs start in the order in which they were given; they may end in
+    another.
+
+    Args:
+        threads: how many.
+        kernel_syncs: let Linux sync without a thread, where it can.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, kernel_syncs: bool = True) -> None:
+        self._kernel: KernelSyncs | None = None
+        if kernel_syncs:
+            with suppress(OSError):
+                self._kernel = KernelSyncs()
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads = [
@@ -62,6 +76,14 @@ class Disk:
         ]
         for thread in self._threads:
             thread.start()
+
+    def sync(self, fd: int, done: Done) -> None:
+        """Have a file's data brought to the device, then call `done(None, error)` in the loop."""
+        if self._kernel is not None:
+            with suppress(OSError):
+                self._kernel.submit(fd, done)
+                return
+        self.submit(partial(sync_file, fd), done)
 
     def submit(
         self, job: Callable[[], T], done: Callable[[T | None, BaseException | None], None]
@@ -87,6 +109,9 @@ class Disk:
 
     async def stop(self) -> None:
         """Finish every job, with its callback, and end the threads."""
+        if self._kernel is not None:
+            await self._kernel.stop()
+            self._kernel = None
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:

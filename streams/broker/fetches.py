@@ -228,7 +228,14 @@ class Fetches:
         if version >= _SESSIONS_SINCE:
             session, _ = _SESSION.unpack_from(data, at)
             at += _SESSION.size
-        topics, at = _parse_topics(version, data, at, end)
+        topics, at = _parse_topics(version, data, at)
+        if version >= _SESSIONS_SINCE:
+            at = _skip_forgotten(data, at)
+        if version >= _RACKS_SINCE:
+            (length,) = _SHORT.unpack_from(data, at)
+            at += 2 + max(length, 0)
+        if at != end:
+            raise Malformed(f"Fetch v{version}: it ends {end - at} bytes off")
         if session:  # none is ever given, so every request is a full one
             answer = _ANSWER_HEAD.pack(0, Code.FETCH_SESSION_ID_NOT_FOUND, 0) + _INT.pack(0)
             call.answer_raw([answer], len(answer))
@@ -271,8 +278,20 @@ class Fetches:
         task.add_done_callback(self._tasks.discard)
 
 
+def _skip_forgotten(data: Buffer, at: int) -> int:
+    """Return the position after the partitions that a session is to forget: there is none."""
+    (topics,) = _INT.unpack_from(data, at)
+    at += 4
+    for _ in range(topics):
+        (length,) = _SHORT.unpack_from(data, at)
+        at += 2 + length
+        (partitions,) = _INT.unpack_from(data, at)
+        at += 4 + 4 * partitions
+    return at
+
+
 def _parse_topics(
-    version: int, data: Buffer, at: int, end: int
+    version: int, data: Buffer, at: int
 ) -> tuple[list[tuple[bytes, list[_Wanted]]], int]:
     layout = _WANTED[9 if version >= 9 else 5 if version >= 5 else 4]
     (count,) = _INT.unpack_from(data, at)
@@ -294,6 +313,4 @@ def _parse_topics(
             offset = fields[2] if version >= 9 else fields[1]
             wanted.append(_Wanted(topic, fields[0], offset, fields[-1], epoch))
         topics.append((name, wanted))
-    if at > end:
-        raise Malformed("Fetch: its topics pass the end of the frame")
     return topics, at

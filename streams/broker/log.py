@@ -278,13 +278,14 @@ class PartitionLog:
         if idle and now_ms - active.begun_ms >= self.config.segment_ms:
             try:
                 self._roll()
+                self._sync()
             except OSError as error:
                 _LOG.warning("%s-%d could not begin a segment: %s", self.topic, self.index, error)
 
     # Syncing
 
     def _sync(self) -> None:
-        """Sync everything that is written so far, in a thread."""
+        """Sync everything that is written so far, away from the loop."""
         self._syncing = True
         active = self._segments[-1]
         unsynced = self._segments[self._synced_segment :]
@@ -292,7 +293,7 @@ class PartitionLog:
             segment.acquire()
         done = partial(self._synced, unsynced, active.size, self.end)
         if len(unsynced) == 1 and not self._new_file:
-            self._disk.submit(partial(disk.sync_file, active.open()), done)
+            self._disk.sync(active.open(), done)
         else:
             self._new_file = False
             fds = [segment.open() for segment in unsynced]

@@ -39,7 +39,8 @@ class BrokerSettings(BaseModel):
         max_group_size: the most members of a group.
         rebalance_delay_ms: how long a group's first rebalance waits for further members.
         offsets_retention_ms: how long the offsets of an empty group are kept.
-        sync_threads: threads that wait for the disk.
+        disk_threads: threads that wait for the disk.
+        kernel_syncs: let Linux sync without a thread, where it can.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,4 +67,5 @@ class BrokerSettings(BaseModel):
     max_group_size: int = Field(default=1024, ge=1)
     rebalance_delay_ms: int = Field(default=0, ge=0)
     offsets_retention_ms: int = Field(default=7 * 24 * _HOUR_MS, ge=1)
-    sync_threads: int = Field(default=4, ge=1, le=64)
+    disk_threads: int = Field(default=4, ge=1, le=64)
+    kernel_syncs: bool = True

@@ -1,8 +1,9 @@
 """Kafka's protocol spoken by hand, with kio's codec: for what no client library would send."""
 
 import asyncio
+import contextlib
 import dataclasses
-import datetime
+import datetime as dt
 import enum
 import io
 import struct
@@ -37,7 +38,7 @@ def _value(hint: Any, kind: str, value: Any) -> Any:
     if value is None:
         return None
     if kind.startswith("timedelta"):
-        return datetime.timedelta(milliseconds=value)
+        return dt.timedelta(milliseconds=value)
     if typing.get_origin(hint) is types.UnionType:
         hint = next(one for one in typing.get_args(hint) if one is not type(None))
     if typing.get_origin(hint) is tuple:
@@ -56,9 +57,9 @@ def plain(entity: Any) -> Any:
         }
     if isinstance(entity, tuple):
         return [plain(one) for one in entity]
-    if isinstance(entity, datetime.timedelta):
-        return entity // datetime.timedelta(milliseconds=1)
-    return int(entity) if isinstance(entity, enum.Enum) else entity
+    if isinstance(entity, dt.timedelta):
+        return entity // dt.timedelta(milliseconds=1)
+    return entity.value if isinstance(entity, enum.Enum) else entity
 
 
 def batch(
@@ -106,10 +107,8 @@ class KafkaWire:
     async def close(self) -> None:
         """Close the connection."""
         self._writer.close()
-        try:
+        with contextlib.suppress(OSError):
             await self._writer.wait_closed()
-        except OSError:
-            pass
 
     def send(self, key: int, version: int, **fields: Any) -> int:
         """Send a request and return its correlation id."""
@@ -131,6 +130,10 @@ class KafkaWire:
     def send_raw(self, data: bytes) -> None:
         """Send bytes as they are."""
         self._writer.write(data)
+
+    async def drain(self) -> None:
+        """Wait until what was sent is with the kernel."""
+        await self._writer.drain()
 
     async def receive(self, key: int, version: int, correlation_id: int) -> Any:
         """Receive the next answer, which has to be that of `correlation_id`.

@@ -1,10 +1,12 @@
 """Waiting for a condition, with a limit; the one place in the tests that sleeps."""
 
+import asyncio
+import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-__all__ = ["wait_until"]
+__all__ = ["until", "wait_until"]
 
 T = TypeVar("T")
 
@@ -24,3 +26,23 @@ def wait_until(condition: Callable[[], T | None], what: str, timeout_s: float = 
             raise TimeoutError(message)
         time.sleep(PAUSE_S)
     return found
+
+
+async def until(
+    condition: Callable[[], T | None | Awaitable[T | None]], what: str, timeout_s: float = 30
+) -> T:
+    """Return what `condition()`, awaited if it can be, returns as soon as that is true.
+
+    Raises:
+        TimeoutError: it was not within `timeout_s`; the message names `what`.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = condition()
+        value: T | None = await found if inspect.isawaitable(found) else found
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            message = f"waited {timeout_s} s for {what}"
+            raise TimeoutError(message)
+        await asyncio.sleep(PAUSE_S)

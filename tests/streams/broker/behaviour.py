@@ -15,11 +15,11 @@ from aiokafka.errors import ProducerFenced
 from kio.schema.errors import ErrorCode
 
 from tests.support.kafka_wire import KafkaWire, batch
+from tests.support.waiting import until
 
 Restart = Callable[[], Awaitable[None]]
 
 EARLIEST, LATEST, NEWEST = -2, -1, -3
-LIMIT_S = 30
 
 
 async def create(wire: KafkaWire, partitions: int = 1, **configs: str) -> str:
@@ -48,14 +48,15 @@ async def create_as(wire: KafkaWire, name: str, partitions: int = 1, **configs: 
 
 async def known(wire: KafkaWire, name: str, partitions: int = 1) -> None:
     """Wait until a topic's leaders answer, which on Apache Kafka they do a little later."""
-    async with asyncio.timeout(LIMIT_S):
-        while True:
-            described = (await metadata(wire, name)).partitions
-            if len(described) == partitions and not any(one.error_code for one in described):
-                answers = [await wire.list_offset(name, LATEST, one) for one in range(partitions)]
-                if not any(one.error_code for one in answers):
-                    return
-            await asyncio.sleep(0.02)
+
+    async def answering() -> bool:
+        described = (await metadata(wire, name)).partitions
+        if len(described) != partitions or any(one.error_code for one in described):
+            return False
+        answers = [await wire.list_offset(name, LATEST, one) for one in range(partitions)]
+        return not any(one.error_code for one in answers)
+
+    await until(answering, f"the leaders of {name}")
 
 
 async def metadata(wire: KafkaWire, name: str) -> Any:
@@ -77,22 +78,24 @@ async def delete_records(wire: KafkaWire, topic: str, offset: int) -> Any:
 
 async def new_producer(wire: KafkaWire, transactional_id: str | None = None) -> tuple[int, int]:
     """Get a producer id and epoch; a new coordinator may need a moment."""
-    async with asyncio.timeout(LIMIT_S):
-        while True:
-            if transactional_id is not None:
-                await wire.call(10, 4, key_type=1, coordinator_keys=[transactional_id])
-            answer = await wire.call(
-                22,
-                4,
-                transactional_id=transactional_id,
-                transaction_timeout=10_000,
-                producer_id=-1,
-                producer_epoch=-1,
-            )
-            if answer.error_code is ErrorCode.none:
-                return answer.producer_id, answer.producer_epoch
-            assert answer.error_code.retriable, answer.error_code
-            await asyncio.sleep(0.05)
+
+    async def given() -> tuple[int, int] | None:
+        if transactional_id is not None:
+            await wire.call(10, 4, key_type=1, coordinator_keys=[transactional_id])
+        answer = await wire.call(
+            22,
+            4,
+            transactional_id=transactional_id,
+            transaction_timeout=10_000,
+            producer_id=-1,
+            producer_epoch=-1,
+        )
+        if answer.error_code is ErrorCode.none:
+            return answer.producer_id, answer.producer_epoch
+        assert answer.error_code.retriable, answer.error_code
+        return None
+
+    return await until(given, "a producer id")
 
 
 class BrokerCase:
@@ -433,14 +436,14 @@ class TopicsCase(BrokerCase):
         assert answer.topics[0].error_code is code
 
     async def test_a_bad_configuration(self, wire):
-        for config in ({"no_such": "1"}, {"retention_ms": "soon"}, {"cleanup_policy": "burn"}):
-            answer = await create_as(wire, f"topic-{uuid.uuid4().hex}", **config)
+        for name, value in (("no_such", "1"), ("retention_ms", "soon"), ("cleanup_policy", "x")):
+            answer = await create_as(wire, f"topic-{uuid.uuid4().hex}", 1, **{name: value})
             assert answer.error_code is ErrorCode.invalid_config
 
     async def test_more_partitions(self, wire):
         topic = await create(wire, 2)
 
-        async def grow(count: int) -> ErrorCode:
+        async def grow(count: int) -> Any:
             wanted = [{"name": topic, "count": count, "assignments": None}]
             answer = await wire.call(37, 3, topics=wanted, timeout=10_000, validate_only=False)
             return answer.results[0].error_code
@@ -457,9 +460,11 @@ class TopicsCase(BrokerCase):
         answer = await wire.call(20, 5, topic_names=[topic], timeout=10_000)
         assert answer.responses[0].error_code is ErrorCode.none
         unknown = ErrorCode.unknown_topic_or_partition
-        async with asyncio.timeout(LIMIT_S):
-            while (await metadata(wire, topic)).error_code is not unknown:
-                await asyncio.sleep(0.02)
+
+        async def gone() -> bool:
+            return (await metadata(wire, topic)).error_code is unknown
+
+        await until(gone, "the topic to be gone")
         answer = await wire.call(20, 5, topic_names=[topic], timeout=10_000)
         assert answer.responses[0].error_code is unknown
         await create_as(wire, topic)

@@ -8,8 +8,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from kio.schema.errors import ErrorCode
 
-from tests.streams.broker.behaviour import LIMIT_S, BrokerCase, Restart, create, known
+from tests.streams.broker.behaviour import BrokerCase, Restart, create, known
 from tests.support.kafka_wire import KafkaWire, batch
+from tests.support.waiting import until
 
 SESSION_MS = 10_000
 
@@ -20,14 +21,14 @@ def group_id() -> str:
 
 async def find(wire: KafkaWire, group: str) -> None:
     """Wait until the group's coordinator is there; Apache Kafka makes its topic first."""
-    async with asyncio.timeout(LIMIT_S):
-        while True:
-            answer = await wire.call(10, 4, key_type=0, coordinator_keys=[group])
-            if answer.coordinators[0].error_code is ErrorCode.none:
-                fetched = await committed(wire, group, None)
-                if fetched.error_code is ErrorCode.none:
-                    return
-            await asyncio.sleep(0.05)
+
+    async def there() -> bool:
+        answer = await wire.call(10, 4, key_type=0, coordinator_keys=[group])
+        if answer.coordinators[0].error_code is not ErrorCode.none:
+            return False
+        return (await committed(wire, group, None)).error_code is ErrorCode.none
+
+    await until(there, f"the coordinator of {group}")
 
 
 async def committed(wire: KafkaWire, group: str, topics: dict[str, list[int]] | None) -> Any:
@@ -101,7 +102,7 @@ class Member:
             ],
         )
 
-    async def heartbeat(self) -> ErrorCode:
+    async def heartbeat(self) -> Any:
         answer = await self.wire.call(
             12,
             4,
@@ -112,12 +113,15 @@ class Member:
         )
         return answer.error_code
 
-    async def leave(self) -> ErrorCode:
+    async def rebalances(self) -> bool:
+        return await self.heartbeat() is not ErrorCode.none
+
+    async def leave(self) -> Any:
         member = {"member_id": self.id, "group_instance_id": self.instance, "reason": None}
         answer = await self.wire.call(13, 5, group_id=self.group, members=[member])
         return answer.error_code or answer.members[0].error_code
 
-    async def commit(self, topic: str, offset: int, **changes: Any) -> ErrorCode:
+    async def commit(self, topic: str, offset: int, **changes: Any) -> Any:
         partition = {
             "partition_index": 0,
             "committed_offset": offset,
@@ -151,9 +155,7 @@ class MembershipCase(BrokerCase):
         first = await (await Member.connect(address, group)).settle()
         second = await Member.connect(address, group)
         joining = asyncio.ensure_future(second.join())
-        async with asyncio.timeout(LIMIT_S):
-            while await first.heartbeat() is ErrorCode.none:
-                await asyncio.sleep(0.01)
+        await until(first.rebalances, "a rebalance")
         await first.join()
         await joining
         await asyncio.gather(first.sync({first.id: b"left", second.id: b"right"}), second.sync())
@@ -183,9 +185,7 @@ class MembershipCase(BrokerCase):
         first, second = two
         third = await Member.connect(address, first.group)
         joining = asyncio.ensure_future(third.join())
-        async with asyncio.timeout(LIMIT_S):
-            while await first.heartbeat() is ErrorCode.none:
-                await asyncio.sleep(0.01)
+        await until(first.rebalances, "a rebalance")
         assert await second.heartbeat() is ErrorCode.rebalance_in_progress
         await asyncio.gather(first.join(), second.join())
         assert (await joining).generation_id == 3
@@ -202,15 +202,12 @@ class MembershipCase(BrokerCase):
         first, second = two
         third = await Member.connect(address, first.group)
         joining = asyncio.ensure_future(third.join(session_ms=300))
-        async with asyncio.timeout(LIMIT_S):
-            while await first.heartbeat() is ErrorCode.none:
-                await asyncio.sleep(0.01)
-            await asyncio.gather(first.join(), second.join())
-            await joining
-            everyone = {one.id: b"" for one in (first, second, third)}
-            await asyncio.gather(first.sync(everyone), second.sync(), third.sync())
-            while await first.heartbeat() is ErrorCode.none:
-                await asyncio.sleep(0.05)
+        await until(first.rebalances, "a rebalance")
+        await asyncio.gather(first.join(), second.join())
+        await joining
+        everyone = {one.id: b"" for one in (first, second, third)}
+        await asyncio.gather(first.sync(everyone), second.sync(), third.sync())
+        await until(first.rebalances, "the silent member to be put out")
         assert await third.heartbeat() is ErrorCode.unknown_member_id
         await asyncio.gather(first.join(), second.join())
         assert len(first.joined.members) == 2
@@ -283,11 +280,11 @@ class MembershipCase(BrokerCase):
         old = {"generation_id_or_member_epoch": member.generation - 1}
         assert await member.commit(topic, 1, **old) is ErrorCode.illegal_generation
         assert await member.commit(topic, 1, member_id="x") is ErrorCode.unknown_member_id
-        outside = {"generation_id_or_member_epoch": -1, "member_id": ""}
+        outside: dict[str, Any] = {"generation_id_or_member_epoch": -1, "member_id": ""}
         assert await member.commit(topic, 1, **outside) is ErrorCode.unknown_member_id
-        other = {**outside, "group_id": group_id()}
-        await find(wire, other["group_id"])
-        assert await member.commit(topic, 1, **other) is ErrorCode.none
+        other = group_id()
+        await find(wire, other)
+        assert await member.commit(topic, 1, **outside, group_id=other) is ErrorCode.none
 
     async def test_offsets_survive_a_restart(self, address, restart: Restart):
         group = group_id()
@@ -321,7 +318,7 @@ class MembershipCase(BrokerCase):
         member = await Member(wire, group_id()).settle()
         await member.commit(topic, 7)
 
-        async def delete() -> ErrorCode:
+        async def delete() -> Any:
             answer = await wire.call(42, 2, groups_names=[member.group])
             return answer.results[0].error_code
 
@@ -347,16 +344,18 @@ class MembershipCase(BrokerCase):
             )
             for _ in range(2)
         ]
-        async with asyncio.timeout(LIMIT_S):
-            await asyncio.gather(*(consumer.start() for consumer in consumers))
-            while not all(len(consumer.assignment()) == 1 for consumer in consumers):
-                await asyncio.sleep(0.02)
-            for partition in range(2):
-                await wire.produce(topic, batch(b"%d" % partition), partition=partition)
-            values = [(await consumer.getone()).value for consumer in consumers]
-            assert sorted(values) == [b"0", b"1"]
-            await consumers[0].stop()
-            everything = {TopicPartition(topic, 0), TopicPartition(topic, 1)}
-            while consumers[1].assignment() != everything:
-                await asyncio.sleep(0.02)
+        await asyncio.gather(*(consumer.start() for consumer in consumers))
+        await until(
+            lambda: all(len(consumer.assignment()) == 1 for consumer in consumers),
+            "a partition for each",
+        )
+        for partition in range(2):
+            await wire.produce(topic, batch(b"%d" % partition), partition=partition)
+        values = [(await consumer.getone()).value for consumer in consumers]
+        assert sorted(values) == [b"0", b"1"]
+        await consumers[0].stop()
+        everything = {TopicPartition(topic, 0), TopicPartition(topic, 1)}
+        await until(
+            lambda: consumers[1].assignment() == everything, "both partitions for the other"
+        )
         await consumers[1].stop()

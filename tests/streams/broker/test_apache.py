@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.streams.broker import behaviour, membership
+from tests.streams.broker import behaviour, clients, membership
 from tests.support.apache_kafka import ApacheKafka
 
 pytestmark = pytest.mark.kafka
@@ -51,4 +51,8 @@ class TestProtocol(Apache, behaviour.ProtocolCase):
 
 
 class TestMembership(Apache, membership.MembershipCase):
+    pass
+
+
+class TestClients(Apache, clients.ClientsCase):
     pass

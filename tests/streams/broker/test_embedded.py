@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from streamtable.streams.broker import Broker, BrokerSettings
-from tests.streams.broker import behaviour, membership
+from tests.streams.broker import behaviour, clients, membership
 
 
 class Embedded:
@@ -59,4 +59,8 @@ class TestProtocol(Embedded, behaviour.ProtocolCase):
 
 
 class TestMembership(Embedded, membership.MembershipCase):
+    pass
+
+
+class TestClients(Embedded, clients.ClientsCase):
     pass

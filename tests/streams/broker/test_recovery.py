@@ -43,7 +43,7 @@ async def end_of(settings: BrokerSettings, topic: str) -> int:
             answer = await wire.produce(topic, batch(b"next"))
             fetched = await wire.fetch(topic, answer.base_offset)
             assert fetched.records
-            return answer.base_offset
+            return int(answer.base_offset)
     finally:
         await broker.stop()
 
@@ -265,6 +265,8 @@ def _next_offset(data: bytes) -> int:
     at = 0
     last = -1
     while at < len(data):
-        last = int.from_bytes(data[at : at + 8], "big") + int.from_bytes(data[at + 23 : at + 27], "big")
+        last = int.from_bytes(data[at : at + 8], "big") + int.from_bytes(
+            data[at + 23 : at + 27], "big"
+        )
         at += 12 + int.from_bytes(data[at + 8 : at + 12], "big")
     return last + 1

@@ -46,6 +46,12 @@ class Faults:
 
 
 @pytest.fixture
+def settings(settings: BrokerSettings) -> BrokerSettings:
+    """Syncs in threads, where a test can hold them."""
+    return settings.model_copy(update={"kernel_syncs": False})
+
+
+@pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     made = Faults(monkeypatch)
     yield made
@@ -267,3 +273,49 @@ async def test_a_full_disk_refuses_and_goes_on_when_there_is_space(small_disk: P
     async with await KafkaWire.connect(restarted.address) as wire:
         assert (await wire.list_offset(topic, LATEST)).offset == acknowledged
     await restarted.stop()
+
+
+@pytest.fixture
+def failing_disk(tmp_path: Path) -> Iterator[Path]:
+    """An ext4 file system of 64 MB on a device that can store only some of them."""
+    below, folder = tmp_path / "below", tmp_path / "failing"
+    below.mkdir()
+    folder.mkdir()
+    image = below / "image"
+    commands = [
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(below)],
+        ["truncate", "-s", "64M", str(image)],
+        ["mkfs.ext4", "-q", "-F", str(image)],
+        ["mount", "-o", "loop", str(image), str(folder)],
+    ]
+    done = 0
+    try:
+        for command in commands:
+            if os.geteuid() != 0 or subprocess.run(command, check=False).returncode:
+                pytest.skip("a device that fails can't be made here: that needs root and loop")
+            done += 1
+        yield folder
+    finally:
+        for mounted in [folder][: done == len(commands)] + [below][: done > 0]:
+            subprocess.run(["umount", "-l", str(mounted)], check=True)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kernel_syncs", [True, False])
+async def test_a_device_that_fails_in_a_sync_acknowledges_nothing(
+    failing_disk: Path, kernel_syncs: bool
+):
+    broker = Broker(BrokerSettings(data=failing_disk / "data", port=0, kernel_syncs=kernel_syncs))
+    await broker.start()
+    async with await KafkaWire.connect(broker.address) as wire:
+        topic = await create(wire)
+        acknowledged = 0
+        for _ in range(20):
+            answer = await wire.produce(topic, batch(os.urandom(1 << 20)))
+            if answer.error_code is not ErrorCode.none:
+                break
+            acknowledged += 1
+        assert answer.error_code is ErrorCode.kafka_storage_error
+        assert 0 < acknowledged < 20
+        assert (await wire.list_offset(topic, LATEST)).offset == acknowledged
+    await broker.stop()
