@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 
 from streamtable.streams.broker.codes import Code
 from streamtable.streams.broker.connection import Call
-from streamtable.streams.broker.log import FileRead, Found, OffsetOutOfRange, PartitionLog
+from streamtable.streams.broker.log import FileRead, OffsetOutOfRange, PartitionLog
 from streamtable.streams.broker.settings import BrokerSettings
+from streamtable.streams.broker.tail import Found
 from streamtable.streams.broker.topics import Topics
 from streamtable.streams.broker.wire import Buffer, Malformed
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from streamtable.streams.broker.codes import Code
 from streamtable.streams.broker.connection import Call
 from streamtable.streams.broker.group import COMPLETING, EMPTY, PREPARING, Group, Join, Limits
-from streamtable.streams.broker.messages import RIGHTS_UNKNOWN
+from streamtable.streams.broker.group_messages import RIGHTS_UNKNOWN
 from streamtable.streams.broker.offsets import Offsets
 from streamtable.streams.broker.settings import BrokerSettings
 from streamtable.streams.broker.topics import Topics

@@ -57,7 +57,8 @@ class KernelSyncs:
 
     async def stop(self) -> None:
         """Wait for every sync, with its callback, and let go of the kernel's part."""
-        await self._idle.wait()
+        while self._waiting:  # a sync that ended may have begun the next one
+            await self._idle.wait()
         self._loop.remove_reader(self._context.fileno)
 
     def _told(self) -> None:

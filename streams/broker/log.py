@@ -30,9 +30,10 @@ from streamtable.streams.broker.configs import LogConfig
 from streamtable.streams.broker.errors import DamagedSegment
 from streamtable.streams.broker.producers import NO_PRODUCER, PartitionProducers, Producer, Refused
 from streamtable.streams.broker.segment import Segment
+from streamtable.streams.broker.tail import Found, Tail
 from streamtable.streams.broker.wire import Buffer
 
-__all__ = ["FileRead", "Found", "OffsetOutOfRange", "PartitionLog"]
+__all__ = ["FileRead", "OffsetOutOfRange", "PartitionLog"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,14 +45,6 @@ Done = Callable[[Code, int], None]
 
 class OffsetOutOfRange(LookupError):
     """An offset in front of the log's start or behind its end."""
-
-
-class Found(NamedTuple):
-    """Whole batches of a partition, their size in bytes, and whether more may follow them."""
-
-    batches: list[bytes]
-    size: int
-    more: bool
 
 
 class FileRead(NamedTuple):
@@ -119,9 +112,7 @@ class PartitionLog:
         self._new_file = False
         self._dirty = False
         self._closed = False
-        self._cached_bases: list[int] = []
-        self._cached: list[bytes] = []
-        self._cached_bytes = 0
+        self._tail = Tail()
 
     # Start and stop
 
@@ -225,7 +216,7 @@ class PartitionLog:
                 done,
             )
         )
-        self._cache(base_offset, placed)
+        self._tail.add(base_offset, placed, self.config.cache_bytes)
         if not self._syncing:
             self._sync()
 
@@ -364,7 +355,7 @@ class PartitionLog:
             if append.producer_id != NO_PRODUCER:
                 self._producers.restore(append.producer_id, append.before)
         self.end = self.high
-        self._uncache(self.high)
+        self._tail.cut(self.high)
         self._dirty = True
         with contextlib.suppress(OSError):
             self._repair()
@@ -374,27 +365,6 @@ class PartitionLog:
     def _repair(self) -> None:
         self._segments[-1].cut()
         self._dirty = False
-
-    # The tail in memory
-
-    def _cache(self, base_offset: int, data: bytes) -> None:
-        self._cached_bases.append(base_offset)
-        self._cached.append(data)
-        self._cached_bytes += len(data)
-        limit = self.config.cache_bytes
-        if self._cached_bytes <= limit:
-            return
-        gone = 0
-        target = limit - limit // 4  # in gulps, so that deleting from the front stays cheap
-        while gone < len(self._cached) and self._cached_bytes > target:
-            self._cached_bytes -= len(self._cached[gone])
-            gone += 1
-        del self._cached[:gone], self._cached_bases[:gone]
-
-    def _uncache(self, end: int) -> None:
-        while self._cached_bases and self._cached_bases[-1] >= end:
-            self._cached_bases.pop()
-            self._cached_bytes -= len(self._cached.pop())
 
     # Reading
 
@@ -412,19 +382,8 @@ class PartitionLog:
             return _NOTHING
         if not self.start <= offset < high:
             raise OffsetOutOfRange
-        bases = self._cached_bases
-        if bases and offset >= bases[0]:
-            found: list[bytes] = []
-            size = 0
-            for number in range(bisect_right(bases, offset) - 1, len(bases)):
-                if bases[number] >= high:
-                    break
-                data = self._cached[number]
-                size += len(data)
-                if found and size > max_bytes:
-                    return Found(found, size - len(data), more=True)
-                found.append(data)
-            return Found(found, size, more=False)
+        if self._tail.holds(offset):
+            return self._tail.read(offset, max_bytes, high)
         return self._read_file(offset, max_bytes)
 
     def _read_file(self, offset: int, max_bytes: int) -> Found | FileRead:

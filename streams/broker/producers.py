@@ -22,6 +22,7 @@ _KEPT: Final = 5
 _LAST_SEQUENCE: Final = 2**31 - 1
 _LAST_EPOCH: Final = 2**15 - 2
 _BLOCK: Final = 1000
+_MOST_IDS: Final = 100_000
 
 
 class Refused(ValueError):
@@ -177,7 +178,7 @@ class ProducerIds:
         had it before. A producer that names the id and epoch it has must be the newest one.
 
         Raises:
-            Refused: with PRODUCER_FENCED.
+            Refused: with PRODUCER_FENCED, or INVALID_REQUEST if there are too many.
             OSError: it could not be made durable.
         """
         if transactional_id is None:
@@ -185,6 +186,8 @@ class ProducerIds:
         had = self._transactional.get(transactional_id)
         if had is not None and producer_id != NO_PRODUCER and had != (producer_id, epoch):
             raise Refused(Code.PRODUCER_FENCED, f"{transactional_id} has a newer producer")
+        if had is None and len(self._transactional) >= _MOST_IDS:
+            raise Refused(Code.INVALID_REQUEST, f"there are {_MOST_IDS} transactional ids")
         if had is None or had[1] >= _LAST_EPOCH:
             given = await self._new_id(), 0
         else:

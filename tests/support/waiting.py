@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 __all__ = ["until", "wait_until"]
 
@@ -28,9 +28,13 @@ def wait_until(condition: Callable[[], T | None], what: str, timeout_s: float = 
     return found
 
 
+@overload
 async def until(
-    condition: Callable[[], T | None | Awaitable[T | None]], what: str, timeout_s: float = 30
-) -> T:
+    condition: Callable[[], Awaitable[T | None]], what: str, timeout_s: float = 30
+) -> T: ...
+@overload
+async def until(condition: Callable[[], T | None], what: str, timeout_s: float = 30) -> T: ...
+async def until(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
     """Return what `condition()`, awaited if it can be, returns as soon as that is true.
 
     Raises:
@@ -39,9 +43,10 @@ async def until(
     deadline = time.monotonic() + timeout_s
     while True:
         found = condition()
-        value: T | None = await found if inspect.isawaitable(found) else found
-        if value:
-            return value
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found
         if time.monotonic() > deadline:
             message = f"waited {timeout_s} s for {what}"
             raise TimeoutError(message)

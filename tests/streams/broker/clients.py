@@ -11,7 +11,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka import TopicPartition as Place
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.cimpl import NewTopic
 
 from tests.streams.broker.behaviour import BrokerCase, create
 from tests.support.kafka_wire import batch
@@ -69,7 +70,7 @@ class ClientsCase(BrokerCase):
         while len(seen) < COUNT:
             for message in consumer.consume(COUNT, 1):
                 assert message.error() is None
-                seen.append(message.value())
+                seen.append(message.value() or b"")
         assert sorted(seen) == sorted(b"value %d" % number for number in range(COUNT))
         committed = consumer.commit(asynchronous=False)
         assert sum(one.offset for one in committed) == COUNT
@@ -197,7 +198,8 @@ class ClientsCase(BrokerCase):
         app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"))(take)
         app.finalize()
         await app.start()
-        await asyncio.wait_for(app.tables.recovery.completed.wait(), 30)
+        tables: Any = app.tables
+        await asyncio.wait_for(tables.recovery.completed.wait(), 30)
         for number in range(200):
             await wire.produce(topic, batch(b"%d" % number), partition=number % 4)
         await until(lambda: len(seen) == 200, "every event")

@@ -117,9 +117,9 @@ class TestLimits:
         async with await KafkaWire.connect(broker.address) as wire:
             topic = await create(wire)
             pieces: list[bytes] = []
-            wire.send_raw = pieces.append  # type: ignore[method-assign]
-            sent = [wire.send_produce(topic, batch(bytes(50))) for _ in range(3)]
-            del wire.send_raw
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(wire, "send_raw", pieces.append)
+                sent = [wire.send_produce(topic, batch(bytes(50))) for _ in range(3)]
             data = b"".join(pieces)
             for at in range(0, len(data), 7):
                 wire.send_raw(data[at : at + 7])
