@@ -1,16 +1,18 @@
 """A commit under way: changes that become durable together, and who waits for them."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from streamtable.core.changes import Change
-from streamtable.core.errors import StreamtableError
+from streamtable.core.errors import InternalServerError, StreamtableError
 from streamtable.core.images import Image
 from streamtable.core.index_rows import IndexRow
 
 __all__ = ["Commit", "NotWritten", "Row"]
 
 Row = tuple[bytes, Image | None]
+
+_CHANGE_BYTES: Final = 500
 
 
 class NotWritten(StreamtableError):
@@ -26,10 +28,19 @@ class Commit:
             of a key wins.
         index_rows: the rows of global indexes that they make, wherever those are.
         entries: what it notes about transactions.
-        size_bytes: size of the images in it.
+        size_bytes: size of the images in it, and what a change takes beside them, roughly.
     """
 
-    __slots__ = ("_loop", "_waiters", "changes", "entries", "index_rows", "rows", "size_bytes")
+    __slots__ = (
+        "_loop",
+        "_outcome",
+        "_waiters",
+        "changes",
+        "entries",
+        "index_rows",
+        "rows",
+        "size_bytes",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.changes: list[Change] = []
@@ -38,12 +49,14 @@ class Commit:
         self.entries: list[dict[str, Any]] = []
         self.size_bytes = 0
         self._loop = loop
+        self._outcome: int | StreamtableError | None = None
         self._waiters: list[asyncio.Future[int]] = []
 
     def add(self, change: Change) -> int:
         """Take a change in and return its index."""
         index = len(self.changes)
         self.changes.append(change)
+        self.size_bytes += _CHANGE_BYTES
         old, new = change.old, change.new
         if old is not None:
             self.size_bytes += old.size_bytes
@@ -52,19 +65,42 @@ class Commit:
         return index
 
     def outcome(self) -> asyncio.Future[int]:
-        """A future of the caller's own: the commit's offset when it is durable, or NotWritten."""
+        """A future of the caller's own: the commit's offset when it is durable.
+
+        It raises NotWritten, or InternalServerError where nobody can say in time.
+        """
         waiter = self._loop.create_future()
-        self._waiters.append(waiter)
+        if self._outcome is None:
+            self._waiters.append(waiter)
+        else:
+            _tell(waiter, self._outcome)
         return waiter
 
     def written(self, offset: int) -> None:
         """Tell everyone who waits that the commit is durable at `offset`."""
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(offset)
+        self._settle(offset)
 
     def not_written(self) -> None:
         """Tell everyone who waits that the commit is not in the log."""
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_exception(NotWritten())
+        self._settle(NotWritten())
+
+    def unknown(self) -> None:
+        """Tell everyone who waits that the log does not answer: the commit may be in it or not."""
+        self._settle(
+            InternalServerError("The outcome of the write is not known. Read the item, try again.")
+        )
+
+    def _settle(self, outcome: int | StreamtableError) -> None:
+        self._outcome = outcome
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            _tell(waiter, outcome)
+
+
+def _tell(waiter: asyncio.Future[int], outcome: int | StreamtableError) -> None:
+    if waiter.done():
+        return
+    if isinstance(outcome, int):
+        waiter.set_result(outcome)
+    else:
+        waiter.set_exception(outcome)

@@ -1,7 +1,9 @@
 """One shard's end of the change log: append to it, read it."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -12,7 +14,8 @@ from streamtable.streams.topics import MAX_RECORD_BYTES
 
 __all__ = ["LogUnavailable", "ShardLog"]
 
-_APPEND_TIMEOUT_MS = 15_000
+_APPEND_S: Final = 10.0
+_REQUEST_TIMEOUT_MS: Final = 15_000
 _READ_BYTES = 4 * 1024 * 1024
 _READ_WAIT_MS = 500
 
@@ -54,14 +57,15 @@ class ShardLog:
             transactional_id=f"{self._topic}-{self._shard}",
             acks="all",
             linger_ms=0,
-            request_timeout_ms=_APPEND_TIMEOUT_MS,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
             max_request_size=MAX_RECORD_BYTES,
             max_batch_size=MAX_RECORD_BYTES,
         )
         try:
-            await producer.start()
-        except KafkaError as error:
-            await producer.stop()
+            async with asyncio.timeout(_APPEND_S):
+                await producer.start()
+        except (KafkaError, OSError) as error:
+            await _drop(producer)
             raise self._unavailable("no producer", error) from error
         # No public way to say this; aiokafka is pinned, and a test fails when it stops working.
         producer._txn_manager.transactional_id = None  # noqa: SLF001
@@ -87,10 +91,12 @@ class ShardLog:
         if self._producer is None:
             raise self._unavailable("no producer", None)
         try:
-            sent = await self._producer.send(
-                self._topic, value, partition=self._shard, headers=headers
-            )
-            metadata = await sent
+            # The producer itself would try for ever: what it sends again is never written twice.
+            async with asyncio.timeout(_APPEND_S):
+                sent = await self._producer.send(
+                    self._topic, value, partition=self._shard, headers=headers
+                )
+                metadata = await sent
         except (KafkaError, OSError) as error:
             raise self._unavailable("append failed", error) from error
         offset: int = metadata.offset
@@ -160,9 +166,21 @@ class ShardLog:
     async def _close_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(KafkaError):
-                await producer.stop()
+            await _drop(producer)
 
     def _unavailable(self, what: str, error: BaseException | None) -> LogUnavailable:
         cause = "" if error is None else f" ({error!r})"
         return LogUnavailable(f"shard {self._shard} of {self._topic}: {what}{cause}")
+
+
+async def _drop(producer: AIOKafkaProducer) -> None:
+    """Let go of a producer, and of what it still wanted to send.
+
+    Its own `stop` sends that first, for as long as it takes, unless its sender has ended.
+    """
+    sender = producer._sender.sender_task  # noqa: SLF001 - see above
+    if sender is not None:
+        sender.cancel()
+        await asyncio.wait([sender])
+    with suppress(KafkaError, OSError):
+        await producer.stop()

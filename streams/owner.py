@@ -31,7 +31,7 @@ WAIT_S: Final = 10.0
 """How long a request waits for a shard that does not serve, seconds."""
 
 _COMMIT_BYTES: Final = 1024 * 1024
-_OVERLAY_BYTES: Final = 128 * 1024 * 1024
+_OVERLAY_BYTES: Final = 16 * 1024 * 1024
 _RETRY_S: Final = 0.2
 
 
@@ -117,6 +117,7 @@ class Owner:
         self._last = -1
         self._landed = -1
         self._appending: asyncio.Task[None] | None = None
+        self._readable = False
         self._serving = asyncio.Event()
         self._following = asyncio.Event()
         self._room = asyncio.Event()
@@ -128,8 +129,13 @@ class Owner:
 
     @property
     def serving(self) -> bool:
-        """Whether reads are answered."""
+        """Whether the term has started, and no outcome is unknown."""
         return self._serving.is_set()
+
+    @property
+    def readable(self) -> bool:
+        """Whether durable images may be read: also while an unknown outcome is settled."""
+        return self._readable
 
     @property
     def open(self) -> bool:
@@ -288,10 +294,12 @@ class Owner:
         self._room.set()
         self._following.set()
         self._serving.set()
+        self._readable = True
 
     def step_down(self) -> None:
         """Stop serving: another node has the shard, or this one stops."""
         self._serving.clear()
+        self._readable = False
 
     async def close(self) -> None:
         """Stop serving, let the append in flight finish, and let go of the log."""
@@ -309,18 +317,28 @@ class Owner:
         self._appending = asyncio.create_task(self._retake(pending))
 
     async def _retake(self, pending: Commit | None) -> None:
+        patient_until = time.monotonic() + WAIT_S
         while True:
             try:
                 await self.take_over(pending)
             except LogUnavailable as error:
                 logger.warning("shard %d is not served: %s; trying again", self.number, error)
+                if time.monotonic() > patient_until:
+                    self._answer_waiting(pending)
                 await asyncio.sleep(_RETRY_S)
-            except StreamtableError as error:
+            except Exception as error:  # noqa: BLE001 - nobody else would hear of it
                 self._fail(error)
                 return
             else:
                 logger.info("shard %d is served again, epoch %s", self.number, self.epoch)
                 return
+
+    def _answer_waiting(self, pending: Commit | None) -> None:
+        """Let no request wait for longer: the log does not answer."""
+        if pending is not None:
+            pending.unknown()
+        while self._open:
+            self._open.popleft().not_written()
 
     def _check_bounds(self, first: int, end: int) -> None:
         needed = self.state.applied + 1

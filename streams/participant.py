@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from streamtable.core.context import RequestContext
@@ -11,6 +12,7 @@ from streamtable.core.errors import (
     ApiError,
     ConditionalCheckFailed,
     DuplicateItem,
+    InternalServerError,
     ServiceUnavailable,
     TransactionConflict,
     ValidationError,
@@ -28,7 +30,7 @@ from streamtable.streams.ledger import (
 from streamtable.streams.owner import WAIT_S
 from streamtable.streams.shard import Evaluated, Outcome, Shard, Write
 
-__all__ = ["Part", "Participant", "Refused", "UsedToken", "conflict"]
+__all__ = ["Part", "Participant", "Refused", "TokenFound", "UsedToken", "conflict"]
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,18 @@ class Refused(Exception):
         self.reasons = reasons
 
 
+class TokenFound(Exception):
+    """A client token was used before; nothing was written.
+
+    Attributes:
+        same: whether it was for the same request.
+    """
+
+    def __init__(self, *, same: bool) -> None:
+        super().__init__()
+        self.same = same
+
+
 class Participant:
     """One shard in transactions. Everything it returns from is durable.
 
@@ -105,10 +119,15 @@ class Participant:
         Raises:
             Refused: a condition failed or an item is held, or (all places the same) another
                 node already decided that the transaction does not happen.
+            TokenFound: the token was used before.
             ServiceUnavailable: the shard did not serve in time; nothing was written.
+            InternalServerError: the log does not say whether it was written.
         """
         while True:
             await self._open()
+            # Now, not earlier: a term may have started, with what the last one did not answer.
+            if token is not None:
+                self.check_token(token)
             if transaction is not None and transaction in self._ledger.decisions:
                 raise Refused({part.place: conflict() for part in parts})
             found = await self._evaluate(parts)
@@ -119,19 +138,15 @@ class Participant:
             if transaction is not None:
                 commit.entries.append(decide_entry(transaction, at, commit=True))
                 self._ledger.decisions[transaction] = True
-                self._deciding[transaction] = commit
+                self._keep(self._deciding, transaction, commit)
             if token is not None:
                 commit.entries.append(token_entry(*token, at))
+                _when_written(commit, partial(self._ledger.use_token, *token, at))
             indexes = self._join(commit, found, context)
             try:
                 offset = await commit.outcome()
             except NotWritten:
                 continue
-            finally:
-                if transaction is not None:
-                    self._deciding.pop(transaction, None)
-            if token is not None:
-                self._ledger.use_token(*token, at)
             return {
                 place: Outcome(one.old, one.new, offset if index >= 0 else -1, max(index, 0))
                 for (place, one), index in zip(found.items(), indexes, strict=True)
@@ -185,18 +200,26 @@ class Participant:
             decided = self._ledger.decisions.get(transaction)
             if decided is None:
                 decided = self._ledger.decisions[transaction] = False
-                commit = self._deciding[transaction] = self.shard.owner.commit()
+                commit = self.shard.owner.commit()
                 commit.entries.append(decide_entry(transaction, self._now_ms(), commit=False))
+                self._keep(self._deciding, transaction, commit)
             pending = self._deciding.get(transaction)
             try:
                 if pending is not None:
                     await pending.outcome()
             except NotWritten:
                 continue
-            finally:
-                if not decided:
-                    self._deciding.pop(transaction, None)
             return decided
+
+    def forget(self, transaction: str) -> None:
+        """Forget a decision that every shard has heard; the log still has it."""
+        self._ledger.decisions.pop(transaction, None)
+
+    def check_token(self, token: UsedToken) -> None:
+        """Look whether a client token was used on this shard; raises TokenFound if so."""
+        used = self._ledger.token(token.token, self._now_ms())
+        if used is not None:
+            raise TokenFound(same=used.digest == token.digest)
 
     async def resolve(self, transaction: str, *, commit: bool) -> None:
         """Apply what was prepared, or drop it, and let go of the items.
@@ -210,18 +233,28 @@ class Participant:
                 return
             record = self._resolving.get(transaction)
             if record is None:
-                record = self._resolving[transaction] = self.shard.owner.commit()
+                record = self.shard.owner.commit()
                 record.entries.append(resolve_entry(transaction, self._now_ms(), commit=commit))
                 if commit:
                     self._join_prepared(record, prepared)
+                self._keep(self._resolving, transaction, record)
+                _when_written(record, partial(self._ledger.release, transaction))
             try:
                 await record.outcome()
             except NotWritten:
                 continue
-            finally:
-                self._resolving.pop(transaction, None)
-            self._ledger.release(transaction)
             return
+
+    @staticmethod
+    def _keep(commits: dict[str, Commit], transaction: str, commit: Commit) -> None:
+        """Find a commit under the transaction's id until it is settled, whoever waits for it."""
+
+        def settled(outcome: asyncio.Future[int]) -> None:
+            outcome.exception()  # others are told
+            del commits[transaction]
+
+        commits[transaction] = commit
+        commit.outcome().add_done_callback(settled)
 
     async def finish(
         self, transaction: str, decide: Callable[[], Coroutine[Any, Any, bool]]
@@ -235,7 +268,7 @@ class Participant:
         while True:
             try:
                 await self.resolve(transaction, commit=await decide())
-            except ServiceUnavailable as error:
+            except (ServiceUnavailable, InternalServerError) as error:
                 logger.info("transaction %s waits: %s", transaction, error)
                 await asyncio.sleep(_RETRY_S)
             else:
@@ -288,6 +321,16 @@ class Participant:
             if table is not None:
                 _, row_key = table.keys.locate(table.prefix, change.keys)
                 self.shard.join_prepared(commit, change, table, row_key)
+
+
+def _when_written(commit: Commit, then: Callable[[], None]) -> None:
+    """Call `then` when a commit is durable, before those who wait for it go on."""
+
+    def settled(outcome: asyncio.Future[int]) -> None:
+        if outcome.exception() is None:
+            then()
+
+    commit.outcome().add_done_callback(settled)
 
 
 def conflict() -> dict[str, Any]:

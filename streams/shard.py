@@ -317,7 +317,7 @@ class Shard:
         Raises:
             ServiceUnavailable: the shard did not serve within the time limit.
         """
-        if not self.owner.serving or (consistent and not self._exclusive):
+        if not self.owner.readable or (consistent and not self._exclusive):
             await self.ready(consistent=consistent)
         return self.get(row_key)
 
@@ -327,7 +327,7 @@ class Shard:
         Raises:
             ServiceUnavailable: the shard did not serve within the time limit.
         """
-        if not self.owner.serving:
+        if not self.owner.readable:
             await self.owner.until_open(time.monotonic() + WAIT_S)
         if consistent and not self._exclusive:
             await self.owner.prove()

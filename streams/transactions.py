@@ -22,7 +22,14 @@ from streamtable.core.errors import (
 )
 from streamtable.core.images import Image
 from streamtable.core.tables import Table
-from streamtable.streams.participant import Part, Participant, Refused, UsedToken, conflict
+from streamtable.streams.participant import (
+    Part,
+    Participant,
+    Refused,
+    TokenFound,
+    UsedToken,
+    conflict,
+)
 from streamtable.streams.shard import Outcome, Write
 from streamtable.streams.shards import Shards
 
@@ -80,24 +87,19 @@ class Transactions:
             )
         self._under_way.add(token.token)
         try:
-            if self._was_used(token):
-                return None
+            for participant in self._participants:
+                participant.check_token(token)
             return await self._write(writes, token, context)
+        except TokenFound as found:
+            if found.same:
+                return None
+            raise IdempotentParameterMismatch(
+                "The request uses the same client token as a previous, but non-identical "
+                "request. Do not reuse a client token with different requests, unless "
+                "the requests are identical"
+            ) from None
         finally:
             self._under_way.discard(token.token)
-
-    def _was_used(self, token: UsedToken) -> bool:
-        for shard in self._shards:
-            used = shard.ledger.token(token.token, shard.clock.tick() >> 16)
-            if used is not None:
-                if used.digest != token.digest:
-                    raise IdempotentParameterMismatch(
-                        "The request uses the same client token as a previous, but non-identical "
-                        "request. Do not reuse a client token with different requests, unless "
-                        "the requests are identical"
-                    )
-                return True
-        return False
 
     async def _write(
         self, writes: Sequence[Write], token: UsedToken | None, context: RequestContext
@@ -148,7 +150,7 @@ class Transactions:
             # 2. The coordinator decides, and applies its own part.
             decision = partial(coordinator.decision, transaction)
             outcomes |= await coordinator.commit(groups[first], transaction, token, context)
-        except Refused:
+        except (Refused, TokenFound):
             decision = _no
             raise
         finally:
@@ -158,6 +160,8 @@ class Transactions:
                 for number in others
             ]
             await asyncio.wait(tasks)
+            if not any(task.cancelled() or task.exception() for task in tasks):
+                coordinator.forget(transaction)
         return outcomes
 
     async def read(self, reads: Sequence[Read]) -> list[Image | None]:

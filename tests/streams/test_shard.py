@@ -3,7 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from streamtable.core.errors import ConditionalCheckFailed, StreamtableError
+from streamtable.core.errors import (
+    ConditionalCheckFailed,
+    InternalServerError,
+    ServiceUnavailable,
+    StreamtableError,
+)
 from streamtable.streams.epochs import BARRIER
 from streamtable.streams.owner import LogGap, StateAheadOfLog
 from streamtable.streams.shard import Shard
@@ -311,3 +316,58 @@ async def test_versions_of_an_item_grow(shard: Shard) -> None:
         assert outcome.new is not None
         times.append(outcome.new.time)
     assert times == sorted(set(times))
+
+
+async def test_reads_go_on_while_an_outcome_is_unknown(shard: Shard, log: MemoryLog) -> None:
+    await shard.write(PutWrite("a", 1), CONTEXT)
+    log.lose = 1_000_000
+    write = asyncio.create_task(shard.write(PutWrite("a", 2), CONTEXT))
+    await until(lambda: not shard.owner.serving)
+    image = await shard.read(PutWrite("a", 0).row_key, consistent=True)
+    assert image is not None
+    assert image.item["n"] == {"N": "1"}
+    log.lose = 0
+    await write
+    assert number(shard, "a") == "2"
+
+
+async def test_a_log_that_does_not_answer_lets_no_request_wait(
+    shard: Shard, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamtable.streams.owner.WAIT_S", 0.0)
+    monkeypatch.setattr("streamtable.streams.shard.WAIT_S", 0.0)
+    log.gate.clear()
+    log.lose = 1_000_000
+    first = asyncio.create_task(shard.write(PutWrite("a", 1), CONTEXT))
+    await until(lambda: not shard.owner._open and shard.owner._appending is not None)
+    second = asyncio.create_task(shard.write(PutWrite("b", 1), CONTEXT))
+    await until(lambda: len(shard.owner._open) == 1)
+    log.gate.set()
+    # The first may be in the log, the second can't be.
+    with pytest.raises(InternalServerError):
+        await first
+    with pytest.raises(ServiceUnavailable):
+        await second
+    log.lose = 0
+    await until(lambda: shard.owner.serving)
+    monkeypatch.undo()
+    await shard.write(PutWrite("b", 2), CONTEXT)
+    assert rows(shard) == {"b": "2"}
+
+
+async def test_an_error_in_the_state_while_a_term_starts_is_told(
+    shard: Shard, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[BaseException] = []
+    monkeypatch.setattr(shard.owner, "_fail", told.append)
+
+    def broken(*_: object) -> None:
+        msg = "the disk is gone"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(shard.state, "apply", broken)
+    log.lose = 1
+    write = asyncio.create_task(shard.write(PutWrite("a", 1), CONTEXT))
+    await until(lambda: told)
+    assert "the disk is gone" in str(told[0])
+    write.cancel()

@@ -8,6 +8,7 @@ import pytest
 from streamtable.core.errors import (
     ConditionalCheckFailed,
     IdempotentParameterMismatch,
+    InternalServerError,
     TransactionCanceled,
     TransactionConflict,
     TransactionInProgress,
@@ -191,6 +192,60 @@ async def test_a_token_under_way_is_refused(node: Node) -> None:
         await node.transactions.write([Add(A, 1)], token, CONTEXT)
     node.logs[0].gate.set()
     await first
+
+
+async def test_a_token_of_an_unanswered_transaction_does_nothing_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamtable.streams.owner.WAIT_S", 0.0)
+    token = UsedToken("token-1", "digest-1")
+    log = node.logs[0]
+    # The commit lands without an answer, and for a while nothing else does.
+    log.hide = 1
+    log.before.append(lambda: setattr(log, "lose", 1_000_000))
+    with pytest.raises(InternalServerError):
+        await node.transactions.write([Add(A, 1)], token, CONTEXT)
+    again = asyncio.create_task(node.transactions.write([Add(A, 1)], token, CONTEXT))
+    await asyncio.sleep(0)
+    log.lose = 0
+    assert await again is None
+    assert node.number(A) == 1
+
+
+async def test_a_client_that_leaves_does_not_part_what_belongs_together(node: Node) -> None:
+    # The decision is on its way when the client leaves, and its append is lost.
+    coordinator, other = node.logs[0], node.logs[1]
+    coordinator.gate.clear()
+    coordinator.lose = 1
+    task = asyncio.create_task(
+        node.transactions.write([PutWrite(A, 1), PutWrite(B, 2)], None, CONTEXT)
+    )
+    await until(lambda: len(other.records) == 2 and node.shards[0].owner._appending is not None)
+    task.cancel()
+    await until(lambda: node.transactions._tasks)
+    coordinator.gate.set()
+    await until(lambda: node.settled() and not node.transactions._tasks)
+    assert (node.number(A), node.number(B)) == (0, 0)
+
+
+async def test_a_client_that_leaves_early_leaves_nothing_locked(node: Node) -> None:
+    other = node.logs[1]
+    task = asyncio.create_task(
+        node.transactions.write([PutWrite(A, 1), PutWrite(B, 2)], None, CONTEXT)
+    )
+    await until(lambda: len(other.records) == 2)
+    other.gate.clear()
+    await until(lambda: len(node.logs[0].records) == 2)
+    task.cancel()
+    await asyncio.sleep(0)
+    other.gate.set()
+    await until(lambda: node.settled() and not node.transactions._tasks)
+    assert (node.number(A), node.number(B)) == (1, 2)
+
+
+async def test_decisions_are_forgotten_when_all_have_heard_them(node: Node) -> None:
+    await node.transactions.write([PutWrite(A, 1), PutWrite(B, 2)], None, CONTEXT)
+    assert not any(shard.ledger.decisions for shard in node.shards)
 
 
 @pytest.mark.parametrize("step", ["prepared", "decided"])

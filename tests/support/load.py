@@ -56,7 +56,7 @@ INDEXES: Final[dict[str, dict[str, Any]]] = {
 _ATTRIBUTES: Final = {"owner": "S", "n": "S", "group": "S", "rank": "N", "color": "S", "score": "N"}
 
 
-class Unanswered(Exception):  # noqa: N818 - not an error: what the test brings about
+class Unanswered(Exception):
     """The request had no answer, or one that leaves open whether it was carried out."""
 
 
@@ -408,7 +408,7 @@ class _Worker:
         states: dict[Key, State] = {}
         statements: list[dict[str, Any]] = []
         fails = chance.random() < 0.15
-        where = "WHERE \"owner\" = ? AND \"n\" = ?"
+        where = 'WHERE "owner" = ? AND "n" = ?'
         for key in chance.sample(self._keys, chance.randint(2, 4)):
             before, item = self.items.get(key), self._new(key, chance)
             keys = list(_wire(key).values())
@@ -511,7 +511,9 @@ class Load:
         self.endpoint, self.ending = endpoint, False
         until = self.answered + target
         tasks = [asyncio.create_task(worker.run()) for worker in self.workers]
-        while self.answered < until and not all(task.done() for task in tasks):
+        while self.answered < until and not all(  # noqa: ASYNC110 - workers tell nobody
+            task.done() for task in tasks
+        ):
             await asyncio.sleep(0.01)
         waited = then()
         if waited is not None:
