@@ -131,7 +131,7 @@ def key_range(tests: Iterable[KeyTest], key_schema: KeySchema) -> KeyRange:
         ValidationError: a Query of this key can't answer them.
     """
     by_name = {test.name: test for test in tests}
-    if len(by_name) > max(2, len(key_schema.names)):
+    if not by_name or len(by_name) > max(2, len(key_schema.names)):
         raise ValidationError("Conditions can be of length 1 or 2 only")
     partition: Item = {}
     for attribute in key_schema.partition:
@@ -225,7 +225,7 @@ def _check(test: KeyTest, kind: str) -> None:
                 "One or more parameter values were invalid: Condition parameter type does not "
                 "match schema type"
             )
-        if not value[kind] and test.operator != "begins_with":
+        if not value[kind]:
             what = "string" if kind == "S" else "binary"
             raise ValidationError(
                 "One or more parameter values are not valid. The AttributeValue for a key "

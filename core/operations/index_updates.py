@@ -38,11 +38,17 @@ def plan_index_updates(
     attributes: dict[str, str] = dict(document.attributes)
     billing = body.get("BillingMode", document.billing)
     for update in updates:
+        if not update:
+            raise ValidationError(
+                f"{_INVALID}One of GlobalSecondaryIndexUpdate.Update, "
+                "GlobalSecondaryIndexUpdate.Create, GlobalSecondaryIndexUpdate.Delete must not be "
+                "null"
+            )
         if len(update) != 1:
             raise ValidationError(
-                f"{_INVALID}One of GlobalSecondaryIndexUpdate.Create, "
-                "GlobalSecondaryIndexUpdate.Update, GlobalSecondaryIndexUpdate.Delete must be "
-                "specified, and only one"
+                f"{_INVALID}Only one of GlobalSecondaryIndexUpdate.Update, "
+                "GlobalSecondaryIndexUpdate.Create, GlobalSecondaryIndexUpdate.Delete may be "
+                "specified"
             )
         action, raw = next(iter(update.items()))
         name = raw["IndexName"]

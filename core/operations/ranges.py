@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from streamtable.core.capacity import read_units
 from streamtable.core.errors import ValidationError
 from streamtable.core.keys import HASH_BYTES, KeyAttribute, KeySchema, after_prefix
 from streamtable.core.operations.pages import Page
@@ -26,13 +27,17 @@ class Reading:
         consistent: the read must see every write answered before.
         fetches: the rows of a local index lack what is asked for; read the table's items.
         capacity: the ReturnConsumedCapacity of the request.
+        index_bytes: the size of the index's rows whose items were fetched.
+        fetched_units: what fetching these items cost.
     """
 
     __slots__ = (
         "capacity",
         "consistent",
+        "fetched_units",
         "fetches",
         "index",
+        "index_bytes",
         "named",
         "names",
         "page",
@@ -52,6 +57,13 @@ class Reading:
         self.consistent = body.get("ConsistentRead", False)
         self.fetches = fetches
         self.capacity = body.get("ReturnConsumedCapacity", "NONE")
+        self.index_bytes = 0
+        self.fetched_units = 0.0
+
+    def count_fetch(self, row_bytes: int, item_bytes: int) -> None:
+        """Count the fetch of an item: each one costs as much as a GetItem of it."""
+        self.index_bytes += row_bytes
+        self.fetched_units += read_units(item_bytes, consistent=self.consistent)
 
     def locate(self, key: Item) -> tuple[int, bytes]:
         """Return the partition hash and the row key of a LastEvaluatedKey."""

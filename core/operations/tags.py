@@ -46,15 +46,23 @@ def tag(document: TableDocument, raw: list[dict[str, str]]) -> TableDocument:
     """Return the document with tags added or replaced.
 
     Raises:
-        ValidationError: a tag is not allowed, or there would be too many.
+        ValidationError: there is none, one is not allowed, or there would be too many.
     """
+    if not raw:
+        raise ValidationError("Atleast one Tag needs to be provided as Input.")
     merged = {**document.tags, **parse_tags(raw)}
     parse_tags([{"Key": key, "Value": value} for key, value in merged.items()])
     return document.model_copy(update={"tags": merged})
 
 
 def untag(document: TableDocument, keys: list[str]) -> TableDocument:
-    """Return the document without these tags; one that is not there is no error."""
+    """Return the document without these tags; one that is not there is no error.
+
+    Raises:
+        ValidationError: no key is given.
+    """
+    if not keys:
+        raise ValidationError("Atleast one Tag Key needs to be provided as Input.")
     left = {key: value for key, value in document.tags.items() if key not in keys}
     return document.model_copy(update={"tags": left})
 

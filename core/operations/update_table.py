@@ -67,7 +67,8 @@ def check_update_table(body: dict[str, Any]) -> None:
     for name in _NOT_AVAILABLE:
         if name in body:
             raise ValidationError(f"{name} is not available in this version of streamtable")
-    if not any(name in body for name in _CHANGES):
+    # An empty list of index updates asks for nothing.
+    if not any(body.get(name, []) != [] for name in _CHANGES):
         raise ValidationError(
             "At least one of ProvisionedThroughput, BillingMode, UpdateStreamEnabled, "
             "GlobalSecondaryIndexUpdates or SSESpecification or ReplicaUpdates is required"

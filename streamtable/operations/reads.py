@@ -55,6 +55,7 @@ def fetched(
         _, item_row = table.keys.locate(table.prefix, image.item)
         whole = shard.get(item_row)
         if whole is not None:
+            reading.count_fetch(image.size_bytes, whole.size_bytes)
             yield row_key, whole
 
 
@@ -71,8 +72,12 @@ def _answer(reading: Reading) -> bytes:
 
 
 def consumed(reading: Reading) -> ConsumedCapacity:
-    """Return the units that reading the page consumed."""
-    units = read_units(reading.page.size_bytes, consistent=reading.consistent)
+    """Return the units that reading the page consumed.
+
+    What a local index lacks is fetched from the table, item by item, and counts there.
+    """
+    size = reading.index_bytes if reading.fetches else reading.page.size_bytes
+    units = read_units(size, consistent=reading.consistent)
     capacity = ConsumedCapacity(reading.named)
     index = reading.index
     if index is None:
@@ -81,4 +86,5 @@ def consumed(reading: Reading) -> ConsumedCapacity:
         capacity.global_indexes[index.name] = units
     else:
         capacity.local_indexes[index.name] = units
+        capacity.table = reading.fetched_units
     return capacity

@@ -480,6 +480,16 @@ class TestIndexes:
         assert set(whole["Items"][0]) == {"id", "seq", "rank", "text", "more", "mail"}
         assert some["Items"] == [{"more": {"S": "more"}}] * 6
 
+    async def test_what_a_local_index_fetches_counts_item_by_item(self, service):
+        request = query(IndexName="by_rank", Limit=4, ReturnConsumedCapacity="INDEXES")
+        answer = await service("Query", **request, Select="ALL_ATTRIBUTES")
+        assert answer["ConsumedCapacity"] == {
+            "TableName": "posts",
+            "CapacityUnits": 2.5,
+            "Table": {"CapacityUnits": 2.0},
+            "LocalSecondaryIndexes": {"by_rank": {"CapacityUnits": 0.5}},
+        }
+
     async def test_a_row_moves_and_goes(self, service):
         key = {"id": {"S": "a"}, "seq": {"N": "5"}}
         await service(

@@ -38,6 +38,12 @@ class TestTags:
         answer = await service("ListTagsOfResource", ResourceArn=ARN)
         assert answer == {"Tags": [{"Key": "team", "Value": "mail"}]}
 
+    async def test_no_tags_at_all(self, service):
+        message = await refusal(service, "TagResource", ResourceArn=ARN, Tags=[])
+        assert message == "Atleast one Tag needs to be provided as Input."
+        message = await refusal(service, "UntagResource", ResourceArn=ARN, TagKeys=[])
+        assert message == "Atleast one Tag Key needs to be provided as Input."
+
     async def test_pages(self, service):
         tags = [{"Key": f"k{number:02}", "Value": "v"} for number in range(25)]
         await service("TagResource", ResourceArn=ARN, Tags=tags)

@@ -229,6 +229,18 @@ class TestUpdate:
 
 @pytest.mark.usefixtures("_everything")
 class TestIndexUpdates:
+    async def test_updates_of_nothing(self, service):
+        await service.table()
+        request = {"TableName": "users", "GlobalSecondaryIndexUpdates": []}
+        message = await refusal(service, "UpdateTable", **request)
+        assert message.startswith("At least one of ProvisionedThroughput")
+        request["GlobalSecondaryIndexUpdates"] = [{}]
+        message = await refusal(service, "UpdateTable", **request)
+        assert message == (
+            "One or more parameter values were invalid: One of GlobalSecondaryIndexUpdate.Update, "
+            "GlobalSecondaryIndexUpdate.Create, GlobalSecondaryIndexUpdate.Delete must not be null"
+        )
+
     def create(self, name="by_mail", attribute="mail"):
         return {
             "TableName": "users",

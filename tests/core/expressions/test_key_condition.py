@@ -137,6 +137,15 @@ CONDITION = "Invalid condition in KeyConditionExpression: "
             ),
         ),
         (
+            "pk = :p AND begins_with(sk, :e)",
+            TEXT,
+            (
+                "One or more parameter values are not valid. The AttributeValue for a "
+                "key attribute "
+                "cannot contain an empty string value. Key: sk"
+            ),
+        ),
+        (
             "pk = :p AND begins_with(sk, :n)",
             TEXT,
             (

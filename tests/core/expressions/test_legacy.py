@@ -200,7 +200,7 @@ class TestKeyConditions:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            ({}, "Query condition missed key schema element: pk"),
+            ({}, "Conditions can be of length 1 or 2 only"),
             ({"pk": entry("LT", S)}, "Query key condition not supported"),
             (
                 {"pk": entry("NE", S)},
