@@ -226,7 +226,10 @@ def _enum_rule(shape: Shape) -> str:
 
 
 def _fault(shape: Shape, value: Any, path: str, rule: str) -> str:
-    printed = _printed(shape, value)[:_MOST_PRINTED]
+    printed = _printed(shape, value)
+    if len(printed) > _MOST_PRINTED:
+        # The end stays, so that what is a list still ends as one.
+        printed = printed[: _MOST_PRINTED - 1] + printed[-1]
     return f"Value '{printed}' at '{path}' failed to satisfy constraint: {rule}"
 
 

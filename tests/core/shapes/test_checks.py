@@ -129,6 +129,17 @@ def test_fractions_are_cut_off_where_an_integer_is_meant():
     assert "Value '0' at 'limit'" in message_of("Scan", {"TableName": "users", "Limit": 0.9})
 
 
+def test_a_long_list_is_cut_inside():
+    get = {"Get": {"TableName": "users", "Key": {"id": {"S": "a"}}}}
+    message = message_of("TransactGetItems", {"TransactItems": [get] * 101})
+    assert message.startswith("1 validation error detected: Value '[TransactGetItem(get=Get(key={")
+    assert message.endswith(
+        "]' at 'transactItems' failed to satisfy constraint: Member must have length less than or "
+        "equal to 100"
+    )
+    assert len(message) < 17_000
+
+
 def test_members_of_elements_are_numbered_from_one():
     body = {
         "TableName": "users",
