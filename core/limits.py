@@ -39,6 +39,7 @@ __all__ = [
     "STREAM_PAGE_STREAMS",
     "TAGS",
     "TAGS_PAGE",
+    "TRANSACTION_BYTES",
     "WRITE_UNIT_BYTES",
 ]
 
@@ -89,7 +90,7 @@ READ_UNIT_BYTES: Final = 4096
 WRITE_UNIT_BYTES: Final = 1024
 """What one write unit covers."""
 
-# Reading and writing: API_Query, API_BatchGetItem, API_BatchWriteItem.
+# Reading and writing: API_Query, API_BatchGetItem, API_BatchWriteItem, API_TransactWriteItems.
 PAGE_BYTES: Final = 1024 * 1024
 """Items read by a Query or a Scan; the one with which it is reached is the page's last."""
 
@@ -101,6 +102,9 @@ BATCH_READ_BYTES: Final = 16 * 1024 * 1024
 
 BATCH_WRITE_ITEMS: Final = 25
 """Puts and deletes in a BatchWriteItem."""
+
+TRANSACTION_BYTES: Final = 4 * 1024 * 1024
+"""Items of a transaction, those that it reads or those that it writes."""
 
 # Tables: "Secondary indexes", "Tagging", "Resource-based policies", API_ListTables.
 LOCAL_INDEXES: Final = 5

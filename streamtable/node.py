@@ -157,7 +157,7 @@ class Node:
         parts.push_async_callback(sweeper.stop)
         # 5. The endpoint.
         operations = {
-            **handlers(catalog, all_shards, settings),
+            **handlers(catalog, all_shards, transactions, settings),
             **partiql_handlers(catalog, all_shards, transactions),
             **stream_handlers(catalog, reader),
         }

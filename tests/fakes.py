@@ -2,18 +2,25 @@
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from streamtable.core.context import RequestContext
 from streamtable.core.documents import TableDocument
-from streamtable.core.errors import ResourceInUse, ResourceNotFound
+from streamtable.core.errors import (
+    ApiError,
+    IdempotentParameterMismatch,
+    ResourceInUse,
+    ResourceNotFound,
+    TransactionCanceled,
+)
 from streamtable.core.images import Image
 from streamtable.core.index_rows import index_rows
 from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
 from streamtable.core.values import dump_item
+from streamtable.streams.transactions import Read, UsedToken
 
 CONTEXT = RequestContext(request_id="R", principal="someone", source_address="127.0.0.1")
 
@@ -101,6 +108,41 @@ class FakeShards:
         for shard in self._shards:
             for key in [key for key in shard.rows if key.startswith(table.prefix)]:
                 del shard.rows[key]
+
+
+class FakeTransactions:
+    """All writes of a transaction are tried before any is carried out; tokens never expire."""
+
+    def __init__(self, shards: FakeShards) -> None:
+        self._shards = shards
+        self._tokens: dict[str, str] = {}
+
+    async def write(
+        self, writes: Sequence[Write], token: UsedToken | None, context: RequestContext
+    ) -> list[FakeOutcome] | None:
+        if token is not None and token.token in self._tokens:
+            if self._tokens[token.token] != token.digest:
+                raise IdempotentParameterMismatch
+            return None
+        reasons = [self._try(write) for write in writes]
+        if any(reason["Code"] != "None" for reason in reasons):
+            raise TransactionCanceled(reasons)
+        if token is not None:
+            self._tokens[token.token] = token.digest
+        return [await self._shards.of(write.hash).write(write, context) for write in writes]
+
+    async def read(self, reads: Sequence[Read]) -> list[Image | None]:
+        await asyncio.sleep(0)
+        return [self._shards.of(read.hash).get(read.row_key) for read in reads]
+
+    def _try(self, write: Write) -> dict[str, Any]:
+        image = self._shards.of(write.hash).get(write.row_key)
+        try:
+            write.evaluate(None if image is None else image.item)
+        except ApiError as error:
+            code = error.code.removesuffix("Exception").replace("Validation", "ValidationError")
+            return {"Code": code, "Message": error.message, **error.members}
+        return {"Code": "None"}
 
 
 class FakeCatalog:

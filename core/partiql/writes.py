@@ -11,6 +11,7 @@ from streamtable.core.expressions import nodes, update
 from streamtable.core.expressions.condition import Condition, Test, bind
 from streamtable.core.expressions.placeholders import Scope
 from streamtable.core.keys import KeySchema
+from streamtable.core.operations.check import Check
 from streamtable.core.operations.delete import Delete
 from streamtable.core.operations.put import Put
 from streamtable.core.operations.update import UpdateItem
@@ -21,7 +22,7 @@ from streamtable.core.partiql.parameters import Filled
 from streamtable.core.tables import Table
 from streamtable.core.values import Item, type_of
 
-__all__ = ["Check", "Insert", "plan_check", "plan_write"]
+__all__ = ["Insert", "plan_check", "plan_write"]
 
 _SETS: Final = ("SS", "NS", "BS")
 
@@ -44,17 +45,6 @@ class Insert(Put):
         if old is not None:
             raise DuplicateItem("Duplicate primary key exists in table")
         return super().evaluate(old)
-
-
-class Check(Write):
-    """The plan of an EXISTS: nothing changes, but the item has to be as it says."""
-
-    __slots__ = ()
-
-    def evaluate(self, old: Item | None) -> tuple[Item | None, int]:
-        """Return the very item that there is."""
-        self.check(old)
-        return old, 0
 
 
 def plan_write(filled: Filled, request: dict[str, Any], find: Callable[[str], Table]) -> Write:

@@ -8,6 +8,7 @@ from streamtable.operations.reads import read_handlers
 from streamtable.operations.resources import resource_handlers
 from streamtable.operations.service import service_handlers
 from streamtable.operations.tables import Totals, table_handlers
+from streamtable.operations.transactions import TransactionRunner, transaction_handlers
 from streamtable.operations.transitions import Transitions
 from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog
@@ -21,7 +22,11 @@ def _no_totals(_table: Table) -> dict[str | None, tuple[int, int]]:
 
 
 def handlers(
-    catalog: Catalog, shards: Shards, settings: NodeSettings, totals: Totals = _no_totals
+    catalog: Catalog,
+    shards: Shards,
+    transactions: TransactionRunner,
+    settings: NodeSettings,
+    totals: Totals = _no_totals,
 ) -> dict[str, Handler]:
     """Return the executor of each operation that there is, by name.
 
@@ -31,6 +36,7 @@ def handlers(
     Args:
         catalog: the region's tables.
         shards: where items are written and read.
+        transactions: carries out what is on several items, all or none.
         settings: the node's settings.
         totals: counts the items of a table and its indexes, for DescribeTable. DynamoDB's own
             counts are hours old, so the default, nothing, is a legal answer.
@@ -42,6 +48,7 @@ def handlers(
         **item_handlers(catalog, shards),
         **read_handlers(catalog, shards),
         **batch_handlers(catalog, shards),
+        **transaction_handlers(catalog, shards, transactions),
         **table_handlers(catalog, settings, transitions, totals),
         **resource_handlers(catalog, settings),
         **service_handlers(catalog, settings),

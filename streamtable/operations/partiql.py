@@ -1,9 +1,7 @@
 """ExecuteStatement, BatchExecuteStatement and ExecuteTransaction: PartiQL on the shards."""
 
 import asyncio
-from collections.abc import Sequence
-from hashlib import blake2b
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import orjson
 
@@ -34,12 +32,13 @@ from streamtable.core.values import Item
 from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import item_lookup
 from streamtable.operations.reads import consumed, fetched
+from streamtable.operations.transactions import TransactionRunner, used_token
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.shard import Outcome
 from streamtable.streams.shards import Shards
-from streamtable.streams.transactions import Read, UsedToken
+from streamtable.streams.transactions import Read
 
-__all__ = ["TransactionRunner", "partiql_handlers"]
+__all__ = ["partiql_handlers"]
 
 # How the statements of a batch name their errors; what is not here is the service's fault.
 _CODES: Final = {
@@ -52,18 +51,6 @@ _CODES: Final = {
     TransactionConflict: "TransactionConflict",
     ValidationError: "ValidationError",
 }
-
-
-class TransactionRunner(Protocol):
-    """What carries out transactions: `streams.transactions.Transactions`."""
-
-    async def write(
-        self, writes: Sequence[Write], token: UsedToken | None, context: RequestContext
-    ) -> list[Outcome] | None:
-        """Carry out all writes or none; None if the token says that it was done before."""
-
-    async def read(self, reads: Sequence[Read]) -> list[Image | None]:
-        """Read items as of one point in the order of all transactions."""
 
 
 def partiql_handlers(
@@ -101,7 +88,7 @@ def partiql_handlers(
                 units.add_read(get.table, image, transactional=True)
             responses = [_item(get.answer(image)) for get, image in zip(plans, images, strict=True)]
             return orjson.dumps({"Responses": responses, **units.report()})
-        outcomes = await transactions.write(plans, _token(body), context)
+        outcomes = await transactions.write(plans, used_token(body, "TransactStatements"), context)
         for position, write in enumerate(plans):
             if outcomes is None:
                 # Done before: now the items were only looked at.
@@ -188,14 +175,6 @@ def _response(entry: BatchEntry, result: Image | Outcome | ApiError | None) -> d
 
 def _item(item: Item | None) -> dict[str, Any]:
     return {} if item is None else {"Item": item}
-
-
-def _token(body: dict[str, Any]) -> UsedToken | None:
-    token = body.get("ClientRequestToken")
-    if token is None:
-        return None
-    said = orjson.dumps(body["TransactStatements"], option=orjson.OPT_SORT_KEYS)
-    return UsedToken(token, blake2b(said, digest_size=16).hexdigest())
 
 
 class _Units:

@@ -7,7 +7,7 @@ from streamtable.core.operations import index_definitions, time_to_live
 from streamtable.core.shapes import validate
 from streamtable.operations import handlers
 from streamtable.settings import NodeSettings
-from tests.fakes import CONTEXT, FakeCatalog, FakeShards
+from tests.fakes import CONTEXT, FakeCatalog, FakeShards, FakeTransactions
 
 
 class Service:
@@ -16,10 +16,12 @@ class Service:
     def __init__(self, table_delay_ms: int = 0, shards: int = 4) -> None:
         self.shards = FakeShards(shards)
         self.catalog = FakeCatalog(self.shards)
+        self.transactions = FakeTransactions(self.shards)
         settings = NodeSettings(table_delay_ms=table_delay_ms)
         catalog: Any = self.catalog
         shards_: Any = self.shards
-        self.handlers = handlers(catalog, shards_, settings)
+        transactions: Any = self.transactions
+        self.handlers = handlers(catalog, shards_, transactions, settings)
 
     async def __call__(self, operation: str, **body: Any) -> dict[str, Any]:
         body = orjson.loads(orjson.dumps(body))

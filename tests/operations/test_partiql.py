@@ -1,9 +1,6 @@
-from typing import Any
-
 import pytest
 
 from streamtable.core.errors import (
-    ApiError,
     ConditionalCheckFailed,
     DuplicateItem,
     ResourceNotFound,
@@ -23,39 +20,10 @@ SEVERAL_PARTITIONS = (
 )
 
 
-class FakeTransactions:
-    """Transactions on fake shards: all writes are tried before any is carried out."""
-
-    def __init__(self, shards):
-        self.shards = shards
-        self.tokens = set()
-
-    async def write(self, writes, token, context):
-        if token in self.tokens:
-            return None
-        reasons: list[dict[str, Any]] = []
-        for write in writes:
-            image = self.shards.of(write.hash).get(write.row_key)
-            try:
-                write.evaluate(None if image is None else image.item)
-                reasons.append({"Code": "None"})
-            except ApiError as error:
-                reasons.append({"Code": error.code.removesuffix("Exception")})
-        if any(reason["Code"] != "None" for reason in reasons):
-            raise TransactionCanceled(reasons)
-        if token is not None:
-            self.tokens.add(token)
-        return [await self.shards.of(write.hash).write(write, context) for write in writes]
-
-    async def read(self, reads):
-        return [self.shards.of(read.hash).get(read.row_key) for read in reads]
-
-
 @pytest.fixture
 async def run(service):
     """Execute statements on tables `users` (id) and `posts` (id, at)."""
-    transactions = FakeTransactions(service.shards)
-    service.handlers.update(partiql_handlers(service.catalog, service.shards, transactions))
+    service.handlers.update(partiql_handlers(service.catalog, service.shards, service.transactions))
     await service.table()
     await service.table(
         "posts",
