@@ -5,7 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from streamtable.consumers.indexes.messages import Entry, decode
+from streamtable.consumers.indexes.messages import decode
+from streamtable.consumers.indexes.reader import read_to_end
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.errors import StreamtableError
@@ -23,6 +24,7 @@ _BUFFER_RECORDS: Final = 8192
 _FETCH_BYTES: Final = 4 * 1024 * 1024
 _COMMIT_INTERVAL_S: Final = 1.0
 _START_S: Final = 60.0
+_RETRY_S: Final = 0.5
 
 
 class Agents:
@@ -57,12 +59,14 @@ class Agents:
         fail: Callable[[BaseException], None],
     ) -> None:
         self.between = asyncio.Lock()
+        self._address = address
         self._topics = topics
         self._shards = shards
         self._stores = stores
         self._sender = sender
         self._fail = fail
         self._assigned: set[int] = set()
+        self._indexes_followed = {number: asyncio.Event() for number in shards}
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: list[asyncio.Task[None]] = []
         self._app = Group(
@@ -98,7 +102,7 @@ class Agents:
 
     def _follow(self, topic: str, apply: Callable[[list[Any]], Awaitable[None]]) -> None:
         """Have an agent apply the topic's messages in gulps."""
-        gulps = Gulps(apply, self._fail)
+        gulps = Gulps(partial(self._persist, apply), self._fail)
 
         async def run(stream: Any) -> None:
             self._tasks.append(asyncio.create_task(gulps.run()))
@@ -108,13 +112,27 @@ class Agents:
         channel = self._app.topic(topic, value_type=bytes, value_serializer="raw")
         self._app.agent(channel, name=f"{topic}.follow")(run)
 
+    @staticmethod
+    async def _persist(
+        apply: Callable[[list[Any]], Awaitable[None]], messages: list[Any]
+    ) -> None:
+        """Apply messages, again and again while the store can't be written."""
+        while True:
+            try:
+                await apply(messages)
+            except StateUnavailable as error:
+                logger.warning("the tables wait: %s", error)
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
+
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
         numbers = {one.partition for one in assigned if one.topic == self._topics.changelog}
         for number in self._assigned - numbers:
             self._shards[number].owner.step_down()
         new, self._assigned = numbers - self._assigned, numbers
         try:
-            await asyncio.gather(*(self._shards[number].take_over() for number in sorted(new)))
+            await asyncio.gather(*(self._take_over(number) for number in sorted(new)))
         except StreamtableError as error:
             if self._ready.done():
                 self._fail(error)
@@ -124,27 +142,52 @@ class Agents:
             if not self._ready.done():
                 self._ready.set_result(None)
 
+    async def _take_over(self, number: int) -> None:
+        # The group's offset for the indexes' log may be ahead of what a power cut left in the
+        # store, so the store says where to go on.
+        self._indexes_followed[number] = asyncio.Event()
+        store = self._stores[number]
+        topic = self._topics.indexes
+        async with aclosing(
+            read_to_end(self._address, topic, number, store.index_offset)
+        ) as batches:
+            async for batch in batches:
+                self._apply_index_values(number, batch)
+        self._indexes_followed[number].set()
+        await self._shards[number].take_over()
+
     async def _apply_changes(self, messages: list[Any]) -> None:
         by_shard: dict[int, list[LogRecord]] = {}
         for message in messages:
             record = LogRecord.read(
                 message.partition,
                 message.offset,
-                message.timestamp,
+                round(message.timestamp * 1000),
                 message.headers,
                 message.value,
             )
-            by_shard.setdefault(record.shard, []).append(record)
+            theirs = by_shard.setdefault(record.shard, [])
+            # After a rebalance what was delivered comes again.
+            if not theirs or record.offset > theirs[-1].offset:
+                theirs.append(record)
         async with self.between:
             for number, found in by_shard.items():
                 await self._shards[number].owner.follow(found)
                 await self._sender.follow(number, found)
 
     async def _apply_index_rows(self, messages: list[Any]) -> None:
-        by_target: dict[tuple[int, int], list[Entry]] = {}
+        by_target: dict[int, list[tuple[int, bytes]]] = {}
         for message in messages:
-            source, entries = decode(message.value)
-            by_target.setdefault((message.partition, source), []).extend(entries)
-        for (target, source), entries in by_target.items():
-            self._stores[target].apply_index(source, entries)
-            self._shards[target].index_rows.applied(source, entries[-1].position[0])
+            by_target.setdefault(message.partition, []).append((message.offset, message.value))
+        for target, values in by_target.items():
+            await self._indexes_followed[target].wait()
+            self._apply_index_values(target, values)
+
+    def _apply_index_values(self, target: int, values: Sequence[tuple[int, bytes]]) -> None:
+        if not values:
+            return
+        found = [decode(value) for _, value in values]
+        store = self._stores[target]
+        store.apply_index(found, values[-1][0] + 1)
+        for source in {source for source, _ in found}:
+            self._shards[target].index_rows.applied(source, store.indexed(source))

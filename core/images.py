@@ -51,12 +51,14 @@ class Image:
             self._item = orjson.loads(self.json)
         return self._item
 
+    def forget_item(self) -> None:
+        """Keep only the JSON, which takes a fraction of the memory; `item` parses it again."""
+        self._item = None
+
     def encode(self) -> bytes:
         """Return the image as bytes for the store."""
         region = self.region.encode()
-        return (
-            _HEADER.pack(_FORMAT, self.size_bytes, self.time, len(region)) + region + self.json
-        )
+        return _HEADER.pack(_FORMAT, self.size_bytes, self.time, len(region)) + region + self.json
 
     @classmethod
     def decode(cls, data: bytes) -> "Image":

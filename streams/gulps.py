@@ -11,11 +11,14 @@ from typing import Any, ClassVar, Final
 
 import faust
 import uvloop
+from aiokafka import AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 
 __all__ = ["Gulps", "fetch_in_gulps"]
 
 _PAUSE_S: Final = 0.02
+# A consumer has one fetch under way: what comes on a shard that it does not ask for waits as long.
+_FETCH_MS: Final = 50
 _GATHER_S: Final = 0.002
 _MOST: Final = 8192
 
@@ -76,6 +79,12 @@ def fetch_in_gulps(app: faust.App) -> None:
 class _Thread(AIOKafkaConsumerThread):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, thread_loop=uvloop.new_event_loop(), **kwargs)
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust has no setting for it; the consumer reads it when it starts.
+        consumer._fetch_max_wait_ms = _FETCH_MS  # noqa: SLF001
+        return consumer
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
         found = await super()._fetch_records(*args, **kwargs)

@@ -7,12 +7,63 @@ the state has applied that commit.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Any, Final, Generic, TypeVar
 
 from streamtable.core.images import Image
 from streamtable.core.index_rows import IndexRow
+from streamtable.core.keys import HASH_BYTES
+from streamtable.core.tables import PREFIX_BYTES
 from streamtable.streams.commit import Commit, Row
 
 __all__ = ["IndexOverlay", "Overlay", "Slot", "merge"]
+
+# Rows of one partition key share so many bytes: their prefix and the key's hash.
+_PARTITION_BYTES: Final = PREFIX_BYTES + HASH_BYTES
+
+T = TypeVar("T")
+
+
+class _RowMap(Generic[T]):
+    """Values by row key, and quickly those between two row keys of one partition key."""
+
+    def __init__(self) -> None:
+        self._values: dict[bytes, T] = {}
+        self._partitions: dict[bytes, dict[bytes, T]] = {}
+        self.get = self._values.get
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def put(self, row_key: bytes, value: T) -> None:
+        self._values[row_key] = value
+        partition = row_key[:_PARTITION_BYTES]
+        rows = self._partitions.get(partition)
+        if rows is None:
+            self._partitions[partition] = {row_key: value}
+        else:
+            rows[row_key] = value
+
+    def remove(self, row_key: bytes) -> None:
+        del self._values[row_key]
+        partition = row_key[:_PARTITION_BYTES]
+        rows = self._partitions[partition]
+        del rows[row_key]
+        if not rows:
+            del self._partitions[partition]
+
+    def clear(self) -> None:
+        self._values.clear()
+        self._partitions.clear()
+
+    def between(self, start: bytes, end: bytes) -> list[tuple[bytes, T]]:
+        """The values with `start <= row key < end`, in order."""
+        partition = start[:_PARTITION_BYTES]
+        rows = self._values
+        if partition == end[:_PARTITION_BYTES]:
+            rows = self._partitions.get(partition, {})
+        found = [item for item in rows.items() if start <= item[0] < end]
+        found.sort(key=_row_key)
+        return found
 
 
 class Slot:
@@ -37,23 +88,26 @@ class Slot:
 
 
 class Overlay:
-    """The slots of one shard, and the commits that its state lacks."""
+    """The slots of one shard, and the commits that its state lacks.
+
+    Attributes:
+        slot: returns a row's slot by its key, None where the state has its newest image.
+        size_bytes: size of the durable commits in it.
+    """
 
     def __init__(self) -> None:
-        self._slots: dict[bytes, Slot] = {}
+        self._slots: _RowMap[Slot] = _RowMap()
+        self.slot = self._slots.get
         self._commits: dict[int, Commit] = {}
         self.size_bytes = 0
 
     def __len__(self) -> int:
         return len(self._slots)
 
-    def slot(self, row_key: bytes) -> Slot | None:
-        """The row's slot, None where the state has its newest image."""
-        return self._slots.get(row_key)
-
     def open_slot(self, row_key: bytes, durable: Image | None) -> Slot:
         """Add a slot for a row whose newest image in the state is `durable`."""
-        slot = self._slots[row_key] = Slot(durable)
+        slot = Slot(durable)
+        self._slots.put(row_key, slot)
         return slot
 
     def commit(self, offset: int) -> Commit | None:
@@ -62,12 +116,14 @@ class Overlay:
 
     def made_durable(self, offset: int, commit: Commit) -> None:
         """The commit is in the log at `offset`: reads see it from now on."""
-        slots = self._slots
         for row_key, image in commit.rows:
-            slot = slots[row_key]
+            slot = self.slot(row_key)
+            assert slot is not None
             slot.durable = image
             slot.offset = offset
             slot.in_flight -= 1
+            if image is not None:
+                image.forget_item()
         self._commits[offset] = commit
         self.size_bytes += commit.size_bytes
 
@@ -76,12 +132,11 @@ class Overlay:
         commit = self._commits.pop(offset, None)
         if commit is None:
             return
-        slots = self._slots
         self.size_bytes -= commit.size_bytes
         for row_key, _ in commit.rows:
-            slot = slots.get(row_key)
+            slot = self.slot(row_key)
             if slot is not None and not slot.in_flight and slot.offset <= offset:
-                del slots[row_key]
+                self._slots.remove(row_key)
 
     def clear(self) -> None:
         """Forget everything: the state has applied the log to its end."""
@@ -91,13 +146,9 @@ class Overlay:
 
     def between(self, start: bytes, end: bytes) -> list[Row]:
         """The durable rows with `start <= row key < end`, in order; removed ones as None."""
-        found = [
-            (row_key, slot.durable)
-            for row_key, slot in self._slots.items()
-            if start <= row_key < end
-        ]
-        found.sort(key=_row_key)
-        return found
+        if not self._slots:
+            return []
+        return [(row_key, slot.durable) for row_key, slot in self._slots.between(start, end)]
 
 
 class IndexOverlay:
@@ -108,12 +159,12 @@ class IndexOverlay:
     """
 
     def __init__(self) -> None:
-        self._rows: dict[bytes, tuple[Image | None, int, int]] = {}
+        self._rows: _RowMap[tuple[Image | None, int, int]] = _RowMap()
         self._shown: dict[int, deque[tuple[int, bytes]]] = {}
 
     def show(self, source: int, offset: int, row: IndexRow) -> None:
         """Let reads see a row of the commit at `offset` of shard `source`."""
-        self._rows[row.row_key] = (row.image, source, offset)
+        self._rows.put(row.row_key, (row.image, source, offset))
         self._shown.setdefault(source, deque()).append((offset, row.row_key))
 
     def applied(self, source: int, offset: int) -> None:
@@ -123,7 +174,7 @@ class IndexOverlay:
             _, row_key = shown.popleft()
             row = self._rows.get(row_key)
             if row is not None and row[1] == source and row[2] <= offset:
-                del self._rows[row_key]
+                self._rows.remove(row_key)
 
     def between(self, start: bytes, end: bytes) -> list[Row]:
         """The rows with `start <= row key < end`, in order; removed ones as None."""
@@ -161,5 +212,5 @@ def merge(
         over = next(pending, None)
 
 
-def _row_key(row: Row) -> bytes:
+def _row_key(row: tuple[bytes, Any]) -> bytes:
     return row[0]

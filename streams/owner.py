@@ -23,7 +23,7 @@ from streamtable.streams.log import LogUnavailable, ShardLog
 from streamtable.streams.overlay import Overlay
 from streamtable.streams.records import LogRecord
 
-__all__ = ["WAIT_S", "LogGap", "Owner", "ShardState", "StateAheadOfLog"]
+__all__ = ["WAIT_S", "LogGap", "Owner", "ShardState", "StateAheadOfLog", "StateUnavailable"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,10 @@ _RETRY_S: Final = 0.2
 
 class LogGap(StreamtableError, LookupError):
     """The log no longer has records that the shard's state needs."""
+
+
+class StateUnavailable(StreamtableError, OSError):
+    """The shard's state can't be written right now, for example because the disk is full."""
 
 
 class StateAheadOfLog(StreamtableError, RuntimeError):
@@ -73,6 +77,9 @@ class ShardState(Protocol):
 
         Returns:
             The valid commits among them; the others are void or barriers.
+
+        Raises:
+            StateUnavailable: nothing was applied; it may be called again.
         """
 
 
@@ -321,7 +328,7 @@ class Owner:
         while True:
             try:
                 await self.take_over(pending)
-            except LogUnavailable as error:
+            except (LogUnavailable, StateUnavailable) as error:
                 logger.warning("shard %d is not served: %s; trying again", self.number, error)
                 if time.monotonic() > patient_until:
                     self._answer_waiting(pending)
@@ -364,6 +371,7 @@ class Owner:
 
         Raises:
             LogGap: records between the state and these are missing.
+            StateUnavailable: they were not applied; it may be called again.
         """
         if not self._following.is_set():
             await self._following.wait()
@@ -374,10 +382,11 @@ class Owner:
         missing = [record for record in found if record.offset >= needed]
         if not missing:
             return
-        if missing[0].offset != needed:
+        if missing[0].offset != needed or missing[-1].offset != needed + len(missing) - 1:
             msg = (
-                f"shard {self.number}'s log went on at offset {missing[0].offset}, its tables "
-                f"need {needed}"
+                f"shard {self.number}'s log went on with {len(missing)} records from offset "
+                f"{missing[0].offset} to {missing[-1].offset}, its tables need {needed} and all "
+                "that follow"
             )
             raise LogGap(msg)
         for record in self.state.apply(missing, self.overlay):
@@ -385,5 +394,5 @@ class Owner:
             if record.offset > self._last and record.epoch == self.epoch:
                 self._landed = record.offset
             self.overlay.applied(record.offset)
-        if not self._room.is_set() and self.overlay.size_bytes < _OVERLAY_BYTES // 2:
+        if not self._room.is_set() and self.overlay.size_bytes <= _OVERLAY_BYTES:
             self._room.set()

@@ -10,14 +10,12 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import Any, Final
 
-from rocksdict import Cache
-
 from streamtable.consumers.agents import Agents
 from streamtable.consumers.expiry import Sweeper
 from streamtable.consumers.indexes.backfill import Backfill
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.tables.epochs import StoreEpochs
-from streamtable.consumers.tables.store import ShardStore
+from streamtable.consumers.tables.store import ShardStore, StoreMemory
 from streamtable.core.errors import ValidationError
 from streamtable.core.tables import Table
 from streamtable.data_folder import DataFolder
@@ -41,7 +39,8 @@ __all__ = ["Node"]
 
 logger = logging.getLogger(__name__)
 
-_CACHE_BYTES: Final = 256 * 1024 * 1024
+_CACHE_BYTES: Final = 128 * 1024 * 1024
+_WRITE_BYTES: Final = 64 * 1024 * 1024
 # The Kafka consumer runs in a thread of its own: at the default of 5 ms it waits for the
 # interpreter longer than for the log.
 _SWITCH_INTERVAL_S: Final = 0.0005
@@ -95,10 +94,10 @@ class Node:
         parts.push_async_callback(catalog.stop)
         # 3. The shards, with what is materialized of them.
         clock = HybridClock(lambda: time.time_ns() // 1_000_000)
-        cache = Cache(_CACHE_BYTES)
+        memory = StoreMemory(_CACHE_BYTES, _WRITE_BYTES)
         shards = {}
         for number in range(count):
-            store = self._stores[number] = ShardStore(folder.shard(number), cache, catalog.by_id)
+            store = self._stores[number] = ShardStore(folder.shard(number), memory, catalog.by_id)
             parts.callback(store.close)
             shards[number] = Shard(
                 number=number,

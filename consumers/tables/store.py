@@ -16,6 +16,7 @@ from rocksdict import (
     RdictIter,
     ReadOptions,
     WriteBatch,
+    WriteBufferManager,
 )
 
 from streamtable.core.changes import Change
@@ -28,21 +29,36 @@ from streamtable.streams.commit import Row
 from streamtable.streams.epochs import BARRIER, EpochFilter
 from streamtable.streams.ledger import DECISION_MS, TOKEN_MS
 from streamtable.streams.overlay import Overlay
+from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.records import LogRecord
 
-__all__ = ["ShardStore"]
+__all__ = ["ShardStore", "StoreMemory"]
 
 # What is not a row of a table or an index begins with a zero byte.
 _APPLIED: Final = b"\x00applied"
 _EPOCHS: Final = b"\x00epoch/"
 _INDEXED: Final = b"\x00indexed/"
+_INDEX_OFFSET: Final = b"\x00indexes"
 _PREPARED: Final = b"\x00prepared/"
 _DECIDED: Final = b"\x00decided/"
 _TOKENS: Final = b"\x00token/"
 _ROWS: Final = b"\x01"
 _NUMBER = struct.Struct(">Q")
 _INDEX_POSITION = struct.Struct(">QQ")
-_WRITE_BUFFER_BYTES: Final = 32 * 1024 * 1024
+_WRITE_BUFFER_BYTES: Final = 16 * 1024 * 1024
+
+
+class StoreMemory:
+    """Memory that the shards of one node share.
+
+    Args:
+        cache_bytes: for blocks that were read.
+        write_bytes: for rows that are not in files yet; beyond that the largest shard writes out.
+    """
+
+    def __init__(self, cache_bytes: int, write_bytes: int) -> None:
+        self.cache = Cache(cache_bytes)
+        self.writes = WriteBufferManager(write_bytes, allow_stall=False)
 
 
 class ShardStore:
@@ -54,13 +70,15 @@ class ShardStore:
 
     Args:
         path: the folder; made if missing.
-        cache: RocksDB's block cache, shared by the shards of a node.
+        memory: what it may keep in memory, together with the node's other shards.
         find: returns the table of an id, None for one that was deleted.
     """
 
-    def __init__(self, path: Path, cache: Cache, find: Callable[[str], Table | None]) -> None:
+    def __init__(
+        self, path: Path, memory: StoreMemory, find: Callable[[str], Table | None]
+    ) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        self._db = Rdict(str(path), _options(cache), access_type=AccessType.read_write())
+        self._db = Rdict(str(path), _options(memory), access_type=AccessType.read_write())
         self._find = find
         self.applied = -1
         self._epochs = EpochFilter()
@@ -70,6 +88,8 @@ class ShardStore:
             self.applied = position["offset"]
             self._epochs = EpochFilter(position["epoch"], position["barrier"])
         self._indexed: dict[int, tuple[int, int]] = {}
+        following = self._db.get(_INDEX_OFFSET)
+        self._index_offset = 0 if following is None else _NUMBER.unpack(following)[0]
         for key, value in self._below(_INDEXED):
             self._indexed[_NUMBER.unpack(key)[0]] = _INDEX_POSITION.unpack(value)
 
@@ -104,7 +124,7 @@ class ShardStore:
         """Apply contiguous records from `applied + 1` on; see `ShardState.apply`."""
         assert found[0].offset == self.applied + 1
         batch = WriteBatch(raw_mode=True)
-        epochs = self._epochs
+        epochs = EpochFilter(self._epochs.epoch, self._epochs.barrier)
         valid = []
         for record in found:
             if epochs.admit(record.kind, record.epoch, record.offset):
@@ -128,8 +148,8 @@ class ShardStore:
             _APPLIED,
             orjson.dumps({"offset": applied, "epoch": epochs.epoch, "barrier": epochs.barrier}),
         )
-        self._db.write(batch)
-        self.applied = applied
+        self._write(batch)
+        self.applied, self._epochs = applied, epochs
         return valid
 
     def _rows(self, change: Change) -> list[Row]:
@@ -191,29 +211,44 @@ class ShardStore:
         """
         return self._indexed.get(source, (-1, 0))
 
+    @property
+    def index_offset(self) -> int:
+        """The next offset of the indexes' log that is not applied here yet."""
+        return self._index_offset
+
     def apply_index(
-        self, source: int, entries: Iterable[tuple[tuple[int, int], Sequence[Row]]]
+        self,
+        found: Iterable[tuple[int, Iterable[tuple[tuple[int, int], Sequence[Row]]]]],
+        following: int,
     ) -> None:
-        """Apply rows of global indexes that follow from shard `source`, all or nothing.
+        """Apply records of the indexes' log, all or nothing.
 
         Args:
-            source: the shard they come from.
-            entries: positions and rows, in order; None removes a row. What is not above the last
-                position applied was applied before and is passed over.
+            found: a source shard, and what follows from it: positions and rows, in order; None
+                removes a row. What is not above the last position applied from that shard was
+                applied before and is passed over.
+            following: the offset after those records.
+
+        Raises:
+            StateUnavailable: nothing was applied; it may be called again.
         """
         batch = WriteBatch(raw_mode=True)
-        last = self.indexed_position(source)
-        for position, rows in entries:
-            if position <= last:
-                continue
-            last = position
-            for row_key, image in rows:
-                _put(batch, row_key, None if image is None else image.encode())
-        if last == self.indexed_position(source):
-            return
-        batch.put(_INDEXED + _NUMBER.pack(source), _INDEX_POSITION.pack(*last))
-        self._db.write(batch)
-        self._indexed[source] = last
+        applied = dict(self._indexed)
+        for source, entries in found:
+            last = applied.get(source, (-1, 0))
+            for position, rows in entries:
+                if position <= last:
+                    continue
+                last = applied[source] = position
+                for row_key, image in rows:
+                    _put(batch, row_key, None if image is None else image.encode())
+        for source, last in applied.items():
+            if last != self._indexed.get(source):
+                batch.put(_INDEXED + _NUMBER.pack(source), _INDEX_POSITION.pack(*last))
+        offset = max(following, self._index_offset)
+        batch.put(_INDEX_OFFSET, _NUMBER.pack(offset))
+        self._write(batch)
+        self._indexed, self._index_offset = applied, offset
 
     # Upkeep
 
@@ -237,11 +272,13 @@ class ShardStore:
         batch = WriteBatch(raw_mode=True)
         for key, value in rows:
             _put(batch, key, value)
-        self._db.write(batch)
+        self._write(batch)
 
     def purge(self, prefix: bytes) -> None:
         """Remove every row whose key begins with `prefix`."""
-        self._db.delete_range(prefix, after_prefix(prefix))
+        batch = WriteBatch(raw_mode=True)
+        batch.delete_range(prefix, after_prefix(prefix))
+        self._write(batch)
 
     def prefixes(self) -> Iterator[bytes]:
         """Yield the prefixes, kind and id, under which there are rows."""
@@ -251,6 +288,13 @@ class ShardStore:
             prefix = rows.key()[:PREFIX_BYTES]
             yield prefix
             rows.seek(after_prefix(prefix))
+
+    def _write(self, batch: WriteBatch) -> None:
+        try:
+            self._db.write(batch)
+        except Exception as error:
+            # RocksDB's errors have no type of their own. It recovers by itself when it can.
+            raise StateUnavailable(f"the tables' store can't be written: {error}") from error
 
     def _below(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield what is kept under a prefix, the prefix cut off."""
@@ -298,16 +342,24 @@ def _walk_back(rows: RdictIter, start: bytes) -> Iterator[tuple[bytes, Image]]:
         rows.prev()
 
 
-def _options(cache: Cache) -> Options:
+def _options(memory: StoreMemory) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_write_buffer_manager(memory.writes)
+    # A write waits for nobody: files are written in the background, however far behind that is.
+    options.set_max_write_buffer_number(8)
+    options.set_level_zero_slowdown_writes_trigger(40)
+    options.set_level_zero_stop_writes_trigger(80)
+    # Most writes look for an item that is not there.
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(0.1)
     options.set_max_background_jobs(2)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_keep_log_file_num(2)
     options.set_max_total_wal_size(4 * _WRITE_BUFFER_BYTES)
     blocks = BlockBasedOptions()
-    blocks.set_block_cache(cache)
+    blocks.set_block_cache(memory.cache)
     blocks.set_bloom_filter(10, False)
     blocks.set_cache_index_and_filter_blocks(True)
     blocks.set_format_version(5)

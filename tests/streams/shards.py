@@ -5,9 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from rocksdict import Cache
-
-from streamtable.consumers.tables.store import ShardStore
+from streamtable.consumers.tables.store import ShardStore, StoreMemory
 from streamtable.core.context import RequestContext
 from streamtable.core.documents import KeyElement, TableDocument
 from streamtable.core.errors import ConditionalCheckFailed
@@ -133,7 +131,7 @@ def make_shard(path: Path, log: MemoryLog, *, exclusive: bool = True) -> Shard:
     return Shard(
         number=0,
         log=log,  # type: ignore[arg-type]
-        state=ShardStore(path, Cache(1024 * 1024), {TABLE.id: TABLE}.get),
+        state=ShardStore(path, StoreMemory(1024 * 1024, 1024 * 1024), {TABLE.id: TABLE}.get),
         clock=HybridClock(lambda: 1_700_000_000_000),
         region="test",
         node="node-1",
