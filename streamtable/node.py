@@ -21,7 +21,6 @@ from streamtable.core.tables import Table
 from streamtable.data_folder import DataFolder
 from streamtable.gateway import HttpServer, create_app
 from streamtable.operations import handlers
-from streamtable.operations.partiql import partiql_handlers
 from streamtable.operations.streams import stream_handlers
 from streamtable.settings import NodeSettings
 from streamtable.streams.broker import Broker, BrokerSettings
@@ -156,8 +155,7 @@ class Node:
         parts.push_async_callback(sweeper.stop)
         # 5. The endpoint.
         operations = {
-            **handlers(catalog, all_shards, transactions, settings),
-            **partiql_handlers(catalog, all_shards, transactions),
+            **handlers(catalog, all_shards, transactions, settings, self._totals),
             **stream_handlers(catalog, reader),
         }
         pages = {"/_streamtable/node": self._node_page, "/_streamtable/epochs": self._epochs_page}
@@ -186,6 +184,11 @@ class Node:
         logger.critical("the node stops: %s", error)
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
+
+    def _totals(self, table: Table) -> dict[str | None, tuple[int, int]]:
+        """Count the items of a table, and their bytes, on this node's shards."""
+        found = [store.total(table.prefix) for store in self._stores.values()]
+        return {None: (sum(count for count, _ in found), sum(size for _, size in found))}
 
     def _remove_rows(self, before: Table | None, after: Table | None) -> None:
         """Remove the rows of a table or an index that was deleted."""

@@ -4,6 +4,7 @@ from streamtable.core.tables import Table
 from streamtable.operations.batches import batch_handlers
 from streamtable.operations.handler import Handler
 from streamtable.operations.items import item_handlers
+from streamtable.operations.partiql import partiql_handlers
 from streamtable.operations.reads import read_handlers
 from streamtable.operations.resources import resource_handlers
 from streamtable.operations.service import service_handlers
@@ -49,6 +50,7 @@ def handlers(
         **read_handlers(catalog, shards),
         **batch_handlers(catalog, shards),
         **transaction_handlers(catalog, shards, transactions),
+        **partiql_handlers(catalog, shards, transactions),
         **table_handlers(catalog, settings, transitions, totals),
         **resource_handlers(catalog, settings),
         **service_handlers(catalog, settings),

@@ -8,7 +8,6 @@ from streamtable.core.errors import (
     ValidationError,
 )
 from streamtable.core.operations import index_definitions
-from streamtable.operations.partiql import partiql_handlers
 
 NO_PARTITION = (
     "Must have at least one non-optional hash key condition in WHERE clause when using ORDER BY "
@@ -23,7 +22,6 @@ SEVERAL_PARTITIONS = (
 @pytest.fixture
 async def run(service):
     """Execute statements on tables `users` (id) and `posts` (id, at)."""
-    service.handlers.update(partiql_handlers(service.catalog, service.shards, service.transactions))
     await service.table()
     await service.table(
         "posts",
