@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import Any, Final
 
 from streamtable.consumers.indexes.messages import decode
@@ -12,6 +14,7 @@ from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.group import Group
 from streamtable.streams.gulps import Gulps, fetch_in_gulps
+from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.records import LogRecord
 from streamtable.streams.shard import Shard
 from streamtable.streams.topics import Topics
@@ -113,9 +116,7 @@ class Agents:
         self._app.agent(channel, name=f"{topic}.follow")(run)
 
     @staticmethod
-    async def _persist(
-        apply: Callable[[list[Any]], Awaitable[None]], messages: list[Any]
-    ) -> None:
+    async def _persist(apply: Callable[[list[Any]], Awaitable[None]], messages: list[Any]) -> None:
         """Apply messages, again and again while the store can't be written."""
         while True:
             try:

@@ -178,9 +178,7 @@ class IndexOverlay:
 
     def between(self, start: bytes, end: bytes) -> list[Row]:
         """The rows with `start <= row key < end`, in order; removed ones as None."""
-        found = [(row_key, row[0]) for row_key, row in self._rows.items() if start <= row_key < end]
-        found.sort(key=_row_key)
-        return found
+        return [(row_key, row[0]) for row_key, row in self._rows.between(start, end)]
 
 
 def merge(
