@@ -53,7 +53,10 @@ _NODES: Final[dict[str, Callable[[Path, tuple[Literal, ...]], nodes.Condition]]]
     "NOT_NULL": _call("attribute_exists"),
     "BEGINS_WITH": _call("begins_with"),
     "CONTAINS": _call("contains"),
-    "NOT_CONTAINS": lambda path, values: nodes.Not(Call("contains", (path, *values))),
+    # What is not there does not lack anything either: the attribute must exist.
+    "NOT_CONTAINS": lambda path, values: nodes.And(
+        (Call("attribute_exists", (path,)), nodes.Not(Call("contains", (path, *values))))
+    ),
 }
 
 # How many values an operator takes; the others take one, IN at least one.

@@ -68,6 +68,8 @@ S, N, HELLO = {"S": "a"}, {"N": "5"}, {"S": "hello"}
         ("l", entry("CONTAINS", S), True),
         ("l", entry("NOT_CONTAINS", S), False),
         ("s", entry("NOT_CONTAINS", {"S": "z"}), True),
+        ("n", entry("NOT_CONTAINS", S), True),
+        ("missing", entry("NOT_CONTAINS", S), False),
         ("s", entry("BEGINS_WITH", {"S": "he"}), True),
         ("a.b", entry("EQ", {"S": "dotted"}), True),
         ("name", entry("EQ", {"S": "reserved"}), True),
