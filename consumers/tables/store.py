@@ -42,9 +42,11 @@ _INDEX_OFFSET: Final = b"\x00indexes"
 _PREPARED: Final = b"\x00prepared/"
 _DECIDED: Final = b"\x00decided/"
 _TOKENS: Final = b"\x00token/"
+_TOTALS: Final = b"\x00total/"
 _ROWS: Final = b"\x01"
 _NUMBER = struct.Struct(">Q")
 _INDEX_POSITION = struct.Struct(">QQ")
+_TOTAL = struct.Struct(">qq")
 _WRITE_BUFFER_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -87,6 +89,7 @@ class ShardStore:
             position = orjson.loads(stored)
             self.applied = position["offset"]
             self._epochs = EpochFilter(position["epoch"], position["barrier"])
+        self._totals = {prefix: _TOTAL.unpack(value) for prefix, value in self._below(_TOTALS)}
         self._indexed: dict[int, tuple[int, int]] = {}
         following = self._db.get(_INDEX_OFFSET)
         self._index_offset = 0 if following is None else _NUMBER.unpack(following)[0]
@@ -126,6 +129,7 @@ class ShardStore:
         batch = WriteBatch(raw_mode=True)
         epochs = EpochFilter(self._epochs.epoch, self._epochs.barrier)
         valid = []
+        totals: dict[bytes, tuple[int, int]] = {}
         for record in found:
             if epochs.admit(record.kind, record.epoch, record.offset):
                 valid.append(record)
@@ -137,12 +141,15 @@ class ShardStore:
                     rows = [row for change in changes for row in self._rows(change)]
                 for row_key, image in rows:
                     _put(batch, row_key, None if image is None else image.encode())
+                self._count(changes, totals)
                 for key, value in self._expiry_rows(changes):
                     _put(batch, key, value)
                 for entry in entries:
                     _note(batch, entry)
             elif record.kind == BARRIER:
                 batch.put(_EPOCHS + _NUMBER.pack(record.offset), record.epoch.encode())
+        for prefix, total in totals.items():
+            batch.put(_TOTALS + prefix, _TOTAL.pack(*total))
         applied = found[-1].offset
         batch.put(
             _APPLIED,
@@ -150,7 +157,26 @@ class ShardStore:
         )
         self._write(batch)
         self.applied, self._epochs = applied, epochs
+        self._totals.update(totals)
         return valid
+
+    def total(self, prefix: bytes) -> tuple[int, int]:
+        """How many items the table with this prefix has here, and their size in bytes."""
+        return self._totals.get(prefix, (0, 0))
+
+    def _count(self, changes: Iterable[Change], totals: dict[bytes, tuple[int, int]]) -> None:
+        """Add to the tables' totals what changes do to them."""
+        for change in changes:
+            table = self._find(change.table_id)
+            if table is None:
+                continue
+            count, size = totals.get(table.prefix) or self.total(table.prefix)
+            old, new = change.old, change.new
+            if old is not None:
+                count, size = count - 1, size - old.size_bytes
+            if new is not None:
+                count, size = count + 1, size + new.size_bytes
+            totals[table.prefix] = (count, size)
 
     def _rows(self, change: Change) -> list[Row]:
         """The rows of this shard that follow from a change; none if its table was deleted."""
@@ -278,7 +304,9 @@ class ShardStore:
         """Remove every row whose key begins with `prefix`."""
         batch = WriteBatch(raw_mode=True)
         batch.delete_range(prefix, after_prefix(prefix))
+        batch.delete(_TOTALS + prefix)
         self._write(batch)
+        self._totals.pop(prefix, None)
 
     def prefixes(self) -> Iterator[bytes]:
         """Yield the prefixes, kind and id, under which there are rows."""
