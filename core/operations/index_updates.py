@@ -69,8 +69,14 @@ def plan_index_updates(
             if action == "Update":
                 indexes[name] = _update(raw, index, billing, now)
             else:
-                indexes[name] = index.model_copy(update={"status": DELETING})
-    if online > 1 or (online and any(i.status != "ACTIVE" for i in document.indexes)):
+                gone = {"status": DELETING, "backfilling": False}
+                indexes[name] = index.model_copy(update=gone)
+    # Only an index that is being filled can be given up meanwhile.
+    given_up = {
+        i.name for i in document.indexes if i.backfilling and indexes[i.name].status == DELETING
+    }
+    changing = {i.name for i in document.indexes if i.status != ACTIVE}
+    if online > 1 or (online and changing - given_up):
         raise LimitExceeded(
             "Subscriber limit exceeded: Only 1 online index can be created or deleted "
             "simultaneously per table"

@@ -89,6 +89,15 @@ def test_one_at_a_time():
         update(plan(), {"Create": index()}, {"Create": index("other", "other")})
 
 
+def test_an_index_that_is_being_filled_can_be_given_up():
+    creating = update(plan(), {"Create": index()})
+    deleting = update(creating, {"Delete": {"IndexName": "by_mail"}})
+    assert (only(deleting).status, only(deleting).backfilling) == ("DELETING", False)
+    with pytest.raises(LimitExceeded, match="Only 1 online index"):
+        update(deleting, {"Delete": {"IndexName": "by_mail"}})
+    assert finish_index(deleting, "by_mail").indexes == ()
+
+
 def test_what_is_not_there_or_there_already():
     with pytest.raises(ResourceNotFound):
         update(plan(), {"Delete": {"IndexName": "none"}})
