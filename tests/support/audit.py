@@ -63,8 +63,8 @@ async def check_indexes(connection: AsyncConnection, table: str, *names: str) ->
 
 async def stream_records(connection: AsyncConnection, table: str) -> list[list[dict[str, Any]]]:
     """Return everything that a table's stream has, shard by shard, in order."""
-    described = await connection.ok("DescribeTable", TableName=table)
-    arn = described["Table"]["LatestStreamArn"]
+    [listed] = (await connection.ok("ListStreams", TableName=table))["Streams"]
+    arn = listed["StreamArn"]
     stream = (await connection.ok("DescribeStream", StreamArn=arn))["StreamDescription"]
     found = []
     for shard in stream["Shards"]:

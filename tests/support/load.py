@@ -215,7 +215,7 @@ class _Worker:
         table = self._load.table
         kinds = [
             self._put, self._put, self._update, self._update, self._update, self._delete,
-            self._condition, self._execute, self._execute, self._execute, self._batch,
+            self._condition, self._transact, self._transact, self._execute, self._batch,
             self._nothing, self._read, self._count, self._count,
         ]  # fmt: skip
         try:
