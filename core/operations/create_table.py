@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from streamtable.core.compatibility import check_available
 from streamtable.core.documents import (
     ACTIVE,
     CREATING,
@@ -25,9 +26,6 @@ from streamtable.core.operations.table_settings import check_named
 __all__ = ["plan_create_table"]
 
 _INVALID = "One or more parameter values were invalid: "
-
-# Members of the request that this version can't carry out, so that none is silently ignored.
-_NOT_AVAILABLE = ("GlobalTableSourceArn", "GlobalTableSettingsReplicationMode", "VectorIndexes")
 
 
 def plan_create_table(
@@ -54,9 +52,7 @@ def plan_create_table(
     Raises:
         ValidationError: one of DynamoDB's rules is broken.
     """
-    for name in _NOT_AVAILABLE:
-        if name in body:
-            raise ValidationError(f"{name} is not available in this version of streamtable")
+    check_available("CreateTable", body)
     _check_required(body)
     billing = body.get("BillingMode", PROVISIONED)
     throughputs.check_billing(billing, body.get("ProvisionedThroughput"))

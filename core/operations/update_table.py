@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from streamtable.core.compatibility import check_available
 from streamtable.core.documents import (
     ACTIVE,
     PAY_PER_REQUEST,
@@ -22,15 +23,6 @@ __all__ = ["check_changeable", "plan_update_table"]
 
 _INVALID = "One or more parameter values were invalid: "
 
-# Members of the request that this version can't carry out, so that none is silently ignored.
-_NOT_AVAILABLE = (
-    "ReplicaUpdates",
-    "MultiRegionConsistency",
-    "GlobalTableWitnessUpdates",
-    "GlobalTableSettingsReplicationMode",
-    "DisassociationProtectionEnabled",
-    "VectorIndexUpdates",
-)
 _CHANGES = (
     "ProvisionedThroughput",
     "BillingMode",
@@ -64,9 +56,7 @@ def check_update_table(body: dict[str, Any]) -> None:
     Raises:
         ValidationError: one of DynamoDB's rules is broken, or nothing is asked for.
     """
-    for name in _NOT_AVAILABLE:
-        if name in body:
-            raise ValidationError(f"{name} is not available in this version of streamtable")
+    check_available("UpdateTable", body)
     # An empty list of index updates asks for nothing.
     if not any(body.get(name, []) != [] for name in _CHANGES):
         raise ValidationError(

@@ -1,0 +1,124 @@
+"""What of DynamoDB's API is not carried out as DynamoDB does, and why.
+
+Everything that is not named here is supported. `docs/compatibility.md` is made from this module and
+from the service models of botocore, and a test holds this module against the code: an operation
+that is not served, or a parameter that nothing reads, is named here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from streamtable.core.errors import ValidationError
+
+__all__ = ["NOT_SERVED", "REFUSED", "WITHOUT_EFFECT", "check_available"]
+
+_BACKUPS: Final = "backups and point-in-time recovery come with checkpoints in object storage"
+_GLOBAL: Final = "global tables come with several regions"
+_FILES: Final = "import, export and bulk loads come with object storage"
+_KINESIS: Final = "there is no Kinesis here; read the change log with Kafka's tools"
+_VECTORS: Final = "there are no vector indexes"
+
+NOT_SERVED: Final[Mapping[str, str]] = {
+    "CancelBulkOperation": _FILES,
+    "CreateBackup": _BACKUPS,
+    "CreateGlobalTable": _GLOBAL,
+    "DeleteBackup": _BACKUPS,
+    "DescribeBackup": _BACKUPS,
+    "DescribeBulkOperation": _FILES,
+    "DescribeExport": _FILES,
+    "DescribeGlobalTable": _GLOBAL,
+    "DescribeGlobalTableSettings": _GLOBAL,
+    "DescribeImport": _FILES,
+    "DescribeKinesisStreamingDestination": _KINESIS,
+    "DescribeTableReplicaAutoScaling": _GLOBAL,
+    "DisableKinesisStreamingDestination": _KINESIS,
+    "EnableKinesisStreamingDestination": _KINESIS,
+    "ExportTableToPointInTime": _FILES,
+    "ImportTable": _FILES,
+    "ListBackups": _BACKUPS,
+    "ListBulkOperations": _FILES,
+    "ListExports": _FILES,
+    "ListGlobalTables": _GLOBAL,
+    "ListImports": _FILES,
+    "RestoreTableFromBackup": _BACKUPS,
+    "RestoreTableToPointInTime": _BACKUPS,
+    "SearchVectors": _VECTORS,
+    "StartBulkPutItems": _FILES,
+    "UpdateContinuousBackups": _BACKUPS,
+    "UpdateGlobalTable": _GLOBAL,
+    "UpdateGlobalTableSettings": _GLOBAL,
+    "UpdateKinesisStreamingDestination": _KINESIS,
+    "UpdateTableReplicaAutoScaling": _GLOBAL,
+}
+"""Operations that are answered with UnknownOperationException -> why."""
+
+REFUSED: Final[Mapping[str, Mapping[str, str]]] = {
+    "CreateTable": {
+        "GlobalTableSourceArn": _GLOBAL,
+        "GlobalTableSettingsReplicationMode": _GLOBAL,
+        "VectorIndexes": _VECTORS,
+    },
+    "UpdateTable": {
+        "ReplicaUpdates": _GLOBAL,
+        "MultiRegionConsistency": _GLOBAL,
+        "GlobalTableWitnessUpdates": _GLOBAL,
+        "GlobalTableSettingsReplicationMode": _GLOBAL,
+        "DisassociationProtectionEnabled": _GLOBAL,
+        "VectorIndexUpdates": _VECTORS,
+    },
+}
+"""Operation -> parameters that are answered with ValidationException -> why."""
+
+_UNITS: Final = "kept and described, and the rules about it hold; nothing is throttled by it yet"
+_ENCRYPTION: Final = "kept and described; no key encrypts the table's data yet"
+_CLASS: Final = "kept and described; there is one way of storing items"
+_POLICY: Final = "kept, versioned and returned; nobody is refused by it yet"
+_INSIGHTS: Final = "kept and described; there are no CloudWatch rules to collect"
+
+WITHOUT_EFFECT: Final[Mapping[str, Mapping[str, str]]] = {
+    "CreateTable": {
+        "BillingMode": _UNITS,
+        "GlobalSecondaryIndexes[].OnDemandThroughput": _UNITS,
+        "GlobalSecondaryIndexes[].ProvisionedThroughput": _UNITS,
+        "GlobalSecondaryIndexes[].WarmThroughput": _UNITS,
+        "OnDemandThroughput": _UNITS,
+        "ProvisionedThroughput": _UNITS,
+        "ResourcePolicy": _POLICY,
+        "SSESpecification": _ENCRYPTION,
+        "TableClass": _CLASS,
+        "WarmThroughput": _UNITS,
+    },
+    "PutResourcePolicy": {
+        "ConfirmRemoveSelfResourceAccess": "a policy refuses nobody, so nobody can lock "
+        "themselves out",
+        "Policy": _POLICY,
+    },
+    "UpdateContributorInsights": {
+        "ContributorInsightsAction": _INSIGHTS,
+        "ContributorInsightsMode": _INSIGHTS,
+    },
+    "UpdateTable": {
+        "BillingMode": _UNITS,
+        "GlobalSecondaryIndexUpdates[].Create.OnDemandThroughput": _UNITS,
+        "GlobalSecondaryIndexUpdates[].Create.ProvisionedThroughput": _UNITS,
+        "GlobalSecondaryIndexUpdates[].Create.WarmThroughput": _UNITS,
+        "GlobalSecondaryIndexUpdates[].Update": _UNITS,
+        "OnDemandThroughput": _UNITS,
+        "ProvisionedThroughput": _UNITS,
+        "SSESpecification": _ENCRYPTION,
+        "TableClass": _CLASS,
+        "WarmThroughput": _UNITS,
+    },
+}
+"""Operation -> paths of parameters that are accepted and do less than in DynamoDB -> how."""
+
+
+def check_available(operation: str, body: dict[str, Any]) -> None:
+    """Refuse a request with a parameter that this version can't carry out.
+
+    Raises:
+        ValidationError: the request has one; it is named.
+    """
+    for name in REFUSED[operation]:
+        if name in body:
+            raise ValidationError(f"{name} is not available in this version of streamtable")
