@@ -9,6 +9,7 @@ ARGS ?=
 QUIET := --quiet --quiet --disable-pip-version-check
 
 KAFKA := .cache/kafka/.installed
+JAVA := .cache/java/enhanced/.installed .cache/java/kcl/.installed
 JS := tests/acceptance/js/node_modules/.package-lock.json
 
 .PHONY: run test setup tools lint types bench clean help
@@ -42,11 +43,13 @@ setup: .venv/.dev ## install the project and what its development needs
 	@touch $@ .venv/.installed
 
 tools: .venv/.dev ## fetch the real servers and clients that the tests run against
-	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) --no-print-directory $(KAFKA); \
-	  else echo "no Java or no Maven: the tests on Apache Kafka will be skipped"; fi
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) --no-print-directory $(KAFKA) $(JAVA); \
+	  else echo "no Java or no Maven: the tests on Apache Kafka and with Java clients will be skipped"; fi
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(JS); \
-	  else echo "no Node.js: the tests with the JavaScript SDK will be skipped"; fi
+	  else echo "no Node.js: the tests with the JavaScript SDK and dynamodb-admin will be skipped"; fi
 	@command -v kcat >/dev/null || echo "no kcat: the tests with it will be skipped"
+	@command -v chromium >/dev/null || \
+	  echo "no chromium: the test with dynamodb-admin in a browser will be skipped"
 
 $(KAFKA): tests/support/kafka/pom.xml
 	@echo "fetching Apache Kafka for the tests"
@@ -54,8 +57,14 @@ $(KAFKA): tests/support/kafka/pom.xml
 	  -DoutputDirectory=$(CURDIR)/.cache/kafka/libs
 	@touch $@
 
+.cache/java/%/.installed: tests/acceptance/java/%/pom.xml tests/acceptance/java/%/src/main/java/*.java
+	@echo "fetching AWS's Java client for the tests: $*"
+	@mvn -q -B -Dstyle.color=never -f $< compile dependency:copy-dependencies \
+	  -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/.cache/java/$*/libs
+	@touch $@
+
 $(JS): tests/acceptance/js/package.json tests/acceptance/js/package-lock.json
-	@echo "fetching the JavaScript SDK for the tests"
+	@echo "fetching the JavaScript SDK and dynamodb-admin for the tests"
 	@npm ci --silent --prefix tests/acceptance/js
 	@touch $@
 
