@@ -12,7 +12,7 @@ KAFKA := .cache/kafka/.installed
 JAVA := .cache/java/enhanced/.installed .cache/java/kcl/.installed
 JS := tests/acceptance/js/node_modules/.package-lock.json
 
-.PHONY: run test setup tools lint types bench clean help
+.PHONY: run test setup tools lint types docs bench clean help
 
 run: .venv/.installed ## start a node on 127.0.0.1:8000 (ARGS="--port 8001" and so on)
 	@exec $(BIN)/streamtable serve $(ARGS)
@@ -80,6 +80,9 @@ types:
 	@find .types -xtype l -delete
 	@for path in streamtable/* core streams consumers; do \
 	  ln -sfn "../../$$path" ".types/streamtable/$${path##*/}"; done
+
+docs: .venv/.dev ## write the pages that are made from the code
+	$(BIN)/python -m tests.support.compatibility
 
 bench: .venv/.dev ## measure, beside peers (ARGS="--help")
 	$(BIN)/python -m benchmarks.run $(ARGS)

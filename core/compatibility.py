@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from streamtable.core.errors import ValidationError
 
-__all__ = ["NOT_SERVED", "REFUSED", "WITHOUT_EFFECT", "check_available"]
+__all__ = ["NOT_SERVED", "REFUSED", "REMARKS", "WITHOUT_EFFECT", "check_available"]
 
 _BACKUPS: Final = "backups and point-in-time recovery come with checkpoints in object storage"
 _GLOBAL: Final = "global tables come with several regions"
 _FILES: Final = "import, export and bulk loads come with object storage"
-_KINESIS: Final = "there is no Kinesis here; read the change log with Kafka's tools"
+_KINESIS: Final = "a table's changes in a topic of their own are not there yet"
 _VECTORS: Final = "there are no vector indexes"
 
 NOT_SERVED: Final[Mapping[str, str]] = {
@@ -51,6 +51,15 @@ NOT_SERVED: Final[Mapping[str, str]] = {
     "UpdateTableReplicaAutoScaling": _GLOBAL,
 }
 """Operations that are answered with UnknownOperationException -> why."""
+
+REMARKS: Final[Mapping[str, str]] = {
+    "DescribeContinuousBackups": "point-in-time recovery is always DISABLED",
+    "DescribeContributorInsights": "the list of rules is always empty",
+    "DescribeEndpoints": "the one endpoint that there is",
+    "DescribeLimits": "the quotas of a new AWS account, whatever this machine can do",
+    "UpdateTimeToLive": "holds at once, and may be changed again at once",
+}
+"""What operations that are served answer otherwise than DynamoDB does."""
 
 REFUSED: Final[Mapping[str, Mapping[str, str]]] = {
     "CreateTable": {
