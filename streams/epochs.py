@@ -45,4 +45,3 @@ class EpochFilter:
             self.barrier = offset
             return False
         return epoch == self.epoch
-
