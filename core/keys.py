@@ -137,12 +137,40 @@ class KeySchema:
         self._check_contents(key)
         return key
 
-    def index_key_of_item(self, item: Item, index_name: str) -> Item | None:
-        """Return the index key of a canonical item, None where the item is not in the index.
+    def fits(self, item: Item) -> bool:
+        """Say whether a canonical item has all key attributes, none that could not be a key.
+
+        An item may have been there before an index was: then nobody has checked it.
+        """
+        length = 0
+        for attribute in self.attributes:
+            value = item.get(attribute.name)
+            if value is None:
+                return False
+            content = value.get(attribute.type)
+            if not content:
+                return False
+            length += len(content)
+        # A character has at most four bytes, so most keys are short enough at first sight.
+        if length * 4 <= SORT_KEY_BYTES:
+            return True
+        partition = sum(value_size(item[attribute.name]) for attribute in self.partition)
+        sort = sum(value_size(item[attribute.name]) for attribute in self.sort)
+        return partition <= PARTITION_KEY_BYTES and sort <= SORT_KEY_BYTES
+
+    def check_index_key(self, item: Item, index_name: str, old: Item | None = None) -> None:
+        """Check the attributes of a canonical item that are keys of an index; it may lack some.
+
+        Args:
+            item: the item as it is to be.
+            index_name: the index, for messages.
+            old: the item before an update; what it had already is not checked again.
 
         Raises:
             ValidationError: a key attribute of the index is of another type, empty or too long.
         """
+        if old is not None and all(item.get(name) == old.get(name) for name in self.names):
+            return
         key = {}
         for attribute in self.attributes:
             name = attribute.name
@@ -163,7 +191,6 @@ class KeySchema:
                 )
             key[name] = value
         self._check_sizes(key)
-        return key if len(key) == len(self.names) else None
 
     def encode_partition(self, item: Mapping[str, Value]) -> bytes:
         """Return the encoded partition key of an item or a key."""

@@ -84,8 +84,8 @@ class Index:
         return number, row + self._table_keys.encode_partition(item)
 
     def contains(self, item: Item) -> bool:
-        """Say whether an item has all key attributes of the index, checked when it was written."""
-        return all(name in item for name in self.keys.names)
+        """Say whether an item is in the index: whether it has a key for it."""
+        return self.keys.fits(item)
 
     def project(self, item: Item) -> Item:
         """Return what the index keeps of an item; the same object where it keeps everything."""
@@ -148,14 +148,19 @@ class Table:
             self.keys, self.prefix, self.keys.key_of_item, exact=False
         )
 
-    def check_index_keys(self, item: Item) -> None:
+    def check_index_keys(self, item: Item, old: Item | None = None) -> None:
         """Check the attributes of an item that are keys of an index.
+
+        Args:
+            item: the item as it is to be.
+            old: the item before an update. What was there before an index was may be no key for
+                it; that alone is no reason to refuse an update of something else.
 
         Raises:
             ValidationError: one has another type than the index's key, or is empty or too long.
         """
         for index in self.indexes.values():
-            index.keys.index_key_of_item(item, index.name)
+            index.keys.check_index_key(item, index.name, old)
 
     def prefixes(self) -> list[bytes]:
         """Return what the keys of its rows begin with, those of its indexes and expiries too."""

@@ -31,9 +31,11 @@ def check_table(
     if not arn.startswith("arn:") or ":table/" not in arn:
         raise ValidationError(f"Invalid TableArn: Invalid ResourceArn provided as input {arn}")
     if not arn.startswith(ours):
+        account = ours.split(":")[4]
         raise AccessDenied(
-            f"User is not authorized to perform: dynamodb:{operation} on resource: {arn} because "
-            f"no resource-based policy allows the dynamodb:{operation} action"
+            f"User: arn:aws:iam::{account}:root is not authorized to perform: "
+            f"dynamodb:{operation} on resource: {arn} because no resource-based policy allows the "
+            f"dynamodb:{operation} action"
         )
     table = find(arn)
     if table is None or table.arn != arn:

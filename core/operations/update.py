@@ -53,7 +53,7 @@ class UpdateItem(Write):
         if new is old:
             return old, 0
         if self.table.indexes:
-            self.table.check_index_keys(new)
+            self.table.check_index_keys(new, old)
         size = item_size(new)
         check_item_size(size, updated=True)
         return new, size

@@ -16,6 +16,7 @@ WIDE = KeySchema(
     (KeyAttribute("a", "S"), KeyAttribute("b", "N")),
     (KeyAttribute("c", "B"), KeyAttribute("d", "S")),
 )
+WIDE_PARTITION = {"a": {"S": "a" * 512}, "b": {"N": "1"}}
 
 # Bytes around the escape and the end are what an encoding can get wrong.
 awkward_bytes = st.binary(max_size=6) | st.lists(st.sampled_from([0, 1, 254, 255]), max_size=6).map(
@@ -233,10 +234,34 @@ def test_a_key_parameter_of_the_wrong_json_type():
         COMPOSITE.parse_key([])
 
 
-def test_an_item_without_all_index_keys_is_not_in_the_index():
-    assert COMPOSITE.index_key_of_item({"pk": {"S": "a"}}, "by_pk") is None
-    key = {"pk": {"S": "a"}, "sk": {"N": "1"}}
-    assert COMPOSITE.index_key_of_item({**key, "x": {"S": "y"}}, "by_pk") == key
+def test_an_item_without_all_index_keys_is_not_refused():
+    COMPOSITE.check_index_key({"pk": {"S": "a"}}, "by_pk")
+    COMPOSITE.check_index_key({"pk": {"S": "a"}, "sk": {"N": "1"}, "x": {"S": "y"}}, "by_pk")
+
+
+def test_what_an_item_had_before_an_update_is_not_refused():
+    old = {"pk": {"N": "1"}, "x": {"S": "y"}}
+    COMPOSITE.check_index_key({**old, "x": {"S": "z"}}, "by_pk", old)
+    with pytest.raises(ValidationError, match="Type mismatch for Index Key pk"):
+        COMPOSITE.check_index_key({**old, "pk": {"N": "2"}}, "by_pk", old)
+
+
+@pytest.mark.parametrize(
+    ("schema", "item", "fits"),
+    [
+        (COMPOSITE, {"pk": {"S": "a"}, "sk": {"N": "0"}, "x": {"S": "y"}}, True),
+        (COMPOSITE, {"pk": {"S": "a"}}, False),
+        (COMPOSITE, {"pk": {"S": "a"}, "sk": {"S": "0"}}, False),
+        (COMPOSITE, {"pk": {"S": ""}, "sk": {"N": "0"}}, False),
+        (SIMPLE, {"pk": {"NULL": True}}, False),
+        (SIMPLE, {"pk": {"S": "é" * 1024}}, True),
+        (SIMPLE, {"pk": {"S": "é" * 1025}}, False),
+        (WIDE, {**WIDE_PARTITION, "c": binary(bytes(512)), "d": {"S": "a" * 512}}, True),
+        (WIDE, {**WIDE_PARTITION, "c": binary(bytes(512)), "d": {"S": "a" * 513}}, False),
+    ],
+)
+def test_which_items_are_in_an_index(schema, item, fits):
+    assert schema.fits(item) is fits
 
 
 @pytest.mark.parametrize(
@@ -258,5 +283,5 @@ def test_an_item_without_all_index_keys_is_not_in_the_index():
 )
 def test_items_whose_index_key_is_refused(schema, item, message):
     with pytest.raises(ValidationError) as refused:
-        schema.index_key_of_item(item, "by_pk")
+        schema.check_index_key(item, "by_pk")
     assert refused.value.message == message

@@ -120,6 +120,7 @@ def test_rows_of_indexes():
 
     assert world.contains(ITEM)
     assert not world.contains({name: ITEM[name] for name in ("id", "seq")})
+    assert not world.contains({**ITEM, "mail": {"M": {}}})
     assert set(world.project(ITEM)) == {"mail", "id", "seq", "title"}
     assert local.project(ITEM) is ITEM
     assert world.row_keys == ("mail", "id", "seq")
