@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +48,8 @@ _ROWS: Final = b"\x01"
 _NUMBER = struct.Struct(">Q")
 _INDEX_POSITION = struct.Struct(">QQ")
 _TOTAL = struct.Struct(">qq")
+_FEW_ROWS: Final = 1000
+_FORGET_MS: Final = 60_000
 _WRITE_BUFFER_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -89,6 +92,7 @@ class ShardStore:
             position = orjson.loads(stored)
             self.applied = position["offset"]
             self._epochs = EpochFilter(position["epoch"], position["barrier"])
+        self._forgot_ms = 0
         self._totals = {prefix: _TOTAL.unpack(value) for prefix, value in self._below(_TOTALS)}
         self._indexed: dict[int, tuple[int, int]] = {}
         following = self._db.get(_INDEX_OFFSET)
@@ -146,6 +150,8 @@ class ShardStore:
                     _put(batch, key, value)
                 for entry in entries:
                     _note(batch, entry)
+                if entries:
+                    self._forget(batch, entries[-1]["at"])
             elif record.kind == BARRIER:
                 batch.put(_EPOCHS + _NUMBER.pack(record.offset), record.epoch.encode())
         for prefix, total in totals.items():
@@ -159,6 +165,15 @@ class ShardStore:
         self.applied, self._epochs = applied, epochs
         self._totals.update(totals)
         return valid
+
+    def _forget(self, batch: WriteBatch, now_ms: int) -> None:
+        """Remove decisions and tokens that are too old, once a minute."""
+        if now_ms < self._forgot_ms + _FORGET_MS:
+            return
+        self._forgot_ms = now_ms
+        for prefix, kept_ms in ((_DECIDED, DECISION_MS), (_TOKENS, TOKEN_MS)):
+            for key in self.keys(prefix, prefix + _NUMBER.pack(max(0, now_ms - kept_ms))):
+                batch.delete(key)
 
     def total(self, prefix: bytes) -> tuple[int, int]:
         """How many items the table with this prefix has here, and their size in bytes."""
@@ -303,7 +318,14 @@ class ShardStore:
     def purge(self, prefix: bytes) -> None:
         """Remove every row whose key begins with `prefix`."""
         batch = WriteBatch(raw_mode=True)
-        batch.delete_range(prefix, after_prefix(prefix))
+        end = after_prefix(prefix)
+        few = list(islice(self.keys(prefix, end), _FEW_ROWS + 1))
+        if len(few) > _FEW_ROWS:
+            batch.delete_range(prefix, end)
+        else:
+            # Every read has to look at every range that was deleted lately, but not at these.
+            for key in few:
+                batch.delete(key)
         batch.delete(_TOTALS + prefix)
         self._write(batch)
         self._totals.pop(prefix, None)
@@ -349,11 +371,9 @@ def _note(batch: WriteBatch, entry: dict[str, Any]) -> None:
         case "resolve":
             batch.delete(_PREPARED + entry["id"].encode())
         case "decide":
-            batch.delete_range(_DECIDED, _DECIDED + _NUMBER.pack(at - DECISION_MS))
             key = _DECIDED + _NUMBER.pack(at) + entry["id"].encode()
             batch.put(key, orjson.dumps(entry))
         case "token":
-            batch.delete_range(_TOKENS, _TOKENS + _NUMBER.pack(at - TOKEN_MS))
             key = _TOKENS + _NUMBER.pack(at) + entry["token"].encode()
             batch.put(key, orjson.dumps(entry))
 
