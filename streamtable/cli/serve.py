@@ -48,6 +48,9 @@ def serve(  # noqa: PLR0917 - the options of the command
     region: Annotated[
         str, typer.Option(help="Name of this deployment; its topics' names begin with it.")
     ] = "local",
+    account: Annotated[
+        str, typer.Option(help="Account id in resource names, 12 digits.")
+    ] = "000000000000",
     kafka: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT,...", help="Kafka brokers, in place of the embedded one."),
@@ -68,6 +71,9 @@ def serve(  # noqa: PLR0917 - the options of the command
         int,
         typer.Option(min=0, help="How long tables stay CREATING, UPDATING and DELETING."),
     ] = 0,
+    ttl_interval_s: Annotated[
+        float, typer.Option(help="How often expired items are looked for, seconds.")
+    ] = 1.0,
     log_level: Annotated[
         LogLevel, typer.Option(help="How much to tell on stderr.")
     ] = LogLevel.INFO,
@@ -86,10 +92,12 @@ def serve(  # noqa: PLR0917 - the options of the command
             port=port,
             data=data,
             region=region,
+            account=account,
             kafka=kafka,
             broker_port=broker_port,
             shards=shards,
             table_delay_ms=table_delay_ms,
+            ttl_interval_s=ttl_interval_s,
         )
     except ValidationError as error:
         problem = error.errors()[0]

@@ -1,0 +1,56 @@
+"""NodeSettings, the options of `streamtable serve` and docs/settings.md say the same."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from streamtable.cli.main import app
+from streamtable.settings import NodeSettings
+
+PAGE = (Path(__file__).parents[1] / "docs" / "settings.md").read_text()
+ROWS = {
+    name: (option, default.strip())
+    for name, option, default in re.findall(
+        r"^\| `(\w+)` \| `(--[\w-]+)` \|([^|]*)\|", PAGE, re.MULTILINE
+    )
+}
+# The one of a setting that the log decides where it is None.
+DEFAULT_SHARDS = "4"
+
+
+@pytest.fixture(scope="module")
+def options():
+    group: Any = typer.main.get_command(app)
+    return {
+        parameter.opts[0]: parameter
+        for parameter in group.commands["serve"].params
+        if parameter.param_type_name == "option"
+    }
+
+
+def test_each_setting_has_a_row_and_an_option():
+    assert set(ROWS) == set(NodeSettings.model_fields)
+    assert {name: option for name, (option, _) in ROWS.items()} == {
+        name: "--" + name.replace("_", "-") for name in ROWS
+    }
+
+
+def test_each_option_is_a_setting_or_explained(options):
+    settings = {option for option, _ in ROWS.values()}
+    assert settings <= set(options)
+    for option in set(options) - settings - {"--help"}:
+        assert f"`{option}`" in PAGE
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_defaults_agree(options, name):
+    option, told = ROWS[name]
+    default = NodeSettings.model_fields[name].default
+    assert options[option].default == default or str(options[option].default) == str(default)
+    if name == "shards":
+        assert told == DEFAULT_SHARDS
+    else:
+        assert told == ("" if default is None else str(default))
