@@ -16,9 +16,9 @@ class Aws:
         self.program = require("aws", "install awscli to test with the AWS CLI")
         self.environment = aws_environment(endpoint)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, service: str = "dynamodb") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [self.program, "dynamodb", *arguments],
+            [self.program, service, *arguments],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -26,8 +26,8 @@ class Aws:
             check=False,
         )
 
-    def __call__(self, *arguments: str) -> Any:
-        done = self.run(*arguments)
+    def __call__(self, *arguments: str, service: str = "dynamodb") -> Any:
+        done = self.run(*arguments, service=service)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout) if done.stdout.strip() else None
 
@@ -102,3 +102,49 @@ def test_a_missing_table_is_told_as_the_service_tells_it(aws, table_name):
     assert done.returncode != 0
     assert "ResourceNotFoundException" in done.stderr
     assert table_name in done.stderr
+
+
+def test_settings_transactions_statements_and_the_stream(aws, table):
+    aws(
+        *("update-table", "--table-name", table, "--stream-specification"),
+        "StreamEnabled=true,StreamViewType=NEW_IMAGE",
+    )
+    aws("wait", "table-exists", "--table-name", table)
+    described = aws("describe-table", "--table-name", table)["Table"]
+    aws(
+        *("update-time-to-live", "--table-name", table),
+        *("--time-to-live-specification", "Enabled=true,AttributeName=until"),
+    )
+    ttl = aws("describe-time-to-live", "--table-name", table)["TimeToLiveDescription"]
+    assert ttl == {"TimeToLiveStatus": "ENABLED", "AttributeName": "until"}
+    aws("tag-resource", "--resource-arn", described["TableArn"], "--tags", "Key=team,Value=red")
+    tags = aws("list-tags-of-resource", "--resource-arn", described["TableArn"])["Tags"]
+    assert tags == [{"Key": "team", "Value": "red"}]
+
+    keys = [{"artist": {"S": "Bach"}, "year": {"N": str(year)}} for year in (1721, 1722)]
+    puts = [{"Put": {"TableName": table, "Item": key}} for key in keys]
+    aws("transact-write-items", "--transact-items", json.dumps(puts))
+    gets = [{"Get": {"TableName": table, "Key": key}} for key in keys]
+    read = aws("transact-get-items", "--transact-items", json.dumps(gets))
+    assert [response["Item"] for response in read["Responses"]] == keys
+
+    statement = f'UPDATE "{table}" SET title=? WHERE artist=? AND "year"=?'
+    parameters = '[{"S": "Brandenburg Concertos"}, {"S": "Bach"}, {"N": "1721"}]'
+    aws("execute-statement", "--statement", statement, "--parameters", parameters)
+
+    stream = aws("list-streams", "--table-name", table, service="dynamodbstreams")["Streams"][0]
+    assert stream["StreamArn"] == described["LatestStreamArn"]
+    shards = aws(
+        *("describe-stream", "--stream-arn", stream["StreamArn"]), service="dynamodbstreams"
+    )["StreamDescription"]["Shards"]
+    told = []
+    for shard in shards:
+        iterator = aws(
+            *("get-shard-iterator", "--stream-arn", stream["StreamArn"]),
+            *("--shard-id", shard["ShardId"], "--shard-iterator-type", "TRIM_HORIZON"),
+            service="dynamodbstreams",
+        )["ShardIterator"]
+        page = aws("get-records", "--shard-iterator", iterator, service="dynamodbstreams")
+        told += page["Records"]
+    names = [(one["eventName"], one["dynamodb"]["NewImage"]["year"]["N"]) for one in told]
+    assert names == [("INSERT", "1721"), ("INSERT", "1722"), ("MODIFY", "1721")]

@@ -1,10 +1,13 @@
 """boto3's client and resource, with the exceptions and helpers that programs use."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from boto3.dynamodb.conditions import Attr, Key
 from boto3.dynamodb.types import Binary
+
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
 
@@ -171,3 +174,121 @@ def test_errors_are_the_sdk_s_own_exceptions(client, users, table_name):
     assert users.name in used.value.response["Error"]["Message"]
     with pytest.raises(client.exceptions.ClientError, match="ValidationException"):
         client.put_item(TableName=users.name, Item={"id": {"N": "1"}})
+
+
+def test_indexes_of_a_table_and_one_that_is_added_later(client, events):
+    with events.batch_writer() as batch:
+        for n in range(12):
+            batch.put_item(Item={"user": "ada", "at": n, "kind": "even" if n % 2 == 0 else "odd"})
+    client.update_table(
+        TableName=events.name,
+        AttributeDefinitions=[
+            {"AttributeName": "kind", "AttributeType": "S"},
+            {"AttributeName": "at", "AttributeType": "N"},
+        ],
+        GlobalSecondaryIndexUpdates=[
+            {
+                "Create": {
+                    "IndexName": "by-kind",
+                    "KeySchema": [
+                        {"AttributeName": "kind", "KeyType": "HASH"},
+                        {"AttributeName": "at", "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": "KEYS_ONLY"},
+                }
+            }
+        ],
+    )
+
+    def status() -> str:
+        events.reload()
+        return str(events.global_secondary_indexes[0]["IndexStatus"])
+
+    wait_until(lambda: status() == "ACTIVE", "the index to be built")
+    wait_until(lambda: events.scan(IndexName="by-kind")["Count"] == 12, "the index to be whole")
+    odd = events.query(
+        IndexName="by-kind",
+        KeyConditionExpression=Key("kind").eq("odd") & Key("at").gt(5),
+        ScanIndexForward=False,
+    )
+    assert odd["Items"] == [{"user": "ada", "at": n, "kind": "odd"} for n in (11, 9, 7)]
+    with pytest.raises(client.exceptions.ClientError, match="Consistent reads are not supported"):
+        events.query(
+            IndexName="by-kind",
+            KeyConditionExpression=Key("kind").eq("odd"),
+            ConsistentRead=True,
+        )
+
+
+def test_transactions_do_all_or_nothing_and_once(resource, users, events):
+    client = resource.meta.client
+    users.put_item(Item={"id": "ada", "left": 10})
+    order: dict[str, Any] = {
+        "ClientRequestToken": f"order-{users.name}"[:36],
+        "TransactItems": [
+            {
+                "Update": {
+                    "TableName": users.name,
+                    "Key": {"id": "ada"},
+                    "UpdateExpression": "SET #left = #left - :n",
+                    "ConditionExpression": "#left >= :n",
+                    "ExpressionAttributeNames": {"#left": "left"},
+                    "ExpressionAttributeValues": {":n": 3},
+                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                }
+            },
+            {"Put": {"TableName": events.name, "Item": {"user": "ada", "at": 1}}},
+        ],
+    }
+    client.transact_write_items(**order)
+    client.transact_write_items(**order)
+    read = client.transact_get_items(
+        TransactItems=[
+            {"Get": {"TableName": users.name, "Key": {"id": "ada"}}},
+            {"Get": {"TableName": events.name, "Key": {"user": "ada", "at": 1}}},
+            {"Get": {"TableName": events.name, "Key": {"user": "ada", "at": 2}}},
+        ]
+    )
+    items = [response.get("Item") for response in read["Responses"]]
+    assert items == [{"id": "ada", "left": 7}, {"user": "ada", "at": 1}, None]
+
+    with pytest.raises(client.exceptions.IdempotentParameterMismatchException):
+        client.transact_write_items(**(order | {"TransactItems": order["TransactItems"][1:]}))
+    order["TransactItems"][0]["Update"]["ExpressionAttributeValues"] = {":n": 8}
+    order["ClientRequestToken"] = f"again-{users.name}"[:36]
+    with pytest.raises(client.exceptions.TransactionCanceledException) as cancelled:
+        client.transact_write_items(**order)
+    reasons = cancelled.value.response["CancellationReasons"]
+    assert [reason["Code"] for reason in reasons] == ["ConditionalCheckFailed", "None"]
+    assert reasons[0]["Item"] == {"id": {"S": "ada"}, "left": {"N": "7"}}
+
+
+def test_statements_page_and_change_items(resource, events):
+    client = resource.meta.client
+    for n in range(7):
+        client.execute_statement(
+            Statement=f"INSERT INTO \"{events.name}\" VALUE {{'user': ?, 'at': ?}}",
+            Parameters=["ada", n],
+        )
+    select = f'SELECT "at" FROM "{events.name}" WHERE "user" = ? AND "at" >= ? ORDER BY "at" DESC'
+    found: list[int] = []
+    token: dict[str, str] = {}
+    while True:
+        page = client.execute_statement(
+            Statement=select, Parameters=["ada", 2], Limit=2, ConsistentRead=True, **token
+        )
+        found += [item["at"] for item in page["Items"]]
+        if "NextToken" not in page:
+            break
+        token = {"NextToken": page["NextToken"]}
+    assert found == [6, 5, 4, 3, 2]
+    deleted = client.execute_statement(
+        Statement=f'DELETE FROM "{events.name}" WHERE "user" = ? AND "at" = ? RETURNING ALL OLD *',
+        Parameters=["ada", 6],
+    )
+    assert deleted["Items"] == [{"user": "ada", "at": 6}]
+    with pytest.raises(client.exceptions.DuplicateItemException):
+        client.execute_statement(
+            Statement=f"INSERT INTO \"{events.name}\" VALUE {{'user': ?, 'at': ?}}",
+            Parameters=["ada", 1],
+        )

@@ -37,6 +37,7 @@ def aws_environment(endpoint: str) -> dict[str, str]:
         "AWS_DEFAULT_REGION": "local",
         "AWS_REGION": "local",
         "AWS_ENDPOINT_URL_DYNAMODB": endpoint,
+        "AWS_ENDPOINT_URL_DYNAMODB_STREAMS": endpoint,
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
