@@ -15,6 +15,7 @@ from streamtable.streams.topics import MAX_RECORD_BYTES
 __all__ = ["LogUnavailable", "ShardLog"]
 
 _APPEND_S: Final = 10.0
+_CANCEL_S: Final = 0.05
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _READ_BYTES = 4 * 1024 * 1024
 _READ_WAIT_MS = 500
@@ -179,8 +180,9 @@ async def _drop(producer: AIOKafkaProducer) -> None:
     Its own `stop` sends that first, for as long as it takes, unless its sender has ended.
     """
     sender = producer._sender.sender_task  # noqa: SLF001 - see above
-    if sender is not None:
+    # Cancelled once, it waits for its requests; cancelled again, it cancels them, one by one.
+    while sender is not None and not sender.done():
         sender.cancel()
-        await asyncio.wait([sender])
+        await asyncio.wait([sender], timeout=_CANCEL_S)
     with suppress(KafkaError, OSError):
         await producer.stop()

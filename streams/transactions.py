@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 from streamtable.core.context import RequestContext
 from streamtable.core.errors import (
     IdempotentParameterMismatch,
+    InternalServerError,
     TransactionCanceled,
     TransactionInProgress,
 )
 from streamtable.core.images import Image
 from streamtable.core.tables import Table
+from streamtable.streams.owner import WAIT_S
 from streamtable.streams.participant import (
     Part,
     Participant,
@@ -78,6 +80,7 @@ class Transactions:
             IdempotentParameterMismatch: the token was used for another request.
             TransactionInProgress: the first request with the token has not ended.
             ServiceUnavailable: a shard does not serve; nothing was written.
+            InternalServerError: it may have been carried out, or will be seen to be later.
         """
         if token is None:
             return await self._write(writes, None, context)
@@ -159,9 +162,13 @@ class Transactions:
                 self._start(self._participants[number].finish(transaction, decision))
                 for number in others
             ]
-            await asyncio.wait(tasks)
-            if not any(task.cancelled() or task.exception() for task in tasks):
+            _, waiting = await asyncio.wait(tasks, timeout=WAIT_S)
+            if not waiting and not any(task.cancelled() or task.exception() for task in tasks):
                 coordinator.forget(transaction)
+        if waiting:
+            raise InternalServerError(
+                "The transaction was carried out, but not every shard shows it yet."
+            )
         return outcomes
 
     async def read(self, reads: Sequence[Read]) -> list[Image | None]:
