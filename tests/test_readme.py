@@ -97,3 +97,9 @@ def test_every_link_leads_to_a_file():
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_page_is_linked_from_the_end():
+    end = (ROOT / "README.md").read_text().rpartition("\n## More\n")[2]
+    linked = set(re.findall(r"\]\(([^)#]+)\)", end))
+    assert {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} <= linked
