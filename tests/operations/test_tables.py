@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -231,7 +232,7 @@ class TestUpdate:
 class TestIndexUpdates:
     async def test_updates_of_nothing(self, service):
         await service.table()
-        request = {"TableName": "users", "GlobalSecondaryIndexUpdates": []}
+        request: dict[str, Any] = {"TableName": "users", "GlobalSecondaryIndexUpdates": []}
         message = await refusal(service, "UpdateTable", **request)
         assert message.startswith("At least one of ProvisionedThroughput")
         request["GlobalSecondaryIndexUpdates"] = [{}]

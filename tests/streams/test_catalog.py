@@ -17,7 +17,7 @@ from streamtable.streams.topics import Topics
 async def address(tmp_path: Path) -> AsyncIterator[str]:
     broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
     await broker.start()
-    await Topics("test").create(broker.address, 1, 1)
+    await Topics("test").create(broker.address, 1)
     yield broker.address
     await broker.stop()
 

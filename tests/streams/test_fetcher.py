@@ -36,7 +36,7 @@ async def address(request, tmp_path: Path) -> AsyncIterator[str]:
 @pytest.fixture
 async def topic(address: str) -> str:
     topics = Topics(f"r{uuid.uuid4().hex[:8]}")
-    await topics.create(address, 2, 1)
+    await topics.create(address, 2)
     return topics.changelog
 
 
@@ -154,7 +154,7 @@ class TestFailures:
         await broker.start()
         address = broker.address
         topics = Topics("r")
-        await topics.create(address, 1, 1)
+        await topics.create(address, 1)
         fetcher = LogFetcher(address, topics.changelog)
         await fetcher.start()
         assert await fetcher.bounds(0) == (0, 0)

@@ -67,7 +67,7 @@ class Node:
             shard.owner.step_down()
             if shard.owner._appending is not None:
                 shard.owner._appending.cancel()
-            shard.state.close()
+            shard.state.close()  # type: ignore[attr-defined]
 
     def number(self, key: str) -> int:
         write = PutWrite(key, 0)

@@ -1,5 +1,6 @@
 import copy
 import functools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -216,7 +217,11 @@ def test_structures_are_printed_as_java_does():
 
 
 def test_a_null_element_is_told_at_its_place():
-    body = {"TableName": "users", "AttributeDefinitions": [None], "KeySchema": [{}]}
+    body: dict[str, Any] = {
+        "TableName": "users",
+        "AttributeDefinitions": [None],
+        "KeySchema": [{}],
+    }
     assert fault("null", "attributeDefinitions.1.member", "Member must not be null") in message_of(
         "CreateTable", body
     )
@@ -318,6 +323,7 @@ json_values = st.recursive(
 @functools.cache
 def bodies_of(shape):
     """Bodies that are mostly right, so that both sides of each check are reached."""
+    right: st.SearchStrategy[Any]
     if shape.kind == "structure":
         right = st.fixed_dictionaries(
             {name: bodies_of(shape.members[name]) for name in shape.required},
@@ -338,7 +344,7 @@ def bodies_of(shape):
     elif shape.kind == "opaque":
         right = st.just({"S": "x"})
     else:
-        right = st.booleans() | st.floats(0, 9)
+        right = st.one_of(st.booleans(), st.floats(0, 9))
     return st.integers(0, 19).flatmap(lambda dice: json_values if dice == 0 else right)
 
 
@@ -390,7 +396,7 @@ def test_what_is_told_without_its_value():
         "1 validation error detected: Value at 'Limit' failed to satisfy constraint: "
         "Member must have value greater than or equal to 1"
     )
-    keys = {"RequestItems": {"users": {"Keys": [{}] * 101}}}
+    keys: dict[str, Any] = {"RequestItems": {"users": {"Keys": [{}] * 101}}}
     assert message_of("BatchGetItem", keys) == (
         "1 validation error detected: Value at 'RequestItems.users.member.Keys' failed to satisfy "
         "constraint: Member must have length less than or equal to 100"
