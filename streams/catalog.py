@@ -10,10 +10,19 @@ from streamtable.core.errors import ResourceInUse, ResourceNotFound
 from streamtable.core.tables import Table
 from streamtable.streams.catalog_log import CatalogConflict, CatalogLog
 
-__all__ = ["Catalog"]
+__all__ = ["Catalog", "ChangedMeanwhile"]
 
 _TABLE: Final = "table/"
 _ENDED: Final = "ended/"
+
+
+class ChangedMeanwhile(ResourceInUse):
+    """Another change of the table came first: nothing was done, look again and decide anew."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Attempt to change a resource which is still in use: Table is being updated: {name}"
+        )
 
 
 class Catalog:
@@ -87,7 +96,7 @@ class Catalog:
         """Replace a table's document.
 
         Raises:
-            ResourceInUse: the table was changed at the same time.
+            ChangedMeanwhile: the table was changed at the same time.
             ResourceNotFound: there is no table of that name and id.
         """
         if self.table(document.name).id != document.id:
@@ -95,16 +104,13 @@ class Catalog:
         try:
             await self._put(document)
         except CatalogConflict:
-            raise ResourceInUse(
-                f"Attempt to change a resource which is still in use: Table is being updated: "
-                f"{document.name}"
-            ) from None
+            raise ChangedMeanwhile(document.name) from None
 
     async def delete(self, name: str) -> None:
         """Remove a table and have its rows removed; its streams can be read for a day more.
 
         Raises:
-            ResourceInUse: the table was changed at the same time.
+            ChangedMeanwhile: the table was changed at the same time.
             ResourceNotFound: there is none.
         """
         document = self.table(name).document
@@ -118,10 +124,7 @@ class Catalog:
             for old in [each for each in self._ended.values() if not is_readable(each, now)]:
                 await self._log.put(_ENDED + old.id, None)
         except CatalogConflict:
-            raise ResourceInUse(
-                f"Attempt to change a resource which is still in use: Table is being updated: "
-                f"{name}"
-            ) from None
+            raise ChangedMeanwhile(name) from None
 
     async def _put(self, document: TableDocument) -> None:
         await self._log.put(_TABLE + document.name, document.model_dump(mode="json"))

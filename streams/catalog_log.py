@@ -115,8 +115,8 @@ class CatalogLog:
             )
             async with asyncio.timeout(_WAIT_S):
                 counts = await self._read_until(metadata.offset)
-            if not counts:
-                await self._restate(name)
+                if not counts:
+                    await self._restate(name)
         except (KafkaError, TimeoutError) as error:
             msg = f"the catalog {self._partition.topic} did not answer: {error!r}"
             raise CatalogUnavailable(msg) from error
@@ -125,11 +125,15 @@ class CatalogLog:
             raise CatalogConflict(msg)
 
     async def _restate(self, name: str) -> None:
-        """Append what is in force again, so that compaction doesn't keep a lost change instead."""
+        """Append what is in force again, so that compaction doesn't keep a lost change instead.
+
+        It is read on return: whoever decides anew builds on it, and doesn't lose against it.
+        """
         value = {"base": self._revisions[name], "document": self._documents[name]}
-        await self._producer.send_and_wait(
+        metadata = await self._producer.send_and_wait(
             self._partition.topic, orjson.dumps(value), key=name.encode(), partition=0
         )
+        await self._read_until(metadata.offset)
 
     async def _read_until(self, offset: int) -> bool:
         """Wait until the record at `offset` was read; say whether it counts."""

@@ -20,6 +20,7 @@ from streamtable.core.index_rows import index_rows
 from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
 from streamtable.core.values import dump_item
+from streamtable.streams.catalog import ChangedMeanwhile
 from streamtable.streams.transactions import Read, UsedToken
 
 CONTEXT = RequestContext(request_id="R", principal="someone", source_address="127.0.0.1")
@@ -146,6 +147,8 @@ class FakeTransactions:
 
 
 class FakeCatalog:
+    """Tables in a dict; each change takes a while, so that another one can come first."""
+
     def __init__(self, shards: FakeShards) -> None:
         self._shards = shards
         self._tables: dict[str, Table] = {}
@@ -165,11 +168,18 @@ class FakeCatalog:
         self._put(document)
 
     async def update(self, document: TableDocument) -> None:
-        self.table(document.name)
+        before = self.table(document.name)
+        await asyncio.sleep(0)
+        if self._tables.get(document.name) is not before:
+            raise ChangedMeanwhile(document.name)
         self._put(document)
 
     async def delete(self, name: str) -> None:
-        self._shards.purge(self.table(name))
+        before = self.table(name)
+        await asyncio.sleep(0)
+        if self._tables.get(name) is not before:
+            raise ChangedMeanwhile(name)
+        self._shards.purge(before)
         del self._tables[name]
 
     def _put(self, document: TableDocument) -> None:

@@ -1,5 +1,7 @@
 """DynamoDB operations, executed on the shards."""
 
+import asyncio
+
 from streamtable.core.tables import Table
 from streamtable.operations.batches import batch_handlers
 from streamtable.operations.handler import Handler
@@ -7,6 +9,7 @@ from streamtable.operations.items import item_handlers
 from streamtable.operations.partiql import partiql_handlers
 from streamtable.operations.reads import read_handlers
 from streamtable.operations.resources import resource_handlers
+from streamtable.operations.rounds import in_rounds
 from streamtable.operations.service import service_handlers
 from streamtable.operations.tables import Totals, table_handlers
 from streamtable.operations.transactions import TransactionRunner, transaction_handlers
@@ -45,13 +48,17 @@ def handlers(
     transitions = Transitions(catalog)
     for table in catalog.tables():
         transitions.watch(table.document)
+    turn = asyncio.Lock()
+    changing = {
+        **table_handlers(catalog, settings, transitions, totals),
+        **resource_handlers(catalog, settings),
+        **service_handlers(catalog, settings),
+    }
     return {
         **item_handlers(catalog, shards),
         **read_handlers(catalog, shards),
         **batch_handlers(catalog, shards),
         **transaction_handlers(catalog, shards, transactions),
         **partiql_handlers(catalog, shards, transactions),
-        **table_handlers(catalog, settings, transitions, totals),
-        **resource_handlers(catalog, settings),
-        **service_handlers(catalog, settings),
+        **{name: in_rounds(handler, turn) for name, handler in changing.items()},
     }
