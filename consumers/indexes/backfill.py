@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
-from streamtable.consumers.indexes.sender import IndexSender
+from streamtable.consumers.indexes.sender import PARTS, IndexSender
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.documents import ACTIVE, CREATING
 from streamtable.core.errors import ApiError, StreamtableError
@@ -124,7 +124,8 @@ class Backfill:
             following = None
         if rows:
             self._sequence += 1
-            await self._sender.send(number, [((store.applied, self._sequence), rows)])
+            position = (store.applied, self._sequence * PARTS)
+            await self._sender.send(number, [(position, rows)])
         return following
 
     async def _wait_applied(self, number: int) -> None:

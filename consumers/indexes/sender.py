@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -16,11 +16,16 @@ from streamtable.streams.epochs import EpochFilter
 from streamtable.streams.records import LogRecord
 from streamtable.streams.topics import MAX_RECORD_BYTES
 
-__all__ = ["IndexSender"]
+__all__ = ["PARTS", "IndexSender"]
 
 logger = logging.getLogger(__name__)
 
+PARTS: Final = 1 << 20
+"""How many numbers one position leaves for the parts of its rows."""
+
 _RETRY_S: Final = 0.5
+_PART_BYTES: Final = 1024 * 1024
+_ROW_BYTES: Final = 300
 
 
 class IndexSender:
@@ -99,22 +104,32 @@ class IndexSender:
     async def send(
         self, source: int, entries: Sequence[tuple[Position, Sequence[IndexRow]]]
     ) -> None:
-        """Send rows to their shards; durable on return, however long that takes."""
-        by_target: dict[int, list[tuple[Position, list[IndexRow]]]] = {}
+        """Send rows to their shards; durable on return, however long that takes.
+
+        Args:
+            source: the shard that they follow from.
+            entries: positions and rows, in order. What does not fit in one record is cut, and
+                its parts count up from the position's number; `PARTS` of them at most.
+        """
+        by_target: dict[int, list[tuple[Position, Sequence[IndexRow]]]] = {}
         for position, rows in entries:
             targets: dict[int, list[IndexRow]] = {}
             for row in rows:
                 targets.setdefault(row.hash % self._shards, []).append(row)
             for target, theirs in targets.items():
-                by_target.setdefault(target, []).append((position, theirs))
-        values = {target: encode(source, theirs) for target, theirs in by_target.items()}
+                by_target.setdefault(target, []).extend(_parts(position, theirs))
+        values = [
+            (target, encode(source, record))
+            for target, theirs in by_target.items()
+            for record in _records(theirs)
+        ]
         while values:
             try:
                 if self._producer is None:
                     self._producer = await self._start_producer()
                 sent = [
                     await self._producer.send(self._topic, value, partition=target)
-                    for target, value in values.items()
+                    for target, value in values
                 ]
                 await asyncio.gather(*sent)
             except KafkaError as error:
@@ -149,3 +164,38 @@ class IndexSender:
             await producer.stop()
             raise
         return producer
+
+
+def _parts(
+    position: Position, rows: Sequence[IndexRow]
+) -> Iterator[tuple[Position, Sequence[IndexRow]]]:
+    """Cut the rows of one place in the source's log into parts with positions of their own.
+
+    A commit may make many times its size of index rows, more than one record may hold.
+    """
+    offset, number = position
+    start = size_bytes = 0
+    for end, row in enumerate(rows):
+        row_bytes = _ROW_BYTES + (0 if row.image is None else len(row.image.json))
+        if end > start and size_bytes + row_bytes > _PART_BYTES:
+            yield (offset, number), rows[start:end]
+            start, size_bytes, number = end, 0, number + 1
+        size_bytes += row_bytes
+    yield (offset, number), rows[start:]
+
+
+def _records(
+    entries: Sequence[tuple[Position, Sequence[IndexRow]]],
+) -> Iterator[list[tuple[Position, Sequence[IndexRow]]]]:
+    """Gather parts into records of about the size of a part."""
+    record: list[tuple[Position, Sequence[IndexRow]]] = []
+    size_bytes = 0
+    for position, rows in entries:
+        added = sum(_ROW_BYTES + (0 if one.image is None else len(one.image.json)) for one in rows)
+        if record and size_bytes + added > _PART_BYTES:
+            yield record
+            record, size_bytes = [], 0
+        record.append((position, rows))
+        size_bytes += added
+    if record:
+        yield record
