@@ -78,12 +78,7 @@ def plan_create_table(
     stream = body.get("StreamSpecification")
     tags = table_settings.parse_tags(body.get("Tags", []))
     policy = body.get("ResourcePolicy")
-    on_demand = throughputs.parse_limits(body.get("OnDemandThroughput"), "Max")
-    if on_demand is not None and billing != PAY_PER_REQUEST:
-        raise ValidationError(
-            f"{_INVALID}OnDemandThroughput can only be specified when BillingMode is "
-            "PAY_PER_REQUEST"
-        )
+    on_demand = throughputs.parse_on_demand(body.get("OnDemandThroughput"), billing)
     _check_stream(stream)
     streams: tuple[StreamDocument, ...] = ()
     if stream is not None and stream["StreamEnabled"]:
@@ -104,7 +99,7 @@ def plan_create_table(
             "on_demand_since": now if billing == PAY_PER_REQUEST else None,
             "throughput": throughput,
             "on_demand": on_demand,
-            "warm": throughputs.parse_limits(body.get("WarmThroughput"), ""),
+            "warm": throughputs.parse_warm(body.get("WarmThroughput")),
             "indexes": tuple(indexes),
             "streams": streams,
             "table_class": body.get("TableClass"),

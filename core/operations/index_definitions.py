@@ -110,8 +110,8 @@ def parse_global(
                 projection=_parse_projection(entry["Projection"]),
                 status=status,
                 throughput=throughput,
-                on_demand=throughputs.parse_limits(entry.get("OnDemandThroughput"), "Max"),
-                warm=throughputs.parse_limits(entry.get("WarmThroughput"), ""),
+                on_demand=throughputs.parse_on_demand(entry.get("OnDemandThroughput"), billing),
+                warm=throughputs.parse_warm(entry.get("WarmThroughput")),
             )
         )
     check_names(indexes)

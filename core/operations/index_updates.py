@@ -151,9 +151,11 @@ def _update(raw: dict[str, Any], index: IndexDocument, billing: str, now: float)
             )
         changes["throughput"] = throughputs.next_throughput(old, new, now)
     if "OnDemandThroughput" in raw:
-        changes["on_demand"] = throughputs.parse_limits(raw["OnDemandThroughput"], "Max")
+        changes["on_demand"] = throughputs.parse_on_demand(
+            raw["OnDemandThroughput"], billing, index.on_demand
+        )
     if "WarmThroughput" in raw:
-        changes["warm"] = throughputs.parse_limits(raw["WarmThroughput"], "")
+        changes["warm"] = throughputs.parse_warm(raw["WarmThroughput"], index.warm)
     return index.model_copy(update=changes)
 
 

@@ -10,8 +10,9 @@ __all__ = [
     "check_billing",
     "next_throughput",
     "parse_index_throughput",
-    "parse_limits",
+    "parse_on_demand",
     "parse_throughput",
+    "parse_warm",
 ]
 
 _INVALID = "One or more parameter values were invalid: "
@@ -71,24 +72,56 @@ def parse_index_throughput(raw: dict[str, Any], billing: str) -> Throughput:
     return parse_throughput(throughput, name)
 
 
-def parse_limits(raw: dict[str, Any] | None, prefix: str) -> UnitLimits | None:
-    """Read an OnDemandThroughput (prefix "Max") or a WarmThroughput (no prefix).
+def parse_on_demand(
+    raw: dict[str, Any] | None, billing: str, current: UnitLimits | None = None
+) -> UnitLimits | None:
+    """Read an OnDemandThroughput; what it does not name stays as it is.
+
+    Args:
+        raw: the parameter, None if it is not there.
+        billing: the table's billing mode.
+        current: the maximums until now, None if there are none.
 
     Raises:
-        ValidationError: a maximum is neither -1 nor positive.
+        ValidationError: the table is not on demand, or a maximum is neither -1 nor positive.
     """
     if raw is None:
-        return None
-    if prefix == "Max":
-        read, write = raw.get("MaxReadRequestUnits"), raw.get("MaxWriteRequestUnits")
-        for name, value in (("MaxReadRequestUnits", read), ("MaxWriteRequestUnits", write)):
-            if value is not None and value != -1 and value < 1:
-                raise ValidationError(f"{_INVALID}{name} must be -1 or at least 1, and is {value}")
-        return UnitLimits(read_units=read, write_units=write)
-    read, write = raw.get("ReadUnitsPerSecond"), raw.get("WriteUnitsPerSecond")
-    for name, value in (("ReadUnitsPerSecond", read), ("WriteUnitsPerSecond", write)):
+        return current
+    if billing != PAY_PER_REQUEST:
+        raise ValidationError(
+            f"{_INVALID}OnDemandThroughput can only be specified when BillingMode is "
+            "PAY_PER_REQUEST"
+        )
+    for name in ("MaxReadRequestUnits", "MaxWriteRequestUnits"):
+        value = raw.get(name)
+        if value is not None and value != -1 and value < 1:
+            raise ValidationError(f"{_INVALID}{name} must be -1 or at least 1, and is {value}")
+    return _merged(raw.get("MaxReadRequestUnits"), raw.get("MaxWriteRequestUnits"), current)
+
+
+def parse_warm(raw: dict[str, Any] | None, current: UnitLimits | None = None) -> UnitLimits | None:
+    """Read a WarmThroughput; what it does not name stays as it is.
+
+    Args:
+        raw: the parameter, None if it is not there.
+        current: what was asked for until now, None if nothing was.
+
+    Raises:
+        ValidationError: a value is not positive.
+    """
+    if raw is None:
+        return current
+    for name in ("ReadUnitsPerSecond", "WriteUnitsPerSecond"):
+        value = raw.get(name)
         if value is not None and value < 1:
             raise ValidationError(f"{_INVALID}{name} must be at least 1, and is {value}")
+    return _merged(raw.get("ReadUnitsPerSecond"), raw.get("WriteUnitsPerSecond"), current)
+
+
+def _merged(read: int | None, write: int | None, current: UnitLimits | None) -> UnitLimits:
+    if current is not None:
+        read = current.read_units if read is None else read
+        write = current.write_units if write is None else write
     return UnitLimits(read_units=read, write_units=write)
 
 

@@ -107,9 +107,13 @@ def plan_update_table(
     if "DeletionProtectionEnabled" in body:
         changes["deletion_protection"] = body["DeletionProtectionEnabled"]
     if "OnDemandThroughput" in body:
-        changes["on_demand"] = throughputs.parse_limits(body["OnDemandThroughput"], "Max")
+        changes["on_demand"] = throughputs.parse_on_demand(
+            body["OnDemandThroughput"],
+            body.get("BillingMode", document.billing),
+            document.on_demand,
+        )
     if "WarmThroughput" in body:
-        changes["warm"] = throughputs.parse_limits(body["WarmThroughput"], "")
+        changes["warm"] = throughputs.parse_warm(body["WarmThroughput"], document.warm)
     if delay_s:
         changes.update(status=UPDATING, status_until=now + delay_s)
     return document.model_copy(update=changes)
@@ -135,6 +139,8 @@ def _change_billing(
                     f"{_INVALID}ProvisionedThroughput must be specified for index: {index.name}"
                 )
         changes["on_demand"] = None
+        unlimited = {"on_demand": None}
+        changes["indexes"] = tuple(index.model_copy(update=unlimited) for index in indexes)
     elif raw is not None and billing == PAY_PER_REQUEST:
         throughputs.check_billing(billing, raw)
     if raw is None:
