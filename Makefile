@@ -10,6 +10,7 @@ QUIET := --quiet --quiet --disable-pip-version-check
 
 KAFKA := .cache/kafka/.installed
 JAVA := .cache/java/enhanced/.installed .cache/java/kcl/.installed
+AIO := .cache/aiobotocore/.installed
 JS := tests/acceptance/js/node_modules/.package-lock.json
 
 .PHONY: run test setup tools lint types docs bench clean help
@@ -42,7 +43,7 @@ setup: .venv/.dev ## install the project and what its development needs
 	@$(BIN)/python -m pip install $(QUIET) --editable . --group dev
 	@touch $@ .venv/.installed
 
-tools: .venv/.dev ## fetch the real servers and clients that the tests run against
+tools: .venv/.dev $(AIO) ## fetch the real servers and clients that the tests run against
 	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) --no-print-directory $(KAFKA) $(JAVA); \
 	  else echo "no Java or no Maven: the tests on Apache Kafka and with Java clients will be skipped"; fi
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(JS); \
@@ -61,6 +62,13 @@ $(KAFKA): tests/support/kafka/pom.xml
 	@echo "fetching AWS's Java client for the tests: $*"
 	@mvn -q -B -Dstyle.color=never -f $< compile dependency:copy-dependencies \
 	  -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/.cache/java/$*/libs
+	@touch $@
+
+# It holds botocore back, so it is kept apart.
+$(AIO): tests/acceptance/aiobotocore/requirements.txt | .venv/.dev
+	@echo "fetching aiobotocore for the tests"
+	@rm -rf $(@D)
+	@$(BIN)/python -m pip install $(QUIET) --target $(@D) --requirement $<
 	@touch $@
 
 $(JS): tests/acceptance/js/package.json tests/acceptance/js/package-lock.json
