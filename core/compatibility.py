@@ -79,6 +79,9 @@ REFUSED: Final[Mapping[str, Mapping[str, str]]] = {
 """Operation -> parameters that are answered with ValidationException -> why."""
 
 _UNITS: Final = "kept and described, and the rules about it hold; nothing is throttled by it yet"
+_WARM: Final = (
+    "kept and described, as the larger of it and what the table has anyway; lowering it is no error"
+)
 _ENCRYPTION: Final = "kept and described; no key encrypts the table's data yet"
 _CLASS: Final = "kept and described; there is one way of storing items"
 _POLICY: Final = "kept, versioned and returned; nobody is refused by it yet"
@@ -89,13 +92,13 @@ WITHOUT_EFFECT: Final[Mapping[str, Mapping[str, str]]] = {
         "BillingMode": _UNITS,
         "GlobalSecondaryIndexes[].OnDemandThroughput": _UNITS,
         "GlobalSecondaryIndexes[].ProvisionedThroughput": _UNITS,
-        "GlobalSecondaryIndexes[].WarmThroughput": _UNITS,
+        "GlobalSecondaryIndexes[].WarmThroughput": _WARM,
         "OnDemandThroughput": _UNITS,
         "ProvisionedThroughput": _UNITS,
         "ResourcePolicy": _POLICY,
         "SSESpecification": _ENCRYPTION,
         "TableClass": _CLASS,
-        "WarmThroughput": _UNITS,
+        "WarmThroughput": _WARM,
     },
     "PutResourcePolicy": {
         "ConfirmRemoveSelfResourceAccess": "a policy refuses nobody, so nobody can lock "
@@ -110,13 +113,13 @@ WITHOUT_EFFECT: Final[Mapping[str, Mapping[str, str]]] = {
         "BillingMode": _UNITS,
         "GlobalSecondaryIndexUpdates[].Create.OnDemandThroughput": _UNITS,
         "GlobalSecondaryIndexUpdates[].Create.ProvisionedThroughput": _UNITS,
-        "GlobalSecondaryIndexUpdates[].Create.WarmThroughput": _UNITS,
+        "GlobalSecondaryIndexUpdates[].Create.WarmThroughput": _WARM,
         "GlobalSecondaryIndexUpdates[].Update": _UNITS,
         "OnDemandThroughput": _UNITS,
         "ProvisionedThroughput": _UNITS,
         "SSESpecification": _ENCRYPTION,
         "TableClass": _CLASS,
-        "WarmThroughput": _UNITS,
+        "WarmThroughput": _WARM,
     },
 }
 """Operation -> paths of parameters that are accepted and do less than in DynamoDB -> how."""
