@@ -60,6 +60,10 @@ class Unanswered(Exception):
     """The request had no answer, or one that leaves open whether it was carried out."""
 
 
+class _Held(Exception):
+    """A transaction holds the item; nothing was written."""
+
+
 class AsyncConnection:
     """One kept-open connection; requests go one after the other."""
 
@@ -221,7 +225,10 @@ class _Worker:
         try:
             while not self._load.ending:
                 self._operations += 1
-                await chance.choice(kinds)(connection, table, chance)
+                try:
+                    await chance.choice(kinds)(connection, table, chance)
+                except _Held:
+                    await asyncio.sleep(0.01)
                 self._load.answered += 1
         except Unanswered as unanswered:
             self._load.unanswered.append(str(unanswered))
@@ -269,8 +276,13 @@ class _Worker:
     ) -> tuple[str, dict[str, Any]]:
         self.unsure, self.atomic = states, atomic
         error, answer = await connection.write(operation, **body)
-        if error in {"TransactionConflictException", "TransactionInProgressException"}:
-            error = "conflict"
+        reasons = [reason["Code"] for reason in answer.get("CancellationReasons", ())]
+        if error == "TransactionConflictException" or "TransactionConflict" in reasons:
+            # An earlier transaction's items are held until a shard that did not answer does.
+            if not atomic:
+                raise Unanswered(error)
+            self.unsure = {}
+            raise _Held
         self.unsure = {}
         if not error:
             self._became(states)
