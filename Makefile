@@ -68,7 +68,8 @@ $(KAFKA): tests/support/kafka/pom.xml
 $(AIO): tests/acceptance/aiobotocore/requirements.txt | .venv/.dev
 	@echo "fetching aiobotocore for the tests"
 	@rm -rf $(@D)
-	@$(BIN)/python -m pip install $(QUIET) --target $(@D) --requirement $<
+	@$(BIN)/python -m pip install $(QUIET) --no-warn-conflicts --target $(@D) \
+	  --requirement $<
 	@touch $@
 
 $(JS): tests/acceptance/js/package.json tests/acceptance/js/package-lock.json
