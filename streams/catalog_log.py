@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streamtable.core.errors import StreamtableError
+from streamtable.streams.log import CLIENT_ERRORS
 
 __all__ = ["CatalogConflict", "CatalogLog", "CatalogUnavailable"]
 
@@ -117,7 +118,7 @@ class CatalogLog:
                 counts = await self._read_until(metadata.offset)
                 if not counts:
                     await self._restate(name)
-        except (KafkaError, TimeoutError) as error:
+        except CLIENT_ERRORS as error:
             msg = f"the catalog {self._partition.topic} did not answer: {error!r}"
             raise CatalogUnavailable(msg) from error
         if not counts:
@@ -150,7 +151,7 @@ class CatalogLog:
         while True:
             try:
                 await self._read()
-            except KafkaError as error:
+            except CLIENT_ERRORS as error:
                 logger.warning("the catalog can't be read, trying again: %r", error)
                 await asyncio.sleep(1)
 

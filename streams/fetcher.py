@@ -11,7 +11,6 @@ from typing import Any, Final, Protocol
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
-    KafkaError,
     LeaderNotAvailableError,
     NoError,
     OffsetOutOfRangeError,
@@ -22,7 +21,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from streamtable.core.errors import StreamtableError
-from streamtable.streams.log import LogUnavailable
+from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.records import LogRecord
 
 __all__ = ["Fetched", "Fetches", "LogFetcher", "LogTrimmed"]
@@ -93,7 +92,7 @@ class LogFetcher:
         try:
             await self._client.bootstrap()
             await self._client.set_topics([self._topic])
-        except (KafkaError, OSError) as error:
+        except CLIENT_ERRORS as error:
             raise self._unavailable(error) from error
 
     async def stop(self) -> None:
@@ -170,7 +169,7 @@ class LogFetcher:
                 return await self._ask_once(shard, request)
             except OffsetOutOfRangeError:
                 raise
-            except (KafkaError, OSError) as error:
+            except CLIENT_ERRORS as error:
                 failure = error
         assert failure is not None
         raise self._unavailable(failure) from failure

@@ -12,7 +12,10 @@ from streamtable.core.errors import StreamtableError
 from streamtable.streams.records import Headers, LogRecord
 from streamtable.streams.topics import MAX_RECORD_BYTES
 
-__all__ = ["LogUnavailable", "ShardLog"]
+__all__ = ["CLIENT_ERRORS", "LogUnavailable", "ShardLog"]
+
+CLIENT_ERRORS: Final = (KafkaError, OSError, RuntimeError)
+"""What aiokafka raises while a broker is away; on a connection that uvloop has closed, the last."""
 
 _APPEND_S: Final = 10.0
 _CANCEL_S: Final = 0.05
@@ -65,7 +68,7 @@ class ShardLog:
         try:
             async with asyncio.timeout(_APPEND_S):
                 await producer.start()
-        except (KafkaError, OSError) as error:
+        except CLIENT_ERRORS as error:
             await _drop(producer)
             raise self._unavailable("no producer", error) from error
         # No public way to say this; aiokafka is pinned, and a test fails when it stops working.
@@ -98,7 +101,7 @@ class ShardLog:
                     self._topic, value, partition=self._shard, headers=headers
                 )
                 metadata = await sent
-        except (KafkaError, OSError) as error:
+        except CLIENT_ERRORS as error:
             raise self._unavailable("append failed", error) from error
         offset: int = metadata.offset
         if offset < 0:
@@ -117,7 +120,7 @@ class ShardLog:
                 self._prober = await self._consumer()
             first = await self._prober.beginning_offsets([partition])
             end = await self._prober.end_offsets([partition])
-        except KafkaError as error:
+        except CLIENT_ERRORS as error:
             raise self._unavailable("its bounds are not known", error) from error
         return first[partition], end[partition]
 
@@ -146,7 +149,7 @@ class ShardLog:
                     ]
             finally:
                 await consumer.stop()
-        except KafkaError as error:
+        except CLIENT_ERRORS as error:
             raise self._unavailable("it can't be read", error) from error
 
     async def _consumer(self) -> AIOKafkaConsumer:
@@ -158,7 +161,7 @@ class ShardLog:
         )
         try:
             await consumer.start()
-        except KafkaError:
+        except CLIENT_ERRORS:
             await consumer.stop()
             raise
         consumer.assign([TopicPartition(self._topic, self._shard)])
@@ -184,5 +187,5 @@ async def _drop(producer: AIOKafkaProducer) -> None:
     while sender is not None and not sender.done():
         sender.cancel()
         await asyncio.wait([sender], timeout=_CANCEL_S)
-    with suppress(KafkaError, OSError):
+    with suppress(*CLIENT_ERRORS):
         await producer.stop()

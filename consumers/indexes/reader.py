@@ -4,9 +4,8 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
-from streamtable.streams.log import LogUnavailable
+from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.owner import LogGap
 
 __all__ = ["read_to_end"]
@@ -55,7 +54,7 @@ async def read_to_end(
             yield [(record.offset, record.value) for record in found]
             if found:
                 start = found[-1].offset + 1
-    except KafkaError as error:
+    except CLIENT_ERRORS as error:
         msg = f"shard {shard} of {topic} can't be read ({error!r})"
         raise LogUnavailable(msg) from error
     finally:

@@ -7,12 +7,12 @@ from contextlib import suppress
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
 from streamtable.consumers.indexes.messages import Position, encode
 from streamtable.core.index_rows import IndexRow, index_rows
 from streamtable.core.tables import Table
 from streamtable.streams.epochs import EpochFilter
+from streamtable.streams.log import CLIENT_ERRORS
 from streamtable.streams.records import LogRecord
 from streamtable.streams.topics import MAX_RECORD_BYTES
 
@@ -69,7 +69,7 @@ class IndexSender:
         """Let go of the brokers."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(KafkaError):
+            with suppress(*CLIENT_ERRORS):
                 await producer.stop()
 
     def sent(self, shard: int) -> int:
@@ -132,7 +132,7 @@ class IndexSender:
                     for target, value in values
                 ]
                 await asyncio.gather(*sent)
-            except KafkaError as error:
+            except CLIENT_ERRORS as error:
                 logger.warning("index rows of shard %d wait: %r", source, error)
                 await self.stop()
                 await asyncio.sleep(_RETRY_S)
@@ -160,7 +160,7 @@ class IndexSender:
         )
         try:
             await producer.start()
-        except KafkaError:
+        except CLIENT_ERRORS:
             await producer.stop()
             raise
         return producer
