@@ -1,6 +1,7 @@
 """docs/compatibility.md and what it is made from, against the code and botocore's models."""
 
 import re
+from contextlib import closing
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.support.compatibility import (
     serving,
 )
 from tests.support.reading import names_read
+from tests.support.requests import Connection
 
 SHAPES = {name: shape for service in SERVICES for name, shape in operations(service).items()}
 
@@ -90,13 +92,14 @@ async def test_a_refused_parameter_is_named(served, operation, name):
     assert refused.value.status == 400
 
 
-async def test_an_operation_that_is_not_served_says_so(client):
-    with pytest.raises(client.exceptions.ClientError) as refused:
-        client.create_backup(TableName="users", BackupName="one")
-    assert refused.value.response["Error"] == {
-        "Code": "UnknownOperationException",
-        "Message": "CreateBackup is not served by this version of streamtable",
-    }
+@pytest.mark.acceptance
+def test_operations_that_are_not_served_say_so(endpoint):
+    with closing(Connection(endpoint)) as connection:
+        for operation in NOT_SERVED:
+            status, answer = connection.call(operation)
+            assert status == 400
+            assert answer["__type"].endswith("#UnknownOperationException")
+            assert answer["message"] == f"{operation} is not served by this version of streamtable"
 
 
 class TestNamesRead:

@@ -16,7 +16,9 @@ def test_the_embedded_brokers_apis_and_their_versions():
     page = (DOCS / "embedded-broker.md").read_text()
     documented = {
         name: (int(first), int(last or first))
-        for name, first, last in re.findall(r"^\| (\w+) \| (\d+)(?: to (\d+))? \|$", page, re.M)
+        for name, first, last in re.findall(
+            r"^\| (\w+) \| (\d+)(?: to (\d+))? \|$", page, re.MULTILINE
+        )
     }
     spoken = {message.name: (message.first, message.last) for message in MESSAGES.values()}
     spoken["Produce"] = (produces.FIRST_VERSION, produces.LAST_VERSION)
