@@ -43,6 +43,19 @@ refused, or stands here with its reason.
 A member that the model does not have is passed over, as DynamoDB does. Attribute values and
 expressions are whole: every type, every function and every operator.
 
+Around the operations: requests and answers may be gzipped, answers carry `x-amz-crc32` and a request
+id, browsers are let in by CORS from any page. Signatures are read, not checked: any credentials do.
+
+## Where it differs
+
+- Nothing is throttled, and no quota of an account holds: as many tables as you like, an item
+  collection of more than 10 GB too.
+- A change of a table holds at once; `--table-delay-ms` makes tables CREATING, UPDATING and DELETING
+  for a while, as on AWS.
+- ItemCount and TableSizeBytes of a table are current; those of an index are always 0.
+- Region and account of an ARN that is given in place of a table's name are not looked at.
+- Items expire within seconds. The shards of a stream never split.
+
 ## Operations
 """
 
