@@ -43,8 +43,9 @@ refused, or stands here with its reason.
 A member that the model does not have is passed over, as DynamoDB does. Attribute values and
 expressions are whole: every type, every function and every operator.
 
-Around the operations: requests and answers may be gzipped, answers carry `x-amz-crc32` and a request
-id, browsers are let in by CORS from any page. Signatures are read, not checked: any credentials do.
+Around the operations: requests and answers may be gzipped, answers carry `x-amz-crc32` and a
+request id, browsers are let in by CORS from any page. Signatures are read, not checked: any
+credentials do.
 
 ## Where it differs
 
