@@ -55,5 +55,8 @@ class DataFolder:
     def _node_name(self) -> str:
         file = self.path / "node"
         if not file.exists():
-            file.write_text(f"node-{uuid.uuid4().hex[:12]}\n")
+            # Whole or not at all: a kill in between must not leave a node without a name.
+            whole = file.with_suffix(".new")
+            whole.write_text(f"node-{uuid.uuid4().hex[:12]}\n")
+            whole.replace(file)
         return file.read_text().strip()

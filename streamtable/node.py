@@ -28,6 +28,7 @@ from streamtable.streams.catalog import Catalog
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.fetcher import LogFetcher
 from streamtable.streams.log import ShardLog
+from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.shard import Shard
 from streamtable.streams.shards import Shards
 from streamtable.streams.stream_reader import StreamReader
@@ -195,8 +196,12 @@ class Node:
         kept = set() if after is None else set(after.prefixes())
         for prefix in () if before is None else before.prefixes():
             if prefix not in kept:
-                for store in self._stores.values():
-                    store.purge(prefix)
+                try:
+                    for store in self._stores.values():
+                        store.purge(prefix)
+                except StateUnavailable as error:
+                    # Nobody reads them any more, and the next start removes them.
+                    logger.warning("rows of a deleted table or index stay for now: %s", error)
 
     def _remove_leftovers(self, tables: Iterable[Table]) -> None:
         """Remove rows of tables that were deleted while a change to them was on its way."""

@@ -64,7 +64,7 @@ class Bank:
         until = len(self.done) + transfers
         tasks = [
             asyncio.create_task(self._client(work))
-            for work in [self._transfer] * 8 + [self._read] * 3 + [self._move] * 3
+            for work in [self._transfer] * 8 + [self._read] * 6 + [self._move] * 3
         ]
         while len(self.done) < until and not all(  # noqa: ASYNC110 - clients tell nobody
             task.done() for task in tasks
