@@ -283,6 +283,8 @@ class _Worker:
                 raise Unanswered(error)
             self.unsure = {}
             raise _Held
+        if answer.get("UnprocessedItems"):
+            raise Unanswered("503 for a part of the batch")
         self.unsure = {}
         if not error:
             self._became(states)
@@ -377,7 +379,6 @@ class _Worker:
             connection, "BatchWriteItem", states, atomic=False, RequestItems={table: requests}
         )
         assert not error, answer
-        assert not answer["UnprocessedItems"], answer
 
     async def _transact(
         self, connection: AsyncConnection, table: str, chance: random.Random
