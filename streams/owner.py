@@ -166,6 +166,11 @@ class Owner:
 
     # Appending
 
+    @property
+    def last(self) -> int:
+        """Offset of the last record that this owner knows to be in the log."""
+        return self._last
+
     def commit(self) -> Commit:
         """The commit that the next changes join; it is appended as soon as the log is free.
 

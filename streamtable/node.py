@@ -137,7 +137,11 @@ class Node:
         parts.push_async_callback(agents.stop)
         await agents.start()
         backfill = Backfill(
-            catalog=catalog, stores=self._stores, sender=sender, between=agents.between
+            catalog=catalog,
+            shards=shards,
+            stores=self._stores,
+            sender=sender,
+            between=agents.between,
         )
         backfill.start()
         parts.push_async_callback(backfill.stop)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final
 
 from streamtable.consumers.indexes.sender import PARTS, IndexSender
@@ -14,6 +15,7 @@ from streamtable.core.index_rows import index_row
 from streamtable.core.operations.index_updates import finish_index
 from streamtable.core.tables import Index, Table
 from streamtable.streams.catalog import Catalog
+from streamtable.streams.shard import Shard
 
 __all__ = ["Backfill"]
 
@@ -34,7 +36,8 @@ class Backfill:
 
     Args:
         catalog: says which indexes are new or deleted.
-        stores: the shards' stores by number.
+        shards: the shards by number.
+        stores: their stores.
         sender: sends rows.
         between: held while a chunk is sent, so that no change's rows are.
     """
@@ -43,17 +46,20 @@ class Backfill:
         self,
         *,
         catalog: Catalog,
+        shards: Mapping[int, Shard],
         stores: Mapping[int, ShardStore],
         sender: IndexSender,
         between: AbstractAsyncContextManager[None],
     ) -> None:
         self._catalog = catalog
+        self._shards = shards
         self._stores = stores
         self._sender = sender
         self._between = between
         self._sequence = 0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._attending: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
         """Look after the indexes until `stop`."""
@@ -63,9 +69,12 @@ class Backfill:
 
     async def stop(self) -> None:
         """Stop; what is not filled is filled after the next start."""
+        tasks = [*self._attending.values()]
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            tasks.append(self._task)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:
@@ -73,8 +82,21 @@ class Backfill:
             self._wake.clear()
             for table in self._catalog.tables():
                 for index in table.indexes.values():
-                    if index.document.status != ACTIVE and index.is_global:
-                        await self._attend(table.id, index.document.id)
+                    index_id = index.document.id
+                    new = index_id not in self._attending
+                    if new and index.is_global and index.document.status != ACTIVE:
+                        task = asyncio.create_task(self._attend(table.id, index_id))
+                        self._attending[index_id] = task
+                        task.add_done_callback(partial(self._attended, index_id))
+
+    def _attended(self, index_id: str, task: asyncio.Task[None]) -> None:
+        del self._attending[index_id]
+        if task.cancelled():
+            return
+        if task.exception() is None:
+            self._wake.set()
+        else:
+            logger.error("an index can't be filled or removed", exc_info=task.exception())
 
     async def _attend(self, table_id: str, index_id: str) -> None:
         while True:
@@ -91,6 +113,8 @@ class Backfill:
                 await asyncio.sleep(_RETRY_S)
 
     async def _fill(self, table: Table, index: Index) -> None:
+        # What was answered before the index was there must be in it when it is ACTIVE.
+        answered = {number: self._shards[number].owner.last for number in self._stores}
         for number, store in self._stores.items():
             note = _note(index)
             cursor: bytes | None = store.load(note) or table.prefix
@@ -98,11 +122,11 @@ class Backfill:
                 if self._catalog.by_id(table.id) is None:
                     return
                 async with self._between:
-                    if self._sender.sent(number) == store.applied:
+                    if self._sender.sent(number) == store.applied >= answered[number]:
                         cursor = await self._send_chunk(number, store, table, index, cursor)
                         store.write([(note, cursor or table.end)])
                         continue
-                # Changes are applied whose index rows are not sent yet.
+                # Changes are not applied yet, or their index rows are not sent.
                 await asyncio.sleep(_WAIT_S)
         for number, store in self._stores.items():
             await self._wait_applied(number)
