@@ -73,7 +73,6 @@ def plan_create_table(
         index_definitions.check_names(indexes)
         used = {key.name for key in keys} | {key.name for i in indexes for key in i.keys}
         key_schemas.check_used(definitions, used)
-        index_definitions.check_available()
     encrypted, encryption_key = table_settings.parse_encryption(body.get("SSESpecification"))
     stream = body.get("StreamSpecification")
     tags = table_settings.parse_tags(body.get("Tags", []))

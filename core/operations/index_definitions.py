@@ -8,25 +8,9 @@ from streamtable.core.errors import ValidationError
 from streamtable.core.limits import GLOBAL_INDEXES, LOCAL_INDEXES, NON_KEY_ATTRIBUTES
 from streamtable.core.operations import key_schemas, throughputs
 
-__all__ = ["AVAILABLE", "check_available", "parse_global", "parse_local"]
-
-# The one switch: False until index rows are materialized; then a definition is refused.
-AVAILABLE: bool = True
+__all__ = ["check_names", "parse_global", "parse_local"]
 
 _INVALID = "One or more parameter values were invalid: "
-
-
-def check_available() -> None:
-    """Refuse a request that defines an index while indexes are not materialized.
-
-    Raises:
-        ValidationError: indexes are switched off.
-    """
-    if not AVAILABLE:
-        raise ValidationError(
-            "Secondary indexes are not available in this version of streamtable: "
-            "create the table without LocalSecondaryIndexes and GlobalSecondaryIndexes"
-        )
 
 
 def parse_local(

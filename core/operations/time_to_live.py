@@ -5,10 +5,7 @@ from typing import Any
 from streamtable.core.documents import TableDocument, TimeToLive
 from streamtable.core.errors import ValidationError
 
-__all__ = ["AVAILABLE", "describe_time_to_live", "plan_time_to_live"]
-
-# The one switch: False until expired items are removed; then switching it on is refused.
-AVAILABLE: bool = True
+__all__ = ["describe_time_to_live", "plan_time_to_live"]
 
 
 def describe_time_to_live(document: TableDocument) -> dict[str, Any]:
@@ -28,8 +25,6 @@ def plan_time_to_live(body: dict[str, Any], document: TableDocument, now: float)
     Raises:
         ValidationError: it is so already, or another attribute is in use.
     """
-    if not AVAILABLE:
-        raise ValidationError("TimeToLive is not available in this version of streamtable")
     raw = body["TimeToLiveSpecification"]
     name, enabled = raw["AttributeName"], raw["Enabled"]
     current = document.time_to_live

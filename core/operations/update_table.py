@@ -16,7 +16,7 @@ from streamtable.core.documents import (
 )
 from streamtable.core.errors import ResourceInUse, ValidationError
 from streamtable.core.limits import STREAM_KEPT_S
-from streamtable.core.operations import index_definitions, table_settings, throughputs
+from streamtable.core.operations import table_settings, throughputs
 from streamtable.core.operations.index_updates import plan_index_updates
 
 __all__ = ["check_changeable", "plan_update_table"]
@@ -94,7 +94,6 @@ def plan_update_table(
     check_changeable(document)
     changes: dict[str, Any] = {}
     if "GlobalSecondaryIndexUpdates" in body:
-        index_definitions.check_available()
         changes.update(plan_index_updates(body, document, now, new_id))
     _change_billing(body, document, now, changes)
     if "StreamSpecification" in body:

@@ -3,7 +3,6 @@ from typing import Any
 import orjson
 import pytest
 
-from streamtable.core.operations import index_definitions, time_to_live
 from streamtable.core.shapes import validate
 from streamtable.operations import handlers
 from streamtable.settings import NodeSettings
@@ -59,10 +58,3 @@ class Service:
 @pytest.fixture
 async def service() -> Service:
     return Service()
-
-
-@pytest.fixture
-def _everything(monkeypatch):
-    """Switch on what waits for another part of the system."""
-    monkeypatch.setattr(index_definitions, "AVAILABLE", True)
-    monkeypatch.setattr(time_to_live, "AVAILABLE", True)

@@ -7,7 +7,6 @@ from streamtable.core.errors import (
     TransactionCanceled,
     ValidationError,
 )
-from streamtable.core.operations import index_definitions
 
 NO_PARTITION = (
     "Must have at least one non-optional hash key condition in WHERE clause when using ORDER BY "
@@ -397,8 +396,7 @@ async def test_a_token_is_for_its_statement_and_parameters(run):
 
 
 @pytest.fixture
-async def indexed(run, service, monkeypatch):
-    monkeypatch.setattr(index_definitions, "AVAILABLE", True, raising=False)
+async def indexed(run, service):
     keys = [
         {"AttributeName": "kind", "KeyType": "HASH"},
         {"AttributeName": "at", "KeyType": "RANGE"},

@@ -389,7 +389,6 @@ class TestScan:
             changes["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 
-@pytest.mark.usefixtures("_everything")
 class TestIndexes:
     @pytest.fixture
     async def service(self, service):

@@ -121,7 +121,6 @@ class TestTimeToLive:
         specification = {"Enabled": enabled, "AttributeName": attribute}
         return {"TableName": "users", "TimeToLiveSpecification": specification}
 
-    @pytest.mark.usefixtures("_everything")
     async def test_on_and_off(self, service):
         request = self.request(enabled=True)
         answer = await service("UpdateTimeToLive", **request)

@@ -228,7 +228,6 @@ class TestUpdate:
         assert await refusal(service, "UpdateTable", TableName="users", **changes) == message
 
 
-@pytest.mark.usefixtures("_everything")
 class TestIndexUpdates:
     async def test_updates_of_nothing(self, service):
         await service.table()

@@ -159,7 +159,6 @@ class TestWrite:
             for name, amount in [("users", 6.0), ("others", 2.0)]
         ]
 
-    @pytest.mark.usefixtures("_everything")
     async def test_indexes_cost_twice_and_have_collections(self, service):
         await service.table("posts", **LOCAL)
         post = {"seq": {"N": "1"}, "n": {"N": "5"}}

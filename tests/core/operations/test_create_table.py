@@ -4,7 +4,6 @@ from typing import Any
 import pytest
 
 from streamtable.core.errors import ValidationError
-from streamtable.core.operations import index_definitions
 from streamtable.core.operations.create_table import plan_create_table
 
 INVALID = "One or more parameter values were invalid: "
@@ -57,11 +56,6 @@ def index(name: str = "by_mail", *keys: str, projection: Any = None, **more: Any
         "Projection": projection or {"ProjectionType": "ALL"},
         **more,
     }
-
-
-@pytest.fixture
-def _indexes(monkeypatch):
-    monkeypatch.setattr(index_definitions, "AVAILABLE", True)
 
 
 def test_a_simple_table():
@@ -221,15 +215,6 @@ def test_what_is_not_built_is_refused(name):
     assert name in refusal(**{name: "x"})
 
 
-def test_indexes_are_refused_while_they_are_not_materialized(monkeypatch):
-    monkeypatch.setattr(index_definitions, "AVAILABLE", False)
-    message = refusal(
-        AttributeDefinitions=definitions(id="S", mail="S"), GlobalSecondaryIndexes=[index()]
-    )
-    assert message.startswith("Secondary indexes are not available")
-
-
-@pytest.mark.usefixtures("_indexes")
 class TestIndexes:
     def test_indexes_of_both_kinds(self):
         document = plan(

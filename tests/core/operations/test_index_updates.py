@@ -10,17 +10,11 @@ from streamtable.core.errors import (
     ResourceNotFound,
     ValidationError,
 )
-from streamtable.core.operations import index_definitions
 from streamtable.core.operations.index_updates import finish_index
 from streamtable.core.operations.update_table import plan_update_table
 from tests.core.operations.test_create_table import index, plan
 
 INVALID = "One or more parameter values were invalid: "
-
-
-@pytest.fixture(autouse=True)
-def _indexes(monkeypatch):
-    monkeypatch.setattr(index_definitions, "AVAILABLE", True)
 
 
 def update(document: TableDocument, *updates: dict[str, Any], **more: Any) -> TableDocument:
