@@ -5,6 +5,7 @@ their headers, without parsing them, and what one consumer has read is there for
 """
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -18,8 +19,10 @@ __all__ = ["EpochSource", "Page", "StreamReader", "Wanted"]
 
 _CACHE_BYTES: Final = 32 * 1024 * 1024
 _FETCH_BYTES: Final = 1024 * 1024
-# How much of the log one call goes through at most when it finds nothing.
+# How much of the log one call goes through at most once it has found something.
 _PASSED_BYTES: Final = 16 * 1024 * 1024
+# How long one call goes on when it has found nothing.
+_SEARCH_S: Final = 1.0
 
 
 class EpochSource(Protocol):
@@ -81,12 +84,19 @@ class StreamReader:
         epochs: tells which commits are void, where reading starts in the middle.
         shards: how many shards the log has.
         cache_bytes: about how much memory the parts read last may take.
+        search_s: how long a call looks for a first change before it returns without one.
     """
 
     def __init__(
-        self, log: Fetches, epochs: EpochSource, shards: int, cache_bytes: int = _CACHE_BYTES
+        self,
+        log: Fetches,
+        epochs: EpochSource,
+        shards: int,
+        cache_bytes: int = _CACHE_BYTES,
+        search_s: float = _SEARCH_S,
     ) -> None:
         self.shards = shards
+        self._search_s = search_s
         self._log = log
         self._epochs = epochs
         self._cache = SegmentCache(cache_bytes)
@@ -97,8 +107,9 @@ class StreamReader:
     ) -> Page:
         """Return the wanted changes from a position on, in the log's order.
 
-        A call goes through a bounded part of the log, so that it may find nothing and still
-        have moved on.
+        Many clients take an empty page for the end of the log, so a call that has found nothing
+        goes on for a while. Only where other tables fill more of the log than can be passed over
+        in that time does it find nothing and still have moved on.
 
         Args:
             shard: the shard.
@@ -114,6 +125,7 @@ class StreamReader:
         offset, index = start
         found: list[tuple[int, int, Change]] = []
         size_bytes = passed_bytes = 0
+        search_until = time.monotonic() + self._search_s
         while wanted.end is None or offset < wanted.end:
             segment = await self._segment(shard, offset)
             if segment is None:
@@ -132,8 +144,12 @@ class StreamReader:
                     found.append((entry.offset, position, change))
             passed_bytes += segment.log_bytes
             offset, index = segment.end, 0
-            if len(found) == limit or passed_bytes >= _PASSED_BYTES:
+            if len(found) == limit or (found and passed_bytes >= _PASSED_BYTES):
                 return Page(found, (offset, index), at_end=False)
+            if not found and time.monotonic() >= search_until:
+                return Page(found, (offset, index), at_end=False)
+            # What is in memory is gone through without waiting: let the others have their turn.
+            await asyncio.sleep(0)
         return Page(found, (offset, index), at_end=True)
 
     async def bounds(self, shard: int) -> tuple[int, int]:

@@ -108,14 +108,55 @@ class TestPages:
         page = await read(reader(log))
         assert (page.changes, page.next, page.at_end) == ([], (11, 0), True)
 
-    async def test_one_call_goes_through_a_bounded_part(self, log):
+    async def test_what_other_tables_write_much_of_hides_nothing(self, log):
         log.batch = 1
         text = "x" * (3 * MIB)
         for _ in range(8):
             log.commit("one", put("a", text, table="posts", table_id="other"))
+        log.commit("one", put("b"))
+        # As long as it takes: how fast this machine is says nothing about the reader.
+        page = await read(StreamReader(log, log, len(log.shards), MIB, search_s=60))
+        assert names(page) == ["b"]
+
+    async def test_a_call_that_has_found_something_goes_through_a_bounded_part(self, log):
+        log.batch = 1
+        log.commit("one", put("a"))
+        text = "x" * (3 * MIB)
+        for _ in range(8):
+            log.commit("one", put("a", text, table="posts", table_id="other"))
         page = await read(reader(log))
+        assert names(page) == ["a"]
         assert not page.at_end
-        assert 0 < page.next[0] < 9
+        assert 0 < page.next[0] < 10
+
+    async def test_a_call_that_finds_nothing_ends_in_time_and_has_moved_on(self, log):
+        log.batch = 1
+        for _ in range(3):
+            log.commit("one", put("a", table="posts", table_id="other"))
+        source = StreamReader(log, log, len(log.shards), MIB, search_s=0)
+        page = await read(source)
+        assert (page.changes, page.next, page.at_end) == ([], (1, 0), False)
+
+    async def test_others_have_their_turn_while_memory_is_gone_through(self, log):
+        log.batch = 1
+        text = "x" * (MIB * 3 // 4)
+        for _ in range(8):
+            log.commit("one", put("a", text, table="posts", table_id="other"))
+        source = reader(log, cache_bytes=64 * MIB)
+        await read(source)
+        reads, turns = log.fetches, 0
+
+        async def other():
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        await read(source, (0, 0))
+        task.cancel()
+        assert log.fetches == reads + 1  # What is after the end.
+        assert turns >= 8
 
     async def test_a_closed_shard_ends_before_its_end(self, log):
         for number in range(4):
