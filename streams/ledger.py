@@ -130,10 +130,6 @@ class Ledger:
         self._tokens.pop(token, None)
         self._tokens[token] = Token(digest, now_ms)
 
-    def forget_token(self, token: str) -> None:
-        """The commit that would have used the token was not written."""
-        self._tokens.pop(token, None)
-
 
 def prepare_entry(prepared: Prepared, now_ms: int) -> Entry:
     """The entry that locks a participant's rows."""
