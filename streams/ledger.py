@@ -13,6 +13,7 @@ changes; consumers of the log need not look at them. Kinds of entry, by `phase`:
 No decision means that the transaction did not happen.
 """
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -77,6 +78,7 @@ class Ledger:
         self.decisions: dict[str, bool] = {}
         self._locks: dict[bytes, str] = {}
         self._tokens: dict[str, Token] = {}
+        self._waiting: list[asyncio.Future[None]] = []
 
     def load(self, entries: Iterable[Entry]) -> None:
         """Start anew from the entries that the store still has."""
@@ -92,6 +94,7 @@ class Ledger:
                     self.decisions[entry["id"]] = entry["commit"]
                 case "token":
                     self._tokens[entry["token"]] = Token(entry["digest"], entry["at"])
+        self._tell_released()
 
     @property
     def locking(self) -> bool:
@@ -114,6 +117,19 @@ class Ledger:
         if prepared is not None:
             for row_key in prepared.locked:
                 self._locks.pop(row_key, None)
+        self._tell_released()
+
+    async def released(self) -> None:
+        """Return when a transaction has let go of its rows."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await waiter
+
+    def _tell_released(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def token(self, token: str, now_ms: int) -> Token | None:
         """What is known of a client token, None if it was not used in the last ten minutes."""

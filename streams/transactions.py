@@ -11,8 +11,9 @@ not decided yet.
 import asyncio
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from streamtable.core.context import RequestContext
 from streamtable.core.errors import (
@@ -23,6 +24,7 @@ from streamtable.core.errors import (
 )
 from streamtable.core.images import Image
 from streamtable.core.tables import Table
+from streamtable.streams.ledger import Ledger
 from streamtable.streams.owner import WAIT_S
 from streamtable.streams.participant import (
     Part,
@@ -36,6 +38,9 @@ from streamtable.streams.shard import Outcome, Write
 from streamtable.streams.shards import Shards
 
 __all__ = ["Read", "Transactions", "UsedToken"]
+
+# A transaction that is under way ends in some milliseconds, unless a shard has trouble.
+_HELD_S: Final = 0.2
 
 
 class Read(NamedTuple):
@@ -175,9 +180,14 @@ class Transactions:
         """Read items as of one point in the order of all transactions.
 
         Raises:
-            TransactionCanceled: a transaction that writes one of them is under way.
+            TransactionCanceled: a transaction that writes one of them is under way, and does not
+                end in a moment.
             ServiceUnavailable: a shard does not serve.
         """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HELD_S):
+                while holder := self._holding(reads):
+                    await holder.released()
         for number in {read.hash % self._shards.count for read in reads}:
             await self._shards[number].ready(consistent=True)
         # From here on nothing is awaited: no commit becomes visible in between.
@@ -185,6 +195,14 @@ class Transactions:
         if any(held):
             raise TransactionCanceled([conflict() if one else {"Code": "None"} for one in held])
         return [self._shards.of(read.hash).get(read.row_key) for read in reads]
+
+    def _holding(self, reads: Sequence[Read]) -> Ledger | None:
+        """The ledger of a shard on which one of the items is held."""
+        for read in reads:
+            ledger = self._shards.of(read.hash).ledger
+            if ledger.locks(read.row_key):
+                return ledger
+        return None
 
     def _settle_of(self, participant: Participant) -> Callable[[], None]:
         """What a shard does when its term starts: settle what it finds prepared."""

@@ -134,6 +134,7 @@ class ShardStore:
         epochs = EpochFilter(self._epochs.epoch, self._epochs.barrier)
         valid = []
         totals: dict[bytes, tuple[int, int]] = {}
+        prepared: dict[str, dict[str, Any]] = {}
         for record in found:
             if epochs.admit(record.kind, record.epoch, record.offset):
                 valid.append(record)
@@ -149,11 +150,13 @@ class ShardStore:
                 for key, value in self._expiry_rows(changes):
                     _put(batch, key, value)
                 for entry in entries:
-                    _note(batch, entry)
+                    _note(batch, entry, prepared)
                 if entries:
                     self._forget(batch, entries[-1]["at"])
             elif record.kind == BARRIER:
                 batch.put(_EPOCHS + _NUMBER.pack(record.offset), record.epoch.encode())
+        for transaction, entry in prepared.items():
+            batch.put(_PREPARED + transaction.encode(), orjson.dumps(entry))
         for prefix, total in totals.items():
             batch.put(_TOTALS + prefix, _TOTAL.pack(*total))
         applied = found[-1].offset
@@ -362,14 +365,21 @@ def _put(batch: WriteBatch, key: bytes, value: bytes | None) -> None:
         batch.put(key, value)
 
 
-def _note(batch: WriteBatch, entry: dict[str, Any]) -> None:
-    """Keep a transaction's entry for as long as it is needed."""
+def _note(batch: WriteBatch, entry: dict[str, Any], prepared: dict[str, dict[str, Any]]) -> None:
+    """Keep a transaction's entry for as long as it is needed.
+
+    Args:
+        batch: where it is kept.
+        entry: the entry.
+        prepared: what was prepared in this batch; most of it is resolved in this batch too.
+    """
     at = entry["at"]
     match entry["phase"]:
         case "prepare":
-            batch.put(_PREPARED + entry["id"].encode(), orjson.dumps(entry))
+            prepared[entry["id"]] = entry
         case "resolve":
-            batch.delete(_PREPARED + entry["id"].encode())
+            if prepared.pop(entry["id"], None) is None:
+                batch.delete(_PREPARED + entry["id"].encode())
         case "decide":
             key = _DECIDED + _NUMBER.pack(at) + entry["id"].encode()
             batch.put(key, orjson.dumps(entry))
