@@ -6,9 +6,9 @@ only if it carries the epoch of the last barrier before it in the log; any other
 reader, for ever. Nothing else (no clock, no lease, no offset) decides that.
 """
 
-from typing import Final
+from typing import Final, Protocol
 
-__all__ = ["BARRIER", "EpochFilter"]
+__all__ = ["BARRIER", "EpochFilter", "EpochSource"]
 
 BARRIER: Final = "barrier"
 
@@ -45,3 +45,19 @@ class EpochFilter:
             self.barrier = offset
             return False
         return epoch == self.epoch
+
+
+class EpochSource(Protocol):
+    """Knows the epoch in force at any offset, for readers that start in the middle of the log.
+
+    On the node that is what its stores have applied; a worker asks the node's page `epochs`.
+    """
+
+    async def epoch(self, shard: int, offset: int) -> tuple[str | None, int | None]:
+        """Return epoch and barrier in force just before `offset`; waits until they are known.
+
+        Both are None where no barrier lies before it.
+
+        Raises:
+            StreamtableError: they are not known in time.
+        """

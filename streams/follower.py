@@ -11,19 +11,19 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streamtable.core.errors import StreamtableError
-from streamtable.streams.epochs import EpochFilter
+from streamtable.streams.epochs import EpochFilter, EpochSource
 from streamtable.streams.group import Group
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.records import LogRecord
 
-__all__ = ["EpochSource", "Follower", "LostRecords", "Source"]
+__all__ = ["Follower", "LostRecords", "Source"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,13 +33,6 @@ _CRASH_CHECK_S: Final = 0.25
 
 class LostRecords(StreamtableError, LookupError):
     """The log no longer has records that the follower has not seen."""
-
-
-class EpochSource(Protocol):
-    """Knows the epoch in force at any offset, as the node's page `epochs` tells it."""
-
-    async def epoch(self, shard: int, offset: int) -> tuple[str | None, int | None]:
-        """Return epoch and barrier in force just before `offset`; waits until it is known."""
 
 
 @dataclass(frozen=True, slots=True)

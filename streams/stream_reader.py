@@ -7,15 +7,15 @@ their headers, without parsing them, and what one consumer has read is there for
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from streamtable.core.changes import Change
 from streamtable.core.stream_records import record_size
-from streamtable.streams.epochs import EpochFilter
+from streamtable.streams.epochs import EpochFilter, EpochSource
 from streamtable.streams.fetcher import Fetched, Fetches
 from streamtable.streams.segments import Segment, SegmentCache
 
-__all__ = ["EpochSource", "Page", "StreamReader", "Wanted"]
+__all__ = ["Page", "StreamReader", "Wanted"]
 
 _CACHE_BYTES: Final = 32 * 1024 * 1024
 _FETCH_BYTES: Final = 1024 * 1024
@@ -23,13 +23,6 @@ _FETCH_BYTES: Final = 1024 * 1024
 _PASSED_BYTES: Final = 16 * 1024 * 1024
 # How long one call goes on when it has found nothing.
 _SEARCH_S: Final = 1.0
-
-
-class EpochSource(Protocol):
-    """Knows the epoch in force at any offset of the log that is kept."""
-
-    async def epoch(self, shard: int, offset: int) -> tuple[str | None, int | None]:
-        """Return epoch and barrier in force just before `offset`; waits until they are known."""
 
 
 @dataclass(frozen=True, slots=True)
