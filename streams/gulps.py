@@ -6,6 +6,7 @@ time. When nothing comes, nothing is done.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Final
 
@@ -77,6 +78,8 @@ def fetch_in_gulps(app: faust.App) -> None:
 
 
 class _Thread(AIOKafkaConsumerThread):
+    logger = logging.getLogger("faust.transport")
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, thread_loop=uvloop.new_event_loop(), **kwargs)
 
@@ -94,6 +97,8 @@ class _Thread(AIOKafkaConsumerThread):
 
 
 class _Consumer(Consumer):
+    logger = logging.getLogger("faust.transport")
+
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
