@@ -12,11 +12,12 @@ from contextlib import suppress
 from typing import Any, Final
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.log import CLIENT_ERRORS
+from streamtable.streams.partitions import open_consumer
 
 __all__ = ["CatalogConflict", "CatalogLog", "CatalogUnavailable"]
 
@@ -69,13 +70,9 @@ class CatalogLog:
                 bootstrap_servers=self._address, acks="all", enable_idempotence=True
             )
             await self._producer.start()
-            self._consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._address,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
+            self._consumer = await open_consumer(
+                self._address, [self._partition], missing="earliest"
             )
-            await self._consumer.start()
-            self._consumer.assign([self._partition])
             await self._consumer.seek_to_beginning(self._partition)
             end = (await self._consumer.end_offsets([self._partition]))[self._partition]
             self._next = (await self._consumer.beginning_offsets([self._partition]))[

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from streamtable.core.errors import StreamtableError
+from streamtable.streams.partitions import open_consumer
 from streamtable.streams.records import Headers, LogRecord
 from streamtable.streams.topics import MAX_RECORD_BYTES
 
@@ -20,8 +21,7 @@ CLIENT_ERRORS: Final = (KafkaError, OSError, RuntimeError)
 _APPEND_S: Final = 10.0
 _CANCEL_S: Final = 0.05
 _REQUEST_TIMEOUT_MS: Final = 15_000
-_READ_BYTES = 4 * 1024 * 1024
-_READ_WAIT_MS = 500
+_READ_WAIT_MS: Final = 500
 
 
 class LogUnavailable(StreamtableError, OSError):
@@ -117,7 +117,7 @@ class ShardLog:
         partition = TopicPartition(self._topic, self._shard)
         try:
             if self._prober is None:
-                self._prober = await self._consumer()
+                self._prober = await open_consumer(self._address, [partition])
             first = await self._prober.beginning_offsets([partition])
             end = await self._prober.end_offsets([partition])
         except CLIENT_ERRORS as error:
@@ -132,7 +132,7 @@ class ShardLog:
         """
         partition = TopicPartition(self._topic, self._shard)
         try:
-            consumer = await self._consumer()
+            consumer = await open_consumer(self._address, [partition])
             try:
                 consumer.seek(partition, start)
                 while True:
@@ -151,21 +151,6 @@ class ShardLog:
                 await consumer.stop()
         except CLIENT_ERRORS as error:
             raise self._unavailable("it can't be read", error) from error
-
-    async def _consumer(self) -> AIOKafkaConsumer:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._address,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            max_partition_fetch_bytes=_READ_BYTES,
-        )
-        try:
-            await consumer.start()
-        except CLIENT_ERRORS:
-            await consumer.stop()
-            raise
-        consumer.assign([TopicPartition(self._topic, self._shard)])
-        return consumer
 
     async def _close_producer(self) -> None:
         producer, self._producer = self._producer, None

@@ -5,19 +5,19 @@ from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.log import LogUnavailable
+from streamtable.streams.partitions import open_consumer
 from streamtable.streams.records import LogRecord
 
 __all__ = ["LogReader", "NoChangeLog", "Span"]
 
 _START_S: Final = 10.0
 _WAIT_MS: Final = 1000
-_FETCH_BYTES: Final = 4 * 1024 * 1024
 
 
 class NoChangeLog(StreamtableError, LookupError):
@@ -56,18 +56,10 @@ class LogReader:
         try:
             async with asyncio.timeout(_START_S):
                 self.shards = await self._find_shards()
-                self._consumer = AIOKafkaConsumer(
-                    bootstrap_servers=self._address,
-                    enable_auto_commit=False,
-                    auto_offset_reset="earliest",
-                    max_partition_fetch_bytes=_FETCH_BYTES,
-                )
-                await self._consumer.start()
+                partitions = [self._partition(shard) for shard in self.shards]
+                self._consumer = await open_consumer(self._address, partitions, missing="earliest")
         except (KafkaError, OSError) as error:
-            if self._consumer is not None:
-                await self._consumer.stop()
             raise LogUnavailable(f"no Kafka broker answers at {self._address}") from error
-        self._consumer.assign([self._partition(shard) for shard in self.shards])
         return self
 
     async def _find_shards(self) -> list[int]:
