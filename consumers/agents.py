@@ -160,13 +160,7 @@ class Agents:
     async def _apply_changes(self, messages: list[Any]) -> None:
         by_shard: dict[int, list[LogRecord]] = {}
         for message in messages:
-            record = LogRecord.read(
-                message.partition,
-                message.offset,
-                round(message.timestamp * 1000),
-                message.headers,
-                message.value,
-            )
+            record = LogRecord.from_faust(message)
             theirs = by_shard.setdefault(record.shard, [])
             # After a rebalance what was delivered comes again.
             if not theirs or record.offset > theirs[-1].offset:

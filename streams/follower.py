@@ -174,13 +174,7 @@ class Follower:
         self._idle.set()
 
     async def _handle(self, message: Any) -> None:
-        record = LogRecord.read(
-            message.partition,
-            message.offset,
-            round(message.timestamp * 1000),
-            message.headers,
-            message.value,
-        )
+        record = LogRecord.from_faust(message)
         cursor = self._cursors.get(record.shard)
         if cursor is None or record.offset > cursor.next:
             cursor = await self._resume(record, cursor)

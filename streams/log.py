@@ -137,16 +137,7 @@ class ShardLog:
                 consumer.seek(partition, start)
                 while True:
                     found = await consumer.getmany(partition, timeout_ms=_READ_WAIT_MS)
-                    yield [
-                        LogRecord.read(
-                            self._shard,
-                            record.offset,
-                            record.timestamp,
-                            record.headers,
-                            record.value,
-                        )
-                        for record in found.get(partition, ())
-                    ]
+                    yield [LogRecord.from_consumer(each) for each in found.get(partition, ())]
             finally:
                 await consumer.stop()
         except CLIENT_ERRORS as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from itertools import chain
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -135,17 +136,7 @@ class LogReader:
                 found = await self._consumer.getmany(timeout_ms=_WAIT_MS)
             except KafkaError as error:
                 raise self._unavailable(error) from error
-            yield [
-                LogRecord.read(
-                    partition.partition,
-                    record.offset,
-                    record.timestamp,
-                    record.headers,
-                    record.value,
-                )
-                for partition, records in found.items()
-                for record in records
-            ]
+            yield [LogRecord.from_consumer(each) for each in chain.from_iterable(found.values())]
 
     async def read_range(self, spans: Mapping[int, Span]) -> AsyncIterator[list[LogRecord]]:
         """Yield the records of these offsets, each shard's in order, and end.
