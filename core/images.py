@@ -69,7 +69,8 @@ class Image:
         """
         version, size_bytes, time, region_length = _HEADER.unpack_from(data)
         if version != _FORMAT:
-            msg = f"image format {version} is not known to this version of streamtable ({_FORMAT})"
-            raise ValueError(msg)
+            raise ValueError(
+                f"image format {version} is not known to this version of streamtable ({_FORMAT})"
+            )
         start = _HEADER.size + region_length
         return cls(data[start:], size_bytes, time, data[_HEADER.size : start].decode())

@@ -81,8 +81,9 @@ class CatalogLog:
             while self._next < end:
                 await self._read()
         except KafkaError as error:
-            msg = f"the catalog {self._partition.topic} can't be read: {error!r}"
-            raise CatalogUnavailable(msg) from error
+            raise CatalogUnavailable(
+                f"the catalog {self._partition.topic} can't be read: {error!r}"
+            ) from error
         self._follower = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
@@ -116,11 +117,11 @@ class CatalogLog:
                 if not counts:
                     await self._restate(name)
         except CLIENT_ERRORS as error:
-            msg = f"the catalog {self._partition.topic} did not answer: {error!r}"
-            raise CatalogUnavailable(msg) from error
+            raise CatalogUnavailable(
+                f"the catalog {self._partition.topic} did not answer: {error!r}"
+            ) from error
         if not counts:
-            msg = f"{name} was changed by someone else at the same time"
-            raise CatalogConflict(msg)
+            raise CatalogConflict(f"{name} was changed by someone else at the same time")
 
     async def _restate(self, name: str) -> None:
         """Append what is in force again, so that compaction doesn't keep a lost change instead.

@@ -117,8 +117,9 @@ class LogFetcher:
         except OffsetOutOfRangeError:
             first, end = await self.bounds(shard)
             if offset < first:
-                msg = f"shard {shard} of {self._topic} starts at offset {first}, not {offset}"
-                raise LogTrimmed(msg) from None
+                raise LogTrimmed(
+                    f"shard {shard} of {self._topic} starts at offset {first}, not {offset}"
+                ) from None
             return Fetched([], max(offset, end), 0)
         return _parse(shard, offset, data)
 

@@ -161,8 +161,9 @@ class Owner:
                     await self._serving.wait()
                     await self._room.wait()
         except TimeoutError:
-            msg = f"Shard {self.number} is not served right now. Try again."
-            raise ServiceUnavailable(msg) from None
+            raise ServiceUnavailable(
+                f"Shard {self.number} is not served right now. Try again."
+            ) from None
 
     # Appending
 
@@ -355,19 +356,17 @@ class Owner:
     def _check_bounds(self, first: int, end: int) -> None:
         needed = self.state.applied + 1
         if needed < first:
-            msg = (
+            raise LogGap(
                 f"shard {self.number}'s log starts at offset {first}, its tables need {needed}: "
                 "they were stopped for longer than the log is kept. Restore them from a "
                 "checkpoint or a copy of the data folder."
             )
-            raise LogGap(msg)
         if needed > end:
-            msg = (
+            raise StateAheadOfLog(
                 f"shard {self.number}'s log ends at offset {end}, its tables have applied "
                 f"{self.state.applied}. Log and tables do not belong together: was one of them "
                 "removed or restored alone?"
             )
-            raise StateAheadOfLog(msg)
 
     # Following the log
 
@@ -388,12 +387,11 @@ class Owner:
         if not missing:
             return
         if missing[0].offset != needed or missing[-1].offset != needed + len(missing) - 1:
-            msg = (
+            raise LogGap(
                 f"shard {self.number}'s log went on with {len(missing)} records from offset "
                 f"{missing[0].offset} to {missing[-1].offset}, its tables need {needed} and all "
                 "that follow"
             )
-            raise LogGap(msg)
         for record in self.state.apply(missing, self.overlay):
             # The append in flight may have landed before its answer, or without one.
             if record.offset > self._last and record.epoch == self.epoch:

@@ -65,11 +65,10 @@ class LogRecord:
         found = dict(headers)
         kind = found.get("kind", b"").decode()
         if kind not in {COMMIT, BARRIER} or "epoch" not in found or value is None:
-            msg = (
+            raise UnknownRecord(
                 f"shard {shard} has a record at offset {offset} of kind {kind!r} that this "
                 "version of streamtable does not know. Was it written by a newer version?"
             )
-            raise UnknownRecord(msg)
         tables = found.get("tables", b"").decode()
         return cls(
             shard,

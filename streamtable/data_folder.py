@@ -32,11 +32,10 @@ class DataFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            msg = (
+            raise DataFolderInUse(
                 f"the data folder {path} is in use by another process. Stop it, or name another "
                 "folder with --data."
-            )
-            raise DataFolderInUse(msg) from None
+            ) from None
         self.node = self._node_name()
 
     @property

@@ -46,7 +46,8 @@ class StoreEpochs:
                     while store.applied < offset - 1:  # noqa: ASYNC110 - the agent tells nobody
                         await asyncio.sleep(_LOOK_S)
             except TimeoutError:
-                msg = f"shard {shard}'s tables have not applied the log up to offset {offset} yet"
-                raise LogUnavailable(msg) from None
+                raise LogUnavailable(
+                    f"shard {shard}'s tables have not applied the log up to offset {offset} yet"
+                ) from None
         found = store.epoch_before(offset)
         return (None, None) if found is None else found

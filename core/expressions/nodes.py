@@ -296,8 +296,7 @@ def _show(value: Value) -> str:
         if isinstance(content, bool):
             return f"{{{kind}:{str(content).lower()}}}"
         return f"{{{kind}:{content}}}"
-    msg = "a canonical value has one type"
-    raise AssertionError(msg)
+    raise AssertionError("a canonical value has one type")
 
 
 def _grouped(condition: Condition, kinds: object) -> str:

@@ -118,8 +118,7 @@ def _collision(
                 f"{prefix}Two document paths {verb} with each other; must remove or rewrite one "
                 f"of these paths; path one: {show_path(other)}, path two: {show_path(path)}"
             )
-    msg = f"{path} was found to collide with none of {earlier}"
-    raise AssertionError(msg)
+    raise AssertionError(f"{path} was found to collide with none of {earlier}")
 
 
 def _relation(one: tuple[Element, ...], two: tuple[Element, ...]) -> str | None:
