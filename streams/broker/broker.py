@@ -24,7 +24,7 @@ from streamtable.streams.broker.topics import Topics
 
 __all__ = ["Broker"]
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _COMMITS_SYNCED_S: Final = 1.0
 _BACKLOG: Final = 128
@@ -94,7 +94,7 @@ class Broker:
             ),
             asyncio.create_task(_every(_COMMITS_SYNCED_S, offsets.sync)),
         ]
-        _LOG.info("the broker listens on %s, its data is in %s", self.address, settings.data)
+        logger.info("the broker listens on %s, its data is in %s", self.address, settings.data)
 
     async def stop(self) -> None:
         """Close every connection and file. What is not acknowledged yet stays without an answer."""
@@ -205,4 +205,4 @@ async def _every(seconds: float, do: Callable[..., Any], *arguments: object) -> 
         try:
             await do(*arguments)
         except OSError as error:
-            _LOG.warning("housekeeping failed, and is tried again: %s", error)
+            logger.warning("housekeeping failed, and is tried again: %s", error)

@@ -20,7 +20,7 @@ from streamtable.streams.broker.wire import Buffer, Malformed, Message, skip_tag
 
 __all__ = ["Api", "Call", "Connection", "Raw"]
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _HEADER: Final = struct.Struct(">hhih")
 _SIZE: Final = struct.Struct(">i")
@@ -220,8 +220,8 @@ class Connection(asyncio.Protocol):
         except (Malformed, struct.error, IndexError, UnicodeDecodeError) as error:
             self.close(f"sent a malformed frame: {error}")
             return
-        except Exception:  # noqa: BLE001 - one client's request must not end the broker
-            _LOG.exception("a request of %s failed", self.host)
+        except Exception:  # one client's request must not end the broker
+            logger.exception("a request of %s failed", self.host)
             self.close("a request failed")
             return
         finally:
@@ -270,8 +270,8 @@ class Connection(asyncio.Protocol):
         async def answer() -> None:
             try:
                 response = await work
-            except Exception:  # noqa: BLE001 - as above
-                _LOG.exception("a request of %s failed", self.host)
+            except Exception:  # as above
+                logger.exception("a request of %s failed", self.host)
                 self.close("a request failed")
                 return
             if response is not None:
@@ -334,7 +334,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         if reason is not None:
-            _LOG.warning("closed the connection of %s: %s", self.host, reason)
+            logger.warning("closed the connection of %s: %s", self.host, reason)
         for task in self._tasks:
             task.cancel()
         self._transport.abort()

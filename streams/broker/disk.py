@@ -19,7 +19,7 @@ from streamtable.streams.broker.kernel import KernelSyncs
 
 __all__ = ["Disk", "sync_all", "sync_file", "sync_folder", "write_all"]
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Done = Callable[[Any, BaseException | None], None]
@@ -127,7 +127,7 @@ class Disk:
             try:
                 self._loop.call_soon_threadsafe(done, result, error)
             except RuntimeError:
-                _LOG.warning("the event loop ended before the broker was stopped")
+                logger.warning("the event loop ended before the broker was stopped")
                 return
 
 

@@ -16,7 +16,7 @@ from streamtable.streams.broker.wire import Buffer, Malformed
 
 __all__ = ["FIRST_VERSION", "LAST_VERSION", "Fetches"]
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 FIRST_VERSION: Final = 4
 LAST_VERSION: Final = 11
@@ -191,7 +191,8 @@ async def _from_disk(wanted: _Wanted, log: PartitionLog, read: FileRead) -> _Ans
     try:
         return _Answer(wanted.partition, Code.NONE, log, await log.finish_read(read))
     except OSError as error:
-        _LOG.error("%s-%d could not be read: %s", log.topic, log.index, error)
+        # A disk's error needs no trace.
+        logger.error("%s-%d could not be read: %s", log.topic, log.index, error)  # noqa: TRY400
         return _Answer(wanted.partition, Code.KAFKA_STORAGE_ERROR, log, _NOTHING)
 
 
@@ -264,7 +265,8 @@ class Fetches:
         except OffsetOutOfRange:
             return _Answer(wanted.partition, Code.OFFSET_OUT_OF_RANGE, log, _NOTHING)
         except OSError as error:
-            _LOG.error("%s-%d could not be read: %s", log.topic, log.index, error)
+            # A disk's error needs no trace.
+            logger.error("%s-%d could not be read: %s", log.topic, log.index, error)  # noqa: TRY400
             return _Answer(wanted.partition, Code.KAFKA_STORAGE_ERROR, log, _NOTHING)
         if isinstance(found, FileRead):
             return wanted, log, found

@@ -18,7 +18,7 @@ from streamtable.streams.broker.codes import Code
 
 __all__ = ["COMPLETING", "EMPTY", "PREPARING", "STABLE", "Group", "Join", "Member"]
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 EMPTY: Final = "Empty"
 PREPARING: Final = "PreparingRebalance"
@@ -118,7 +118,7 @@ class Group:
         if member.joining is not None:  # it waits for us
             self.keep_alive(member)
             return
-        _LOG.info("member %s of group %s did not answer in its session", member.id, self.id)
+        logger.info("member %s of group %s did not answer in its session", member.id, self.id)
         self.remove(member)
 
     # Joining
@@ -290,7 +290,7 @@ class Group:
         self.delayed = False
         for member in [one for one in self.members.values() if one.joining is None]:
             if member.instance is None:
-                _LOG.info("member %s of group %s did not rejoin in time", member.id, self.id)
+                logger.info("member %s of group %s did not rejoin in time", member.id, self.id)
                 self._forget(member)
         if any(member.joining is not None for member in self.members.values()):
             self._complete_join()
@@ -343,7 +343,7 @@ class Group:
         if self.state == COMPLETING:
             late = [one for one in self.members.values() if one.syncing is None]
             for member in late:
-                _LOG.info("member %s of group %s did not sync in time", member.id, self.id)
+                logger.info("member %s of group %s did not sync in time", member.id, self.id)
                 self._forget(member)
             if self.members:
                 self._rebalance()

@@ -21,7 +21,7 @@ from streamtable.streams.broker.errors import DamagedSegment
 
 __all__ = ["Journal"]
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _CHECKSUM_CHARACTERS: Final = 8
 _REWRITE_BYTES: Final = 1 << 20
@@ -73,7 +73,7 @@ class Journal:
             if record is None:
                 if any(_decode(line) is not None for line in data[at:].split(b"\n")[1:]):
                     raise DamagedSegment(self.path, at, "a record's checksum does not match")
-                _LOG.warning("%s ended in an unfinished record, cut off at %d", self.path, at)
+                logger.warning("%s ended in an unfinished record, cut off at %d", self.path, at)
                 break
             self._apply(record[0])
             at = end + 1
@@ -133,7 +133,7 @@ class Journal:
             self._unsynced = bool(late)
             await self._disk.run(partial(disk.sync_folder, self.path.parent))
         except OSError as error:
-            _LOG.warning("%s could not be rewritten: %s", self.path, error)
+            logger.warning("%s could not be rewritten: %s", self.path, error)
             self._fresh_size = self._size
         finally:
             self._since = None

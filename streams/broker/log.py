@@ -35,7 +35,7 @@ from streamtable.streams.broker.wire import Buffer
 
 __all__ = ["FileRead", "OffsetOutOfRange", "PartitionLog"]
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _INLINE_READ_BYTES = 256 << 10
 
@@ -179,7 +179,7 @@ class PartitionLog:
             try:
                 duplicate = self._producers.check(batch)
             except Refused as refused:
-                _LOG.info("%s-%d refused a batch: %s", self.topic, self.index, refused)
+                logger.info("%s-%d refused a batch: %s", self.topic, self.index, refused)
                 done(refused.code, -1)
                 return
             if duplicate is not None:
@@ -194,7 +194,8 @@ class PartitionLog:
             position, max_timestamp = segment.size, segment.max_timestamp
             segment.append(placed, batch, base_offset)
         except OSError as error:
-            _LOG.error("%s-%d could not write: %s", self.topic, self.index, error)
+            # A disk's error needs no trace.
+            logger.error("%s-%d could not write: %s", self.topic, self.index, error)  # noqa: TRY400
             self._dirty = True
             with contextlib.suppress(OSError):
                 self._repair()
@@ -271,7 +272,7 @@ class PartitionLog:
                 self._roll()
                 self._sync()
             except OSError as error:
-                _LOG.warning("%s-%d could not begin a segment: %s", self.topic, self.index, error)
+                logger.warning("%s-%d could not begin a segment: %s", self.topic, self.index, error)
 
     # Syncing
 
@@ -333,7 +334,7 @@ class PartitionLog:
         3. Cut the file, now or before the next append.
         4. Answer those who wait with the storage error.
         """
-        _LOG.error(
+        logger.error(
             "%s-%d could not be synced: %s; %d unacknowledged batches are given up",
             self.topic,
             self.index,

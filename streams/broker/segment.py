@@ -21,7 +21,7 @@ from streamtable.streams.broker.errors import DamagedSegment
 
 __all__ = ["Segment"]
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _SUFFIX: Final = ".log"
 _INDEX_INTERVAL_BYTES: Final = 16 << 10
@@ -178,7 +178,7 @@ class Segment:
         if follows is not None or not last:
             raise DamagedSegment(self.path, at, reason)
         os.ftruncate(fd, at)
-        _LOG.warning(
+        logger.warning(
             "%s ended in %d bytes of an unfinished batch (%s); they were never acknowledged and "
             "are cut off at %d",
             self.path,

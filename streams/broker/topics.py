@@ -25,7 +25,7 @@ from streamtable.streams.broker.settings import BrokerSettings
 
 __all__ = ["Topic", "TopicError", "Topics"]
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _DELETED: Final = "~deleted"
@@ -156,7 +156,7 @@ class Topics:
             if folder.name.endswith(_DELETED):
                 shutil.rmtree(folder)
             elif folder not in known:
-                _LOG.warning("%s belongs to no topic; it is left as it is", folder)
+                logger.warning("%s belongs to no topic; it is left as it is", folder)
 
     def close(self) -> None:
         """Close all files."""
@@ -304,7 +304,7 @@ class Topics:
                 log.forget_producers(int(now_ms) - _PRODUCERS_KEPT_MS)
                 start = log.expired(now_ms)
                 if start > log.start:
-                    _LOG.info("%s-%d now starts at %d (retention)", topic.name, log.index, start)
+                    logger.info("%s-%d now starts at %d (retention)", topic.name, log.index, start)
                     await self.move_start(topic, log, start)
         await self._journal.rewrite()
 
