@@ -31,9 +31,9 @@ from streamtable.core.expressions.placeholders import Placeholders, Scope
 from streamtable.core.keys import KeySchema, after_prefix, encode_component, prefix_bounds
 from streamtable.core.values import Item, Value
 
-__all__ = ["KeyRange", "KeyTest", "bind_key_condition", "bind_key_tests", "key_range"]
+__all__ = ["KeyRange", "KeyTest", "bind_key_condition", "key_range"]
 
-PARAMETER: Final = "KeyConditionExpression"
+_PARAMETER: Final = "KeyConditionExpression"
 
 _FLIPPED: Final = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -101,19 +101,13 @@ def bind_key_condition(
     Raises:
         ValidationError: it is not a condition, or none that a Query of this key can answer.
     """
-    return key_range(bind_key_tests(text, placeholders), key_schema)
+    return key_range(_bind_key_tests(text, placeholders), key_schema)
 
 
-def bind_key_tests(text: str, placeholders: Placeholders) -> list[KeyTest]:
-    """Do what `bind_key_condition` does without the key: one test an attribute.
-
-    So a request is known to be wrong before its table is looked for.
-
-    Raises:
-        ValidationError: the text is not a condition, or none that a Query can answer.
-    """
-    node = placeholders.take(parse_condition(text, PARAMETER))
-    scope = Scope(PARAMETER, placeholders)
+def _bind_key_tests(text: str, placeholders: Placeholders) -> list[KeyTest]:
+    """Return the text's tests, one an attribute; which of them are the key's is not looked at."""
+    node = placeholders.take(parse_condition(text, _PARAMETER))
+    scope = Scope(_PARAMETER, placeholders)
     bind(node, scope)
     tests: dict[str, KeyTest] = {}
     for condition in _conditions(node):
@@ -242,8 +236,8 @@ def _not_supported() -> ValidationError:
 
 
 def _invalid_operator(operator: str) -> ValidationError:
-    return ValidationError(f"Invalid operator used in {PARAMETER}: {operator}")
+    return ValidationError(f"Invalid operator used in {_PARAMETER}: {operator}")
 
 
 def _invalid(message: str) -> ValidationError:
-    return ValidationError(f"Invalid condition in {PARAMETER}: {message}")
+    return ValidationError(f"Invalid condition in {_PARAMETER}: {message}")

@@ -40,7 +40,7 @@ from streamtable.core.expressions.nodes import (
 )
 from streamtable.core.limits import IN_OPERANDS
 
-__all__ = ["Parsed", "parse_condition", "parse_projection", "parse_update"]
+__all__ = ["NodeT", "Parsed", "parse_condition", "parse_projection", "parse_update"]
 
 NodeT = TypeVar("NodeT")
 

@@ -10,7 +10,7 @@ from streamtable.core.documents import StreamDocument
 from streamtable.core.errors import ValidationError
 from streamtable.core.limits import TAGS
 
-__all__ = ["check_named", "new_stream", "parse_encryption", "parse_tags", "stream_label"]
+__all__ = ["check_named", "new_stream", "parse_encryption", "parse_tags"]
 
 _INVALID = "One or more parameter values were invalid: "
 
@@ -27,7 +27,7 @@ def check_named(body: dict[str, Any]) -> None:
         )
 
 
-def stream_label(now: float) -> str:
+def _stream_label(now: float) -> str:
     """Return the label of a stream switched on at `now`, for example 2026-01-31T12:00:00.123."""
     time = datetime.fromtimestamp(now, UTC)
     return f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03}"
@@ -37,10 +37,10 @@ def new_stream(view_type: str, now: float, earlier: tuple[StreamDocument, ...]) 
     """Return a stream that is on from `now`; its label differs from all `earlier` ones."""
     taken = {stream.label for stream in earlier}
     moment = now
-    while stream_label(moment) in taken:
+    while _stream_label(moment) in taken:
         moment += 0.001
     return StreamDocument.model_validate(
-        {"label": stream_label(moment), "view_type": view_type, "enabled": now}
+        {"label": _stream_label(moment), "view_type": view_type, "enabled": now}
     )
 
 

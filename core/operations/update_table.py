@@ -19,7 +19,7 @@ from streamtable.core.limits import STREAM_KEPT_S
 from streamtable.core.operations import table_settings, throughputs
 from streamtable.core.operations.index_updates import plan_index_updates
 
-__all__ = ["check_changeable", "plan_update_table"]
+__all__ = ["check_changeable", "check_update_table", "plan_update_table"]
 
 _INVALID = "One or more parameter values were invalid: "
 

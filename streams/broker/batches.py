@@ -24,6 +24,8 @@ __all__ = [
     "parse",
     "place",
     "resume_point",
+    "size_at",
+    "spans",
 ]
 
 _HEADER: Final = struct.Struct(">qiibIhiqqqhii")

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from streamtable.streams.broker.codes import Code
 
-__all__ = ["COMPLETING", "EMPTY", "PREPARING", "STABLE", "Group", "Join", "Member"]
+__all__ = ["COMPLETING", "EMPTY", "PREPARING", "STABLE", "Group", "Join", "Limits", "Member"]
 
 logger = logging.getLogger(__name__)
 

@@ -26,8 +26,11 @@ __all__ = [
     "Array",
     "Buffer",
     "Field",
+    "Fixed",
     "Malformed",
     "Message",
+    "Text",
+    "Uuid",
     "skip_tags",
 ]
 

@@ -14,7 +14,18 @@ from decimal import Decimal
 from typing import Any, Final, Self, TypeAlias
 from urllib.parse import urlsplit
 
-__all__ = ["INDEXES", "AsyncConnection", "Load", "Unanswered", "create_table", "key_of", "state_of"]
+__all__ = [
+    "INDEXES",
+    "AsyncConnection",
+    "Item",
+    "Key",
+    "Load",
+    "State",
+    "Unanswered",
+    "create_table",
+    "key_of",
+    "state_of",
+]
 
 Item: TypeAlias = dict[str, dict[str, Any]]
 Key: TypeAlias = tuple[str, str]
