@@ -17,6 +17,7 @@ __all__ = [
     "GLOBAL_INDEXES",
     "IN_OPERANDS",
     "ITEM_BYTES",
+    "ITEM_COLLECTION_BYTES",
     "ITERATOR_AGE_S",
     "KEY_ATTRIBUTE_NAME_BYTES",
     "LIST_TABLES_PAGE",
@@ -46,6 +47,9 @@ __all__ = [
 # Items: "Items", "Item size", "Attributes".
 ITEM_BYTES: Final = 400 * 1024
 """An item with its attribute names."""
+
+ITEM_COLLECTION_BYTES: Final = 10 * 1024**3
+"""All items of a partition key, in a table with local indexes and in these."""
 
 ATTRIBUTE_NAME_BYTES: Final = 65_535
 """An attribute's name, UTF-8."""

@@ -62,6 +62,9 @@ class ShardState(Protocol):
     ) -> Iterator[tuple[bytes, Image]]:
         """Yield the rows with `start <= key < end`, as they are now."""
 
+    def collection_bytes(self, collection: bytes) -> int:
+        """Size of the item collection of that key, as far as it is applied."""
+
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield what the commits noted about transactions and is still needed, oldest first."""
 

@@ -13,6 +13,7 @@ from streamtable.core.errors import (
     ConditionalCheckFailed,
     DuplicateItem,
     InternalServerError,
+    ItemCollectionSizeLimitExceeded,
     ServiceUnavailable,
     TransactionConflict,
     ValidationError,
@@ -38,6 +39,7 @@ _RETRY_S: Final = 0.2
 _CODES: Final = {
     ConditionalCheckFailed: "ConditionalCheckFailed",
     DuplicateItem: "DuplicateItem",
+    ItemCollectionSizeLimitExceeded: "ItemCollectionSizeLimitExceeded",
     TransactionConflict: "TransactionConflict",
     ValidationError: "ValidationError",
 }

@@ -6,9 +6,15 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from streamtable.core.changes import Change
 from streamtable.core.context import RequestContext
-from streamtable.core.errors import ApiError, TransactionConflict
+from streamtable.core.errors import (
+    ApiError,
+    ItemCollectionSizeLimitExceeded,
+    TransactionConflict,
+)
 from streamtable.core.images import Image
 from streamtable.core.index_rows import IndexRow, index_rows
+from streamtable.core.item_collections import collection_change, collection_key
+from streamtable.core.limits import ITEM_COLLECTION_BYTES
 from streamtable.core.tables import GLOBAL_ROW, Table
 from streamtable.core.values import dump_item
 from streamtable.streams.clock import HybridClock
@@ -20,6 +26,7 @@ from streamtable.streams.owner import WAIT_S, Owner, ShardState
 
 __all__ = ["Evaluated", "Outcome", "Shard", "Write"]
 
+_COLLECTION_FULL: Final = "Item collection size limit of 10 gigabytes exceeded"
 _LOCKED: Final = "Transaction is ongoing for the item"
 
 
@@ -228,6 +235,12 @@ class Shard:
 
     def _new_image(self, write: Write, old: Image | None) -> Image | None:
         """Evaluate a write; the very object `old` where it changes nothing."""
+        new = self._evaluated(write, old)
+        if write.table.has_collections and new is not None and new is not old:
+            self._check_collection(write, old, new)
+        return new
+
+    def _evaluated(self, write: Write, old: Image | None) -> Image | None:
         old_item = old.item if old is not None and write.needs_old else None
         item, size_bytes = write.evaluate(old_item)
         if item is None:
@@ -240,6 +253,15 @@ class Shard:
         if size_bytes == old.size_bytes and len(json) == len(old.json) and item == old.item:
             return old
         return Image(json, size_bytes, self.clock.tick(old.time), self._region, item)
+
+    def collection_bytes(self, write: Write) -> int:
+        """Size of the item collection of a write's item, as far as it is materialized."""
+        return self.state.collection_bytes(collection_key(write.table, write.key))
+
+    def _check_collection(self, write: Write, old: Image | None, new: Image) -> None:
+        growth = collection_change(write.table, old, new)
+        if growth > 0 and self.collection_bytes(write) + growth > ITEM_COLLECTION_BYTES:
+            raise ItemCollectionSizeLimitExceeded(_COLLECTION_FULL)
 
     def join(self, commit: Commit, found: Evaluated, context: RequestContext) -> int:
         """Put an evaluated write into a commit and return its index there.

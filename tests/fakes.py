@@ -17,6 +17,7 @@ from streamtable.core.errors import (
 )
 from streamtable.core.images import Image
 from streamtable.core.index_rows import index_rows
+from streamtable.core.item_collections import collection_key
 from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
 from streamtable.core.values import dump_item
@@ -61,6 +62,10 @@ class FakeShard:
 
     def get(self, row_key: bytes) -> Image | None:
         return self.rows.get(row_key)
+
+    def collection_bytes(self, write: Write) -> int:
+        start = collection_key(write.table, write.key)
+        return sum(image.size_bytes for key, image in self.rows.items() if key.startswith(start))
 
     def scan(
         self, start: bytes, end: bytes, *, reverse: bool = False

@@ -24,6 +24,7 @@ from streamtable.core.changes import Change
 from streamtable.core.expiry import expiry_rows
 from streamtable.core.images import Image
 from streamtable.core.index_rows import index_rows
+from streamtable.core.item_collections import collection_change, collection_key
 from streamtable.core.keys import after_prefix
 from streamtable.core.tables import PREFIX_BYTES, Table
 from streamtable.streams.commit import Row
@@ -44,10 +45,12 @@ _PREPARED: Final = b"\x00prepared/"
 _DECIDED: Final = b"\x00decided/"
 _TOKENS: Final = b"\x00token/"
 _TOTALS: Final = b"\x00total/"
+_COLLECTIONS: Final = b"\x00collection/"
 _ROWS: Final = b"\x01"
 _NUMBER = struct.Struct(">Q")
 _INDEX_POSITION = struct.Struct(">QQ")
 _TOTAL = struct.Struct(">qq")
+_SIZE = struct.Struct(">q")
 _FEW_ROWS: Final = 1000
 _FORGET_MS: Final = 60_000
 _WRITE_BUFFER_BYTES: Final = 16 * 1024 * 1024
@@ -134,6 +137,7 @@ class ShardStore:
         epochs = EpochFilter(self._epochs.epoch, self._epochs.barrier)
         valid = []
         totals: dict[bytes, tuple[int, int]] = {}
+        collections: dict[bytes, int] = {}
         prepared: dict[str, dict[str, Any]] = {}
         for record in found:
             if epochs.admit(record.kind, record.epoch, record.offset):
@@ -146,7 +150,7 @@ class ShardStore:
                     rows = [row for change in changes for row in self._rows(change)]
                 for row_key, image in rows:
                     _put(batch, row_key, None if image is None else image.encode())
-                self._count(changes, totals)
+                self._count(changes, totals, collections)
                 for key, value in self._expiry_rows(changes):
                     _put(batch, key, value)
                 for entry in entries:
@@ -159,6 +163,8 @@ class ShardStore:
             batch.put(_PREPARED + transaction.encode(), orjson.dumps(entry))
         for prefix, total in totals.items():
             batch.put(_TOTALS + prefix, _TOTAL.pack(*total))
+        for collection, size in collections.items():
+            _put(batch, _COLLECTIONS + collection, _SIZE.pack(size) if size else None)
         applied = found[-1].offset
         batch.put(
             _APPLIED,
@@ -182,8 +188,18 @@ class ShardStore:
         """How many items the table with this prefix has here, and their size in bytes."""
         return self._totals.get(prefix, (0, 0))
 
-    def _count(self, changes: Iterable[Change], totals: dict[bytes, tuple[int, int]]) -> None:
-        """Add to the tables' totals what changes do to them."""
+    def collection_bytes(self, collection: bytes) -> int:
+        """Size of an item collection; see `ShardState.collection_bytes`."""
+        stored = self._db.get(_COLLECTIONS + collection)
+        return 0 if stored is None else _SIZE.unpack(stored)[0]
+
+    def _count(
+        self,
+        changes: Iterable[Change],
+        totals: dict[bytes, tuple[int, int]],
+        collections: dict[bytes, int],
+    ) -> None:
+        """Add what changes do to the totals of tables, and to the sizes of item collections."""
         for change in changes:
             table = self._find(change.table_id)
             if table is None:
@@ -195,6 +211,12 @@ class ShardStore:
             if new is not None:
                 count, size = count + 1, size + new.size_bytes
             totals[table.prefix] = (count, size)
+            if table.has_collections:
+                collection = collection_key(table, change.keys)
+                before = collections.get(collection)
+                if before is None:
+                    before = self.collection_bytes(collection)
+                collections[collection] = before + collection_change(table, old, new)
 
     def _rows(self, change: Change) -> list[Row]:
         """The rows of this shard that follow from a change; none if its table was deleted."""
@@ -330,6 +352,8 @@ class ShardStore:
             for key in few:
                 batch.delete(key)
         batch.delete(_TOTALS + prefix)
+        for key, _ in self._below(_COLLECTIONS + prefix):
+            batch.delete(_COLLECTIONS + prefix + key)
         self._write(batch)
         self._totals.pop(prefix, None)
 

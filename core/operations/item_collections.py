@@ -6,25 +6,11 @@ Source: API_ItemCollectionMetrics.
 
 from typing import Any, Final
 
-from streamtable.core.keys import after_prefix, row_key
 from streamtable.core.operations.writes import Write
 
-__all__ = ["collection_metrics", "collection_ranges"]
+__all__ = ["collection_metrics"]
 
 _GB: Final = 1024**3
-
-
-def collection_ranges(write: Write) -> list[tuple[bytes, bytes]]:
-    """Return the ranges of row keys that hold the item collection of a write's item.
-
-    They are all on the item's shard.
-    """
-    table = write.table
-    partition = table.keys.encode_partition(write.key)
-    prefixes = [table.prefix]
-    prefixes += [index.prefix for index in table.indexes.values() if not index.is_global]
-    starts = [row_key(prefix, partition) for prefix in prefixes]
-    return [(start, after_prefix(start)) for start in starts]
 
 
 def collection_metrics(write: Write, size_bytes: int) -> dict[str, Any]:

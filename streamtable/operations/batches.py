@@ -11,8 +11,8 @@ from streamtable.core.errors import ServiceUnavailable
 from streamtable.core.limits import BATCH_READ_BYTES
 from streamtable.core.operations.batch_get import TableKeys, plan_batch_get
 from streamtable.core.operations.batch_write import BatchedWrite, plan_batch_write
+from streamtable.core.operations.item_collections import collection_metrics
 from streamtable.core.operations.write_answers import write_capacity
-from streamtable.operations.collections import measure_collection
 from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import item_lookup
 from streamtable.streams.catalog import Catalog
@@ -57,7 +57,9 @@ def batch_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
         for entries, outcomes in written:
             for name, _, write in entries:
                 if write.collects and isinstance(outcomes, list):
-                    measured = await measure_collection(write, shards.of(write.hash))
+                    measured = collection_metrics(
+                        write, shards.of(write.hash).collection_bytes(write)
+                    )
                     found = metrics.setdefault(name, [])
                     if measured not in found:
                         found.append(measured)

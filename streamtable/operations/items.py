@@ -8,11 +8,11 @@ from streamtable.core.capacity import ConsumedCapacity, read_units
 from streamtable.core.context import RequestContext
 from streamtable.core.operations.delete import plan_delete
 from streamtable.core.operations.get import plan_get
+from streamtable.core.operations.item_collections import collection_metrics
 from streamtable.core.operations.put import plan_put
 from streamtable.core.operations.update import plan_update
 from streamtable.core.operations.write_answers import answer_write
 from streamtable.core.operations.writes import Write
-from streamtable.operations.collections import measure_collection
 from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import item_lookup
 from streamtable.streams.catalog import Catalog
@@ -47,7 +47,9 @@ def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
     async def carry_out(write: Write, context: RequestContext) -> bytes:
         shard = shard_of(write.hash)
         outcome = await shard.write(write, context)
-        metrics = await measure_collection(write, shard) if write.collects else None
+        metrics = (
+            collection_metrics(write, shard.collection_bytes(write)) if write.collects else None
+        )
         return answer_write(write, outcome.old, outcome.new, metrics)
 
     async def put_item(body: dict[str, Any], context: RequestContext) -> bytes:

@@ -10,12 +10,12 @@ from streamtable.core.capacity import ConsumedCapacity, read_units
 from streamtable.core.context import RequestContext
 from streamtable.core.images import Image
 from streamtable.core.operations.check import Check
+from streamtable.core.operations.item_collections import collection_metrics
 from streamtable.core.operations.transact_get import TransactGet, plan_transact_get
 from streamtable.core.operations.transact_write import plan_transact_write
 from streamtable.core.operations.transactions import check_transaction_size
 from streamtable.core.operations.write_answers import write_capacity
 from streamtable.core.operations.writes import Write
-from streamtable.operations.collections import measure_collection
 from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import item_lookup
 from streamtable.streams.catalog import Catalog
@@ -144,7 +144,7 @@ async def _measured(writes: list[Write], shards: Shards) -> dict[str, list[dict[
     metrics: dict[str, list[dict[str, Any]]] = {}
     for write in writes:
         if write.table.has_collections and not isinstance(write, Check):
-            measured = await measure_collection(write, shards.of(write.hash))
+            measured = collection_metrics(write, shards.of(write.hash).collection_bytes(write))
             found = metrics.setdefault(write.named, [])
             if measured not in found:
                 found.append(measured)

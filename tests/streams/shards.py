@@ -96,14 +96,16 @@ class MemoryLog:
 class PutWrite:
     """Puts `{"id": key, "n": value}`; with `expect`, only if n has that value now."""
 
-    table = TABLE
     service = None
 
-    def __init__(self, key: str, value: int, expect: int | None = None) -> None:
-        self.key = {"id": {"S": key}}
-        self.hash, self.row_key = TABLE.keys.locate(TABLE.prefix, self.key)
+    def __init__(
+        self, key: str, value: int, expect: int | None = None, table: Table = TABLE
+    ) -> None:
+        self.table = table
+        self._item = {"id": {"S": key}, "n": {"N": str(value)}}
+        self.key = table.keys.extract(self._item)
+        self.hash, self.row_key = table.keys.locate(table.prefix, self.key)
         self.needs_old = expect is not None
-        self._item = {**self.key, "n": {"N": str(value)}}
         self._expect = expect
 
     def evaluate(self, old: dict[str, Any] | None) -> tuple[dict[str, Any] | None, int]:
@@ -115,14 +117,16 @@ class PutWrite:
 class DeleteWrite(PutWrite):
     """Deletes the item of a key."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__(key, 0)
+    def __init__(self, key: str, value: int = 0, table: Table = TABLE) -> None:
+        super().__init__(key, value, table=table)
 
     def evaluate(self, old: dict[str, Any] | None) -> tuple[dict[str, Any] | None, int]:
         return None, 0
 
 
-def make_shard(path: Path, log: MemoryLog, *, exclusive: bool = True) -> Shard:
+def make_shard(
+    path: Path, log: MemoryLog, *, exclusive: bool = True, table: Table = TABLE
+) -> Shard:
     """A shard on `log` with a store of its own below `path`; `take_over` starts it."""
 
     def fail(error: BaseException) -> None:
@@ -131,7 +135,7 @@ def make_shard(path: Path, log: MemoryLog, *, exclusive: bool = True) -> Shard:
     return Shard(
         number=0,
         log=log,  # type: ignore[arg-type]
-        state=ShardStore(path, StoreMemory(1024 * 1024, 1024 * 1024), {TABLE.id: TABLE}.get),
+        state=ShardStore(path, StoreMemory(1024 * 1024, 1024 * 1024), {table.id: table}.get),
         clock=HybridClock(lambda: 1_700_000_000_000),
         region="test",
         node="node-1",

@@ -3,17 +3,21 @@ from pathlib import Path
 
 import pytest
 
+from streamtable.core.documents import IndexDocument, KeyElement, Projection
 from streamtable.core.errors import (
     ConditionalCheckFailed,
     InternalServerError,
+    ItemCollectionSizeLimitExceeded,
     ServiceUnavailable,
     StreamtableError,
 )
+from streamtable.core.tables import Table
 from streamtable.streams.epochs import BARRIER
 from streamtable.streams.owner import LogGap, StateAheadOfLog
 from streamtable.streams.shard import Shard
 from tests.streams.shards import (
     CONTEXT,
+    TABLE,
     DeleteWrite,
     MemoryLog,
     PutWrite,
@@ -307,6 +311,43 @@ async def test_consistent_reads_go_on_while_appends_are_in_flight(
     image = await shard.read(PutWrite("a", 0).row_key, consistent=True)
     assert image is not None
     assert image.item["n"] == {"N": "49"}
+
+
+async def test_an_item_collection_has_a_limit(
+    tmp_path: Path, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamtable.streams.shard.ITEM_COLLECTION_BYTES", 200)
+    keys = (KeyElement(name="id", kind="HASH"), KeyElement(name="n", kind="RANGE"))
+    index = IndexDocument(
+        name="by-n",
+        id="00000000-0000-0000-0000-000000000008",
+        scope="LOCAL",
+        keys=keys,
+        projection=Projection(kind="ALL"),
+    )
+    changes = {"attributes": {"id": "S", "n": "N"}, "keys": keys, "indexes": (index,)}
+    table = Table(TABLE.document.model_copy(update=changes))
+    shard = make_shard(tmp_path, log, table=table)
+    await shard.take_over()
+    written = 0
+
+    async def fill() -> None:
+        nonlocal written
+        while written < 100:
+            await shard.write(PutWrite("a", written, table=table), CONTEXT)
+            await follow(shard, log)
+            written += 1
+
+    with pytest.raises(ItemCollectionSizeLimitExceeded):
+        await fill()
+    size = shard.collection_bytes(PutWrite("a", 0, table=table))
+    # Each item counts in the table and in its index: the scan sees both.
+    assert size == sum(image.size_bytes for _, image in shard.scan(b"\x01", b"\x03"))
+    assert size <= 200
+    for number in range(written):
+        await shard.write(DeleteWrite("a", number, table=table), CONTEXT)
+    await follow(shard, log)
+    assert shard.collection_bytes(PutWrite("a", 0, table=table)) == 0
 
 
 async def test_versions_of_an_item_grow(shard: Shard) -> None:

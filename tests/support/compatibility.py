@@ -49,8 +49,7 @@ credentials do.
 
 ## Where it differs
 
-- Nothing is throttled, and no quota of an account holds: as many tables as you like, an item
-  collection of more than 10 GB too.
+- Nothing is throttled, and no quota of an account holds: as many tables as you like.
 - A change of a table holds at once; `--table-delay-ms` makes tables CREATING, UPDATING and DELETING
   for a while, as on AWS.
 - ItemCount and TableSizeBytes of a table are current; those of an index are always 0.
