@@ -83,6 +83,7 @@ class Agents:
         fetch_in_gulps(self._app)
         self._follow(topics.changelog, self._apply_changes)
         self._follow(topics.indexes, self._apply_index_rows)
+        # Its types want a plain function; a coroutine is awaited.
         self._app.on_partitions_assigned.connect(self._on_assigned)  # type: ignore[arg-type]
 
     async def start(self) -> None:

@@ -86,7 +86,7 @@ class _Thread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         # Faust has no setting for it; the consumer reads it when it starts.
-        consumer._fetch_max_wait_ms = _FETCH_MS  # noqa: SLF001
+        consumer._fetch_max_wait_ms = _FETCH_MS  # noqa: SLF001 - see above
         return consumer
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:

@@ -72,7 +72,7 @@ class ShardLog:
             await _drop(producer)
             raise self._unavailable("no producer", error) from error
         # No public way to say this; aiokafka is pinned, and a test fails when it stops working.
-        producer._txn_manager.transactional_id = None  # noqa: SLF001
+        producer._txn_manager.transactional_id = None  # noqa: SLF001 - see above
         self._producer = producer
 
     async def close(self) -> None:

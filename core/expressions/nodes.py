@@ -9,6 +9,7 @@ Source: "Operators and functions" and "Update expressions", developer guide.
 """
 
 from dataclasses import dataclass
+from types import UnionType
 from typing import Final, TypeAlias
 
 from streamtable.core.values import Value
@@ -299,6 +300,6 @@ def _show(value: Value) -> str:
     raise AssertionError("a canonical value has one type")
 
 
-def _grouped(condition: Condition, kinds: object) -> str:
+def _grouped(condition: Condition, kinds: type | UnionType) -> str:
     """Show a condition that is part of another one, in parentheses if it is one of `kinds`."""
-    return f"({condition})" if isinstance(condition, kinds) else str(condition)  # type: ignore[arg-type]
+    return f"({condition})" if isinstance(condition, kinds) else str(condition)

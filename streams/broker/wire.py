@@ -88,7 +88,7 @@ class Fixed:
         self.size = self._struct.size
         self.default = default
 
-    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002
+    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002 - as every type
         """Compile the reader."""
         unpack, size = self._struct.unpack_from, self.size
 
@@ -97,7 +97,7 @@ class Fixed:
 
         return decode
 
-    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002
+    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002 - as every type
         """Compile the writer."""
         pack = self._struct.pack
 
@@ -112,7 +112,7 @@ class Uuid:
 
     default = None
 
-    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002
+    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002 - as every type
         """Compile the reader."""
 
         def decode(data: bytes, at: int) -> tuple[Any, int]:
@@ -123,7 +123,7 @@ class Uuid:
 
         return decode
 
-    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002
+    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002 - as every type
         """Compile the writer."""
 
         def encode(out: bytearray, value: uuid.UUID | None) -> None:
@@ -173,7 +173,7 @@ class Text:
     def __init__(self, *, null: bool = False) -> None:
         self.default = None if null else ""
 
-    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002
+    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002 - as every type
         """Compile the reader."""
         read_length = _length_decoder("h", flexible)
 
@@ -185,7 +185,7 @@ class Text:
 
         return decode
 
-    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002
+    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002 - as every type
         """Compile the writer."""
         write_length = _length_encoder("h", flexible)
 
@@ -205,7 +205,7 @@ class Bytes:
 
     default = b""
 
-    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002
+    def decoder(self, version: int, flexible: bool) -> Decoder:  # noqa: ARG002 - as every type
         """Compile the reader."""
         read_length = _length_decoder("i", flexible)
 
@@ -217,7 +217,7 @@ class Bytes:
 
         return decode
 
-    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002
+    def encoder(self, version: int, flexible: bool) -> Encoder:  # noqa: ARG002 - as every type
         """Compile the writer."""
         write_length = _length_encoder("i", flexible)
 
