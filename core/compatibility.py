@@ -15,7 +15,6 @@ __all__ = ["NOT_SERVED", "REFUSED", "REMARKS", "WITHOUT_EFFECT", "check_availabl
 _BACKUPS: Final = "backups and point-in-time recovery come with checkpoints in object storage"
 _GLOBAL: Final = "global tables come with several regions"
 _FILES: Final = "import, export and bulk loads come with object storage"
-_KINESIS: Final = "a table's changes in a topic of their own are not there yet"
 _VECTORS: Final = "there are no vector indexes"
 
 NOT_SERVED: Final[Mapping[str, str]] = {
@@ -29,10 +28,7 @@ NOT_SERVED: Final[Mapping[str, str]] = {
     "DescribeGlobalTable": _GLOBAL,
     "DescribeGlobalTableSettings": _GLOBAL,
     "DescribeImport": _FILES,
-    "DescribeKinesisStreamingDestination": _KINESIS,
     "DescribeTableReplicaAutoScaling": _GLOBAL,
-    "DisableKinesisStreamingDestination": _KINESIS,
-    "EnableKinesisStreamingDestination": _KINESIS,
     "ExportTableToPointInTime": _FILES,
     "ImportTable": _FILES,
     "ListBackups": _BACKUPS,
@@ -47,7 +43,6 @@ NOT_SERVED: Final[Mapping[str, str]] = {
     "UpdateContinuousBackups": _BACKUPS,
     "UpdateGlobalTable": _GLOBAL,
     "UpdateGlobalTableSettings": _GLOBAL,
-    "UpdateKinesisStreamingDestination": _KINESIS,
     "UpdateTableReplicaAutoScaling": _GLOBAL,
 }
 """Operations that are answered with UnknownOperationException -> why."""
@@ -57,6 +52,8 @@ REMARKS: Final[Mapping[str, str]] = {
     "DescribeContributorInsights": "the list of rules is always empty",
     "DescribeEndpoints": "the one endpoint that there is",
     "DescribeLimits": "the quotas of a new AWS account, whatever this machine can do",
+    "EnableKinesisStreamingDestination": "copies to the Kafka topic `{region}.table.{name}`; the "
+    "ARN is kept as the destination's name",
     "UpdateTimeToLive": "holds at once, and may be changed again at once",
 }
 """What operations that are served answer otherwise than DynamoDB does."""
@@ -99,6 +96,9 @@ WITHOUT_EFFECT: Final[Mapping[str, Mapping[str, str]]] = {
         "SSESpecification": _ENCRYPTION,
         "TableClass": _CLASS,
         "WarmThroughput": _WARM,
+    },
+    "DisableKinesisStreamingDestination": {
+        "EnableKinesisStreamingConfiguration": "checked; there is nothing in it to disable",
     },
     "PutResourcePolicy": {
         "ConfirmRemoveSelfResourceAccess": "a policy refuses nobody, so nobody can lock "

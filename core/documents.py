@@ -5,7 +5,7 @@ A document is one JSON value in the catalog's topic. Documents are frozen: a cha
 use by `core.tables.Table`.
 """
 
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +17,7 @@ __all__ = [
     "PROVISIONED",
     "UPDATING",
     "ContributorInsights",
+    "DestinationDocument",
     "IndexDocument",
     "KeyElement",
     "Policy",
@@ -130,6 +131,26 @@ class ContributorInsights(_Document):
     changed: float
 
 
+class DestinationDocument(_Document):
+    """A Kafka topic that gets a copy of the table's changes, under a Kinesis stream's ARN.
+
+    Attributes:
+        id: names the copy's consumer group; a destination that is enabled again has another one.
+        precision: the unit in which the copy says when a change was made.
+        enabled_ms: changes accepted then or later are copied, milliseconds since 1970.
+        disabled_ms: changes accepted then or earlier; None while it is on.
+        reason: why it could not be enabled.
+    """
+
+    id: str
+    stream_arn: str
+    status: Literal["ENABLING", "ACTIVE", "DISABLING", "DISABLED", "ENABLE_FAILED"]
+    precision: Literal["MILLISECOND", "MICROSECOND"]
+    enabled_ms: int
+    disabled_ms: int | None = None
+    reason: str | None = None
+
+
 class TableDocument(_Document):
     """A table.
 
@@ -139,6 +160,7 @@ class TableDocument(_Document):
         status_until: when a status that is on its way ends, if `table_delay_ms` is set.
         streams: every period of the stream that may still be read, the newest last.
         encrypted: server-side encryption with a KMS key was asked for.
+        destinations: where the changes are copied, one at a time that is on, the newest last.
     """
 
     name: str
@@ -168,6 +190,7 @@ class TableDocument(_Document):
     policy: Policy | None = None
     stream_policy: Policy | None = None
     insights: tuple[ContributorInsights, ...] = ()
+    destinations: tuple[DestinationDocument, ...] = ()
 
     @property
     def arn(self) -> str:
@@ -188,3 +211,8 @@ class TableDocument(_Document):
     def index(self, name: str) -> IndexDocument | None:
         """The secondary index of that name, or None."""
         return next((index for index in self.indexes if index.name == name), None)
+
+    def with_destination(self, changed: DestinationDocument) -> Self:
+        """Return a copy in which a destination is replaced by the one of the same id."""
+        found = (changed if each.id == changed.id else each for each in self.destinations)
+        return self.model_copy(update={"destinations": tuple(found)})

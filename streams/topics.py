@@ -30,6 +30,29 @@ class Topics:
         self.indexes = f"{region}.indexes"
         self.catalog = f"{region}.catalog"
 
+    def table(self, name: str) -> str:
+        """Return the name of the topic that a table's changes are copied to."""
+        return f"{self.region}.table.{name}"
+
+    async def create_copy(self, address: str, name: str, shards: int) -> None:
+        """Make the topic that a table's changes are copied to; one that is there stays as it is.
+
+        Args:
+            address: the brokers, `host:port,...`.
+            name: the table's name.
+            shards: how many partitions a new topic has.
+
+        Raises:
+            KafkaError: the brokers are away, or refuse the topic.
+        """
+        admin = AIOKafkaAdminClient(bootstrap_servers=address)
+        try:
+            await admin.start()
+            replication = min(3, len((await admin.describe_cluster())["brokers"]))
+            await _create(admin, _kept_a_day(self.table(name), shards, replication))
+        finally:
+            await admin.close()
+
     async def create(self, address: str, shards: int | None) -> int:
         """Make the topics that are missing, each partition on up to three brokers.
 
@@ -49,18 +72,7 @@ class Topics:
             await admin.start()
             replication = min(3, len((await admin.describe_cluster())["brokers"]))
             for name in (self.changelog, self.indexes):
-                log = NewTopic(
-                    name,
-                    shards or 4,
-                    replication,
-                    topic_configs={
-                        "cleanup.policy": "delete",
-                        "retention.ms": str(DAY_MS),
-                        "max.message.bytes": str(MAX_RECORD_BYTES),
-                        "min.insync.replicas": str(max(1, replication - 1)),
-                    },
-                )
-                await _create(admin, log)
+                await _create(admin, _kept_a_day(name, shards or 4, replication))
             await _create(
                 admin,
                 NewTopic(
@@ -81,6 +93,20 @@ class Topics:
             )
             raise WrongShards(msg)
         return found
+
+
+def _kept_a_day(name: str, partitions: int, replication: int) -> NewTopic:
+    return NewTopic(
+        name,
+        partitions,
+        replication,
+        topic_configs={
+            "cleanup.policy": "delete",
+            "retention.ms": str(DAY_MS),
+            "max.message.bytes": str(MAX_RECORD_BYTES),
+            "min.insync.replicas": str(max(1, replication - 1)),
+        },
+    )
 
 
 async def _create(admin: AIOKafkaAdminClient, topic: NewTopic) -> None:

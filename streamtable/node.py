@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from streamtable.consumers.agents import Agents
+from streamtable.consumers.destinations import Destinations
 from streamtable.consumers.expiry import Sweeper
 from streamtable.consumers.indexes.backfill import Backfill
 from streamtable.consumers.indexes.sender import IndexSender
@@ -148,7 +149,18 @@ class Node:
         fetcher = LogFetcher(self.kafka, topics.changelog)
         parts.push_async_callback(fetcher.stop)
         await fetcher.start()
-        reader = StreamReader(fetcher, StoreEpochs(self._stores), count)
+        epochs = StoreEpochs(self._stores)
+        reader = StreamReader(fetcher, epochs, count)
+        destinations = Destinations(
+            address=self.kafka,
+            topics=topics,
+            shards=count,
+            catalog=catalog,
+            epochs=epochs,
+            log=fetcher,
+        )
+        destinations.start()
+        parts.push_async_callback(destinations.stop)
         sweeper = Sweeper(
             shards=shards,
             stores=self._stores,

@@ -4,6 +4,7 @@ import asyncio
 
 from streamtable.core.tables import Table
 from streamtable.operations.batches import batch_handlers
+from streamtable.operations.destinations import destination_handlers
 from streamtable.operations.handler import Handler
 from streamtable.operations.items import item_handlers
 from streamtable.operations.partiql import partiql_handlers
@@ -53,6 +54,7 @@ def handlers(
         **table_handlers(catalog, settings, transitions, totals),
         **resource_handlers(catalog, settings),
         **service_handlers(catalog, settings),
+        **destination_handlers(catalog),
     }
     return {
         **item_handlers(catalog, shards),

@@ -1,10 +1,12 @@
+from uuid import UUID
+
 import orjson
 import pytest
 
 from streamtable.core.changes import Change
 from streamtable.core.images import Image
 from streamtable.core.positions import Position
-from streamtable.core.stream_records import record_size, stream_record
+from streamtable.core.stream_records import kinesis_record, record_size, stream_record
 
 KEYS = {"id": {"S": "a"}}
 OLD = {"id": {"S": "a"}, "n": {"N": "1"}}
@@ -98,3 +100,39 @@ def test_the_event_id_is_the_positions_and_always_the_same():
     }
     assert len(other) == 8
     assert first in other
+
+
+def kinesis(precision="MILLISECOND", **parts):
+    return orjson.loads(orjson.dumps(kinesis_record(change(**parts), POSITION, precision)))
+
+
+def test_a_record_on_kinesis_is_dynamodbs():
+    found = kinesis()
+    assert UUID(found.pop("eventID")).hex == record("KEYS_ONLY")["eventID"]
+    assert found == {
+        "awsRegion": "local",
+        "eventName": "MODIFY",
+        "userIdentity": None,
+        "recordFormat": "application/json",
+        "tableName": "users",
+        "dynamodb": {
+            "ApproximateCreationDateTime": 1_700_000_000_999,
+            "ApproximateCreationDateTimePrecision": "MILLISECOND",
+            "Keys": KEYS,
+            "NewImage": NEW,
+            "OldImage": OLD,
+            "SizeBytes": 3 + 6 + 10,
+        },
+        "eventSource": "aws:dynamodb",
+    }
+
+
+def test_a_record_on_kinesis_in_microseconds_of_an_item_that_expired():
+    found = kinesis("MICROSECOND", new=None, service="dynamodb.amazonaws.com")
+    assert found["eventName"] == "REMOVE"
+    assert found["userIdentity"] == {
+        "principalId": "dynamodb.amazonaws.com",
+        "type": "Service",
+    }
+    assert found["dynamodb"]["ApproximateCreationDateTime"] == 1_700_000_000_999_000
+    assert "NewImage" not in found["dynamodb"]
