@@ -361,8 +361,8 @@ class Owner:
         if needed < first:
             raise LogGap(
                 f"shard {self.number}'s log starts at offset {first}, its tables need {needed}: "
-                "they were stopped for longer than the log is kept. Restore them from a "
-                "checkpoint or a copy of the data folder."
+                "they were stopped for longer than the log is kept. Start on a copy of the data "
+                "folder that is at least as new as the log's start."
             )
         if needed > end:
             raise StateAheadOfLog(
