@@ -6,9 +6,10 @@ service's own code, HTTP status and message. Source: the "Errors" section of eac
 DynamoDB API reference, and botocore's service model for the shapes of the extra members.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 __all__ = [
+    "INVALID",
     "AccessDenied",
     "ApiError",
     "ConditionalCheckFailed",
@@ -34,6 +35,9 @@ __all__ = [
     "UnknownOperation",
     "ValidationError",
 ]
+
+INVALID: Final = "One or more parameter values were invalid: "
+"""How the messages of most of DynamoDB's rules about tables, keys and values begin."""
 
 _DYNAMODB = "com.amazonaws.dynamodb.v20120810#"
 _CORAL = "com.amazon.coral.service#"

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from streamtable.core import numbers
-from streamtable.core.errors import ValidationError
+from streamtable.core.errors import INVALID, ValidationError
 from streamtable.core.limits import PARTITION_KEY_BYTES, SORT_KEY_BYTES
 from streamtable.core.values import Item, Value, parse_item, type_of, value_size
 
@@ -35,7 +35,6 @@ __all__ = [
 HASH_BYTES: Final = 8
 """Length of the hash in a row key, after the table's prefix."""
 
-_INVALID: Final = "One or more parameter values were invalid: "
 _NOT_VALID: Final = "One or more parameter values are not valid. "
 _EMPTY_KINDS: Final = {"S": "string", "B": "binary"}
 
@@ -108,10 +107,10 @@ class KeySchema:
             name = attribute.name
             value = item.get(name)
             if value is None:
-                raise ValidationError(f"{_INVALID}Missing the key {name} in the item")
+                raise ValidationError(f"{INVALID}Missing the key {name} in the item")
             if attribute.type not in value:
                 raise ValidationError(
-                    f"{_INVALID}Type mismatch for key {name} expected: {attribute.type} "
+                    f"{INVALID}Type mismatch for key {name} expected: {attribute.type} "
                     f"actual: {type_of(value)}"
                 )
             key[name] = value
@@ -179,7 +178,7 @@ class KeySchema:
                 continue
             if attribute.type not in value:
                 raise ValidationError(
-                    f"{_INVALID}Type mismatch for Index Key {name} Expected: {attribute.type} "
+                    f"{INVALID}Type mismatch for Index Key {name} Expected: {attribute.type} "
                     f"Actual: {type_of(value)} IndexName: {index_name}"
                 )
             if not value[attribute.type]:
@@ -227,13 +226,13 @@ class KeySchema:
         size = sum(value_size(key[a.name]) for a in self.partition if a.name in key)
         if size > PARTITION_KEY_BYTES:
             raise ValidationError(
-                f"{_INVALID}Size of hashkey has exceeded the maximum size limit "
+                f"{INVALID}Size of hashkey has exceeded the maximum size limit "
                 f"of{PARTITION_KEY_BYTES} bytes"
             )
         size = sum(value_size(key[a.name]) for a in self.sort if a.name in key)
         if size > SORT_KEY_BYTES:
             raise ValidationError(
-                f"{_INVALID}Aggregated size of all range keys has exceeded the size limit "
+                f"{INVALID}Aggregated size of all range keys has exceeded the size limit "
                 f"of {SORT_KEY_BYTES} bytes"
             )
 

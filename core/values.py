@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from streamtable.core.errors import ValidationError
+from streamtable.core.errors import INVALID, ValidationError
 from streamtable.core.limits import ATTRIBUTE_NAME_BYTES, ITEM_BYTES, NESTING_LEVELS
 from streamtable.core.numbers import normalize, to_decimal
 from streamtable.core.numbers import size_bytes as number_size
@@ -46,7 +46,6 @@ Value: TypeAlias = dict[str, Any]
 Item: TypeAlias = dict[str, Value]
 
 _DOCUMENT_OVERHEAD: Final = 3  # of a list or a map; each of its elements adds one byte more
-_INVALID: Final = "One or more parameter values were invalid: "
 
 
 def parse_item(raw: Any) -> tuple[Item, int]:
@@ -170,7 +169,7 @@ def compare(left: Value, right: Value) -> int | None:
 
 def _parse_attributes(raw: dict[str, Any], depth: int) -> tuple[Item, int]:
     if "" in raw:
-        raise ValidationError(f"{_INVALID}Attribute name must not be empty")
+        raise ValidationError(f"{INVALID}Attribute name must not be empty")
     size = 0
     changed: Item = {}
     for name, value in raw.items():
@@ -259,31 +258,31 @@ def _parse_null(content: Any, _depth: int) -> tuple[bool, int]:
     if type(content) is not bool:
         expect_scalar("NULL", content)
     if not content:
-        raise ValidationError(f"{_INVALID}Null attribute value types must have the value of true")
+        raise ValidationError(f"{INVALID}Null attribute value types must have the value of true")
     return True, 1
 
 
 def _parse_string_set(content: Any, _depth: int) -> tuple[list[str], int]:
     expect_list(content)
     if not content:
-        raise ValidationError(f"{_INVALID}An string set  may not be empty")
+        raise ValidationError(f"{INVALID}An string set  may not be empty")
     size = 0
     for member in content:
         if member is None:
-            raise ValidationError(f"{_INVALID}An string set may not have a null string as a member")
+            raise ValidationError(f"{INVALID}An string set may not have a null string as a member")
         size += _parse_string(member, 0)[1]
     if len(set(content)) != len(content):
         members = ", ".join(content)
-        raise ValidationError(f"{_INVALID}Input collection [{members}] contains duplicates.")
+        raise ValidationError(f"{INVALID}Input collection [{members}] contains duplicates.")
     return content, size
 
 
 def _parse_number_set(content: Any, _depth: int) -> tuple[list[str], int]:
     expect_list(content)
     if not content:
-        raise ValidationError(f"{_INVALID}An number set  may not be empty")
+        raise ValidationError(f"{INVALID}An number set  may not be empty")
     if None in content:
-        raise ValidationError(f"{_INVALID}An number set may not have a null string as a member")
+        raise ValidationError(f"{INVALID}An number set may not have a null string as a member")
     numbers = [_parse_number(member, 0) for member in content]
     texts = [text for text, _ in numbers]
     if len(set(texts)) != len(texts):
@@ -294,16 +293,16 @@ def _parse_number_set(content: Any, _depth: int) -> tuple[list[str], int]:
 def _parse_binary_set(content: Any, _depth: int) -> tuple[list[str], int]:
     expect_list(content)
     if not content:
-        raise ValidationError(f"{_INVALID}Binary sets should not be empty")
+        raise ValidationError(f"{INVALID}Binary sets should not be empty")
     size = 0
     for member in content:
         if member is None:
-            raise ValidationError(f"{_INVALID}Binary sets may not contain null or empty values")
+            raise ValidationError(f"{INVALID}Binary sets may not contain null or empty values")
         size += len(decode_binary(member))
     if len(set(content)) != len(content):
         members = ", ".join(content)
         raise ValidationError(
-            f"{_INVALID}Input collection [{members}]of type BS contains duplicates."
+            f"{INVALID}Input collection [{members}]of type BS contains duplicates."
         )
     return content, size
 

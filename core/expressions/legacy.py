@@ -7,7 +7,7 @@ KeyConditions, AttributeUpdates, AttributesToGet and ConditionalOperator.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from streamtable.core.errors import ValidationError
+from streamtable.core.errors import INVALID, ValidationError
 from streamtable.core.expressions import condition as conditions
 from streamtable.core.expressions import nodes, update
 from streamtable.core.expressions.condition import Condition
@@ -27,7 +27,6 @@ __all__ = [
     "reject_mixed",
 ]
 
-_INVALID: Final = "One or more parameter values were invalid: "
 _ORDERED: Final = frozenset({"S", "N", "B"})
 _SETS: Final = frozenset({"SS", "NS", "BS"})
 
@@ -180,7 +179,7 @@ def compile_attributes_to_get(given: Sequence[str]) -> Projection:
     seen = set()
     for name in given:
         if name in seen:
-            raise ValidationError(f"{_INVALID}Duplicate value in attribute name: {name}")
+            raise ValidationError(f"{INVALID}Duplicate value in attribute name: {name}")
         seen.add(name)
     return Projection.of_attributes(given)
 
@@ -232,19 +231,19 @@ def _check_values(operator: str, values: tuple[Value, ...]) -> None:
     expected = _COUNTS.get(operator, 1)
     if len(values) != expected and (operator != "IN" or not values):
         raise ValidationError(
-            f"{_INVALID}Invalid number of argument(s) for the {operator} ComparisonOperator"
+            f"{INVALID}Invalid number of argument(s) for the {operator} ComparisonOperator"
         )
     allowed = _TYPES.get(operator)
     for value in values:
         kind = type_of(value)
         if allowed is not None and kind not in allowed:
             raise ValidationError(
-                f"{_INVALID}ComparisonOperator {operator} is not valid for {kind} "
+                f"{INVALID}ComparisonOperator {operator} is not valid for {kind} "
                 "AttributeValue type"
             )
         if kind != type_of(values[0]):
             raise ValidationError(
-                f"{_INVALID}AttributeValues inside AttributeValueList must be of same type"
+                f"{INVALID}AttributeValues inside AttributeValueList must be of same type"
             )
     if operator == "BETWEEN":
         order = compare(*values)
@@ -263,7 +262,7 @@ def _update_action(name: str, entry: Mapping[str, Any]) -> nodes.UpdateAction:
     if raw is None:
         if action != "DELETE":
             raise ValidationError(
-                f"{_INVALID}Only DELETE action is allowed when no attribute value is specified"
+                f"{INVALID}Only DELETE action is allowed when no attribute value is specified"
             )
         return nodes.RemoveAction(path)
     value = parse_value(raw)
@@ -272,15 +271,15 @@ def _update_action(name: str, entry: Mapping[str, Any]) -> nodes.UpdateAction:
     if action == "DELETE":
         if kind not in _SETS:
             raise ValidationError(
-                f"{_INVALID}DELETE action with value is not supported for the type {kind}"
+                f"{INVALID}DELETE action with value is not supported for the type {kind}"
             )
         return nodes.DeleteAction(path, literal)
     if action == "ADD":
         if kind not in _SETS and kind not in ("N", "L"):
-            raise ValidationError(f"{_INVALID}ADD action is not supported for the type {kind}")
+            raise ValidationError(f"{INVALID}ADD action is not supported for the type {kind}")
         return nodes.AddAction(path, literal)
     return nodes.SetAction(path, literal)
 
 
 def _inconsistent(message: str, name: str) -> ValidationError:
-    return ValidationError(f"{_INVALID}{message} for Attribute: {name}")
+    return ValidationError(f"{INVALID}{message} for Attribute: {name}")

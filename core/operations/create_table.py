@@ -14,7 +14,7 @@ from streamtable.core.documents import (
     StreamDocument,
     TableDocument,
 )
-from streamtable.core.errors import ValidationError
+from streamtable.core.errors import INVALID, ValidationError
 from streamtable.core.operations import (
     index_definitions,
     key_schemas,
@@ -24,8 +24,6 @@ from streamtable.core.operations import (
 from streamtable.core.operations.table_settings import check_named
 
 __all__ = ["plan_create_table"]
-
-_INVALID = "One or more parameter values were invalid: "
 
 
 def plan_create_table(
@@ -130,11 +128,11 @@ def _check_stream(raw: dict[str, Any] | None) -> None:
         return
     if raw["StreamEnabled"] and "StreamViewType" not in raw:
         raise ValidationError(
-            f"{_INVALID}Table is being created with a stream enabled, UpdateViewType should be "
+            f"{INVALID}Table is being created with a stream enabled, UpdateViewType should be "
             "specified"
         )
     if not raw["StreamEnabled"] and "StreamViewType" in raw:
         raise ValidationError(
-            f"{_INVALID}Table is being created with a stream disabled, UpdateViewType should not "
+            f"{INVALID}Table is being created with a stream disabled, UpdateViewType should not "
             "be specified"
         )

@@ -4,13 +4,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from streamtable.core.documents import ACTIVE, IndexDocument, KeyElement, Projection, Status
-from streamtable.core.errors import ValidationError
+from streamtable.core.errors import INVALID, ValidationError
 from streamtable.core.limits import GLOBAL_INDEXES, LOCAL_INDEXES, NON_KEY_ATTRIBUTES
 from streamtable.core.operations import key_schemas, throughputs
 
 __all__ = ["check_names", "parse_global", "parse_local"]
-
-_INVALID = "One or more parameter values were invalid: "
 
 
 def parse_local(
@@ -25,15 +23,15 @@ def parse_local(
         ValidationError: one of DynamoDB's rules for local indexes is broken.
     """
     if not raw:
-        raise ValidationError(f"{_INVALID}List of LocalSecondaryIndexes is empty")
+        raise ValidationError(f"{INVALID}List of LocalSecondaryIndexes is empty")
     if len(table_keys) < 2:
         raise ValidationError(
-            f"{_INVALID}Table KeySchema does not have a range key, which is required when "
+            f"{INVALID}Table KeySchema does not have a range key, which is required when "
             "specifying a LocalSecondaryIndex"
         )
     if len(raw) > LOCAL_INDEXES:
         raise ValidationError(
-            f"{_INVALID}Number of LocalSecondaryIndexes exceeds per-table limit of {LOCAL_INDEXES}"
+            f"{INVALID}Number of LocalSecondaryIndexes exceeds per-table limit of {LOCAL_INDEXES}"
         )
     indexes = []
     for entry in raw:
@@ -41,11 +39,11 @@ def parse_local(
         keys = key_schemas.parse_index_keys(entry["KeySchema"], definitions, composite=False)
         if len(keys) < 2:
             raise ValidationError(
-                f"{_INVALID}Index KeySchema does not have a range key for index: {name}"
+                f"{INVALID}Index KeySchema does not have a range key for index: {name}"
             )
         if keys[0].name != table_keys[0].name:
             raise ValidationError(
-                f"{_INVALID}Index KeySchema does not have the same leading hash key as table "
+                f"{INVALID}Index KeySchema does not have the same leading hash key as table "
                 f"KeySchema for index: {name}. index hash key: {keys[0].name}, table hash key: "
                 f"{table_keys[0].name}"
             )
@@ -76,10 +74,10 @@ def parse_global(
         ValidationError: one of DynamoDB's rules for global indexes is broken.
     """
     if not raw:
-        raise ValidationError(f"{_INVALID}List of GlobalSecondaryIndexes is empty")
+        raise ValidationError(f"{INVALID}List of GlobalSecondaryIndexes is empty")
     if len(raw) > GLOBAL_INDEXES:
         raise ValidationError(
-            f"{_INVALID}GlobalSecondaryIndex count exceeds the per-table limit of {GLOBAL_INDEXES}"
+            f"{INVALID}GlobalSecondaryIndex count exceeds the per-table limit of {GLOBAL_INDEXES}"
         )
     indexes = []
     for entry in raw:
@@ -112,12 +110,12 @@ def check_names(indexes: Iterable[IndexDocument]) -> None:
     projected = 0
     for index in indexes:
         if index.name in seen:
-            raise ValidationError(f"{_INVALID}Duplicate index name: {index.name}")
+            raise ValidationError(f"{INVALID}Duplicate index name: {index.name}")
         seen.add(index.name)
         projected += len(index.projection.attributes)
     if projected > NON_KEY_ATTRIBUTES:
         raise ValidationError(
-            f"{_INVALID}Number of NonKeyAttributes in all indexes exceeds the per-table limit of "
+            f"{INVALID}Number of NonKeyAttributes in all indexes exceeds the per-table limit of "
             f"{NON_KEY_ATTRIBUTES}"
         )
 
@@ -126,16 +124,16 @@ def _parse_projection(raw: dict[str, Any]) -> Projection:
     kind = raw.get("ProjectionType")
     attributes = raw.get("NonKeyAttributes")
     if kind is None:
-        raise ValidationError(f"{_INVALID}Unknown ProjectionType: null")
+        raise ValidationError(f"{INVALID}Unknown ProjectionType: null")
     if kind == "INCLUDE" and attributes is None:
         raise ValidationError(
-            f"{_INVALID}ProjectionType is INCLUDE, but NonKeyAttributes is not specified"
+            f"{INVALID}ProjectionType is INCLUDE, but NonKeyAttributes is not specified"
         )
     if kind != "INCLUDE" and attributes is not None:
         raise ValidationError(
-            f"{_INVALID}ProjectionType is {kind}, but NonKeyAttributes is specified"
+            f"{INVALID}ProjectionType is {kind}, but NonKeyAttributes is specified"
         )
     names = attributes or ()
     if len(set(names)) != len(names):
-        raise ValidationError(f"{_INVALID}Duplicate member in NonKeyAttributes")
+        raise ValidationError(f"{INVALID}Duplicate member in NonKeyAttributes")
     return Projection(kind=kind, attributes=tuple(names))

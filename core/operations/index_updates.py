@@ -10,12 +10,16 @@ from streamtable.core.documents import (
     IndexDocument,
     TableDocument,
 )
-from streamtable.core.errors import LimitExceeded, ResourceInUse, ResourceNotFound, ValidationError
+from streamtable.core.errors import (
+    INVALID,
+    LimitExceeded,
+    ResourceInUse,
+    ResourceNotFound,
+    ValidationError,
+)
 from streamtable.core.operations import index_definitions, key_schemas, throughputs
 
 __all__ = ["finish_index", "plan_index_updates"]
-
-_INVALID = "One or more parameter values were invalid: "
 
 
 def plan_index_updates(
@@ -40,13 +44,13 @@ def plan_index_updates(
     for update in updates:
         if not update:
             raise ValidationError(
-                f"{_INVALID}One of GlobalSecondaryIndexUpdate.Update, "
+                f"{INVALID}One of GlobalSecondaryIndexUpdate.Update, "
                 "GlobalSecondaryIndexUpdate.Create, GlobalSecondaryIndexUpdate.Delete must not be "
                 "null"
             )
         if len(update) != 1:
             raise ValidationError(
-                f"{_INVALID}Only one of GlobalSecondaryIndexUpdate.Update, "
+                f"{INVALID}Only one of GlobalSecondaryIndexUpdate.Update, "
                 "GlobalSecondaryIndexUpdate.Create, GlobalSecondaryIndexUpdate.Delete may be "
                 "specified"
             )
@@ -54,7 +58,7 @@ def plan_index_updates(
         name = raw["IndexName"]
         if name in named:
             raise ValidationError(
-                f"{_INVALID}Only one global secondary index update per index is allowed "
+                f"{INVALID}Only one global secondary index update per index is allowed "
                 f"simultaneously. Index: {name}"
             )
         named.add(name)
@@ -118,13 +122,13 @@ def _create(
     name = raw["IndexName"]
     if document.index(name) is not None:
         raise ValidationError(
-            f"{_INVALID}Attempting to create an index which already exists. Index: {name}"
+            f"{INVALID}Attempting to create an index which already exists. Index: {name}"
         )
     definitions = _definitions(body)
     for attribute, kind in definitions.items():
         if document.attributes.get(attribute, kind) != kind:
             raise ValidationError(
-                f"{_INVALID}Attribute {attribute} is already defined as type "
+                f"{INVALID}Attribute {attribute} is already defined as type "
                 f"{document.attributes[attribute]}"
             )
     (index,) = index_definitions.parse_global([raw], definitions, billing, new_id, status=CREATING)

@@ -4,12 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from streamtable.core.documents import KeyElement
-from streamtable.core.errors import ValidationError
+from streamtable.core.errors import INVALID, ValidationError
 from streamtable.core.limits import COMPOSITE_KEY_ATTRIBUTES
 
 __all__ = ["check_used", "parse_definitions", "parse_index_keys", "parse_table_keys"]
-
-_INVALID = "One or more parameter values were invalid: "
 
 
 def parse_definitions(raw: list[dict[str, str]]) -> dict[str, str]:
@@ -44,12 +42,12 @@ def parse_table_keys(
     missing = [name for name in names if name not in definitions]
     if missing:
         raise ValidationError(
-            f"{_INVALID}Some index key attributes are not defined in AttributeDefinitions. "
+            f"{INVALID}Some index key attributes are not defined in AttributeDefinitions. "
             f"Keys: {_listing(names)}, AttributeDefinitions: {_listing(definitions)}"
         )
     if alone and len(definitions) != len(names):
         raise ValidationError(
-            f"{_INVALID}Number of attributes in KeySchema does not exactly match number of "
+            f"{INVALID}Number of attributes in KeySchema does not exactly match number of "
             "attributes defined in AttributeDefinitions"
         )
     return keys
@@ -72,7 +70,7 @@ def parse_index_keys(
     missing = [key.name for key in keys if key.name not in definitions]
     if missing:
         raise ValidationError(
-            f"{_INVALID}Some index key attributes are not defined in AttributeDefinitions. "
+            f"{INVALID}Some index key attributes are not defined in AttributeDefinitions. "
             f"Keys: {_listing(missing)}, AttributeDefinitions: {_listing(definitions)}"
         )
     return keys
@@ -87,7 +85,7 @@ def check_used(definitions: dict[str, str], used: set[str]) -> None:
     if any(name not in used for name in definitions):
         names = [name for name in definitions if name in used]
         raise ValidationError(
-            f"{_INVALID}Some AttributeDefinitions are not used. AttributeDefinitions: "
+            f"{INVALID}Some AttributeDefinitions are not used. AttributeDefinitions: "
             f"{_listing(definitions)}, keys used: {_listing(names)}"
         )
 
@@ -122,7 +120,7 @@ def _composite(raw: list[dict[str, str]]) -> tuple[KeyElement, ...]:
         )
     if hashes > COMPOSITE_KEY_ATTRIBUTES or len(kinds) - hashes > COMPOSITE_KEY_ATTRIBUTES:
         raise ValidationError(
-            f"{_INVALID}A KeySchema can have at most {COMPOSITE_KEY_ATTRIBUTES} HASH and at most "
+            f"{INVALID}A KeySchema can have at most {COMPOSITE_KEY_ATTRIBUTES} HASH and at most "
             f"{COMPOSITE_KEY_ATTRIBUTES} RANGE key elements"
         )
     if len({entry["AttributeName"] for entry in raw}) != len(raw):

@@ -3,12 +3,11 @@
 from collections.abc import Collection
 from typing import Any
 
-from streamtable.core.errors import ValidationError
+from streamtable.core.errors import INVALID, ValidationError
 from streamtable.core.tables import Index, Table
 
 __all__ = ["check_index", "check_select", "find_index"]
 
-_INVALID = "One or more parameter values were invalid: "
 
 # How the service names what was chosen.
 _CHOSEN = {
@@ -31,16 +30,16 @@ def check_select(body: dict[str, Any]) -> None:
     if select == "SPECIFIC_ATTRIBUTES":
         if given is None:
             raise ValidationError(
-                f"{_INVALID}Must specify the AttributesToGet or ProjectionExpression when "
+                f"{INVALID}Must specify the AttributesToGet or ProjectionExpression when "
                 "choosing to get SPECIFIC_ATTRIBUTES"
             )
     elif given is not None:
         raise ValidationError(
-            f"{_INVALID}Cannot specify the {given} when choosing to get {_CHOSEN[select]}"
+            f"{INVALID}Cannot specify the {given} when choosing to get {_CHOSEN[select]}"
         )
     if select == "ALL_PROJECTED_ATTRIBUTES" and "IndexName" not in body:
         raise ValidationError(
-            f"{_INVALID}ALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName"
+            f"{INVALID}ALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName"
         )
 
 
@@ -83,13 +82,13 @@ def check_index(index: Index, body: dict[str, Any], wanted: Collection[str] | No
             return False
         if index.is_global:
             raise ValidationError(
-                f"{_INVALID}Select type ALL_ATTRIBUTES is not supported for global secondary "
+                f"{INVALID}Select type ALL_ATTRIBUTES is not supported for global secondary "
                 f"index {index.name} because its projection type is not ALL"
             )
         return True
     missing = [name for name in sorted(wanted) if name not in index.projected]
     if missing and index.is_global:
         raise ValidationError(
-            f"{_INVALID}Global secondary index {index.name} does not project [{', '.join(missing)}]"
+            f"{INVALID}Global secondary index {index.name} does not project [{', '.join(missing)}]"
         )
     return bool(missing)

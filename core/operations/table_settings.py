@@ -7,12 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from streamtable.core.documents import StreamDocument
-from streamtable.core.errors import ValidationError
+from streamtable.core.errors import INVALID, ValidationError
 from streamtable.core.limits import TAGS
 
 __all__ = ["check_named", "new_stream", "parse_encryption", "parse_tags"]
-
-_INVALID = "One or more parameter values were invalid: "
 
 
 def check_named(body: dict[str, Any]) -> None:
@@ -55,10 +53,10 @@ def parse_encryption(raw: dict[str, Any] | None) -> tuple[bool, str | None]:
     enabled = raw.get("Enabled", "SSEType" in raw)
     key = raw.get("KMSMasterKeyId")
     if raw.get("SSEType") == "AES256":
-        raise ValidationError(f"{_INVALID}SSEType AES256 is not supported, use KMS")
+        raise ValidationError(f"{INVALID}SSEType AES256 is not supported, use KMS")
     if not enabled and ("SSEType" in raw or key is not None):
         raise ValidationError(
-            f"{_INVALID}SSEType and KMSMasterKeyId can only be specified when Enabled is true"
+            f"{INVALID}SSEType and KMSMasterKeyId can only be specified when Enabled is true"
         )
     return enabled, key
 
@@ -71,10 +69,10 @@ def parse_tags(raw: list[dict[str, str]]) -> dict[str, str]:
     """
     tags = {tag["Key"]: tag["Value"] for tag in raw}
     if len(tags) != len(raw):
-        raise ValidationError(f"{_INVALID}Duplicate tag keys are not allowed")
+        raise ValidationError(f"{INVALID}Duplicate tag keys are not allowed")
     if len(tags) > TAGS:
-        raise ValidationError(f"{_INVALID}Too many tags: the limit is {TAGS} per resource")
+        raise ValidationError(f"{INVALID}Too many tags: the limit is {TAGS} per resource")
     for key in tags:
         if key.lower().startswith("aws:"):
-            raise ValidationError(f"{_INVALID}Tag keys that start with aws: are reserved: {key}")
+            raise ValidationError(f"{INVALID}Tag keys that start with aws: are reserved: {key}")
     return tags

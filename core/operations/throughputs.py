@@ -3,7 +3,7 @@
 from typing import Any
 
 from streamtable.core.documents import PAY_PER_REQUEST, Throughput, UnitLimits
-from streamtable.core.errors import ValidationError
+from streamtable.core.errors import INVALID, ValidationError
 from streamtable.core.limits import PROVISIONED_UNITS
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "parse_warm",
 ]
 
-_INVALID = "One or more parameter values were invalid: "
 
 # A day of decreases is a day of UTC.
 _DAY_S = 24 * 3600
@@ -29,12 +28,12 @@ def check_billing(billing: str, throughput: dict[str, Any] | None) -> None:
     """
     if billing == PAY_PER_REQUEST and throughput is not None:
         raise ValidationError(
-            f"{_INVALID}Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when "
+            f"{INVALID}Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when "
             "BillingMode is PAY_PER_REQUEST"
         )
     if billing != PAY_PER_REQUEST and throughput is None:
         raise ValidationError(
-            f"{_INVALID}ReadCapacityUnits and WriteCapacityUnits must both be specified when "
+            f"{INVALID}ReadCapacityUnits and WriteCapacityUnits must both be specified when "
             "BillingMode is PROVISIONED"
         )
 
@@ -64,11 +63,11 @@ def parse_index_throughput(raw: dict[str, Any], billing: str) -> Throughput:
     throughput = raw.get("ProvisionedThroughput")
     if billing == PAY_PER_REQUEST and throughput is not None:
         raise ValidationError(
-            f"{_INVALID}ProvisionedThroughput should not be specified for index: {name} when "
+            f"{INVALID}ProvisionedThroughput should not be specified for index: {name} when "
             "BillingMode is PAY_PER_REQUEST"
         )
     if billing != PAY_PER_REQUEST and throughput is None:
-        raise ValidationError(f"{_INVALID}ProvisionedThroughput is not specified for index: {name}")
+        raise ValidationError(f"{INVALID}ProvisionedThroughput is not specified for index: {name}")
     return parse_throughput(throughput, name)
 
 
@@ -89,13 +88,12 @@ def parse_on_demand(
         return current
     if billing != PAY_PER_REQUEST:
         raise ValidationError(
-            f"{_INVALID}OnDemandThroughput can only be specified when BillingMode is "
-            "PAY_PER_REQUEST"
+            f"{INVALID}OnDemandThroughput can only be specified when BillingMode is PAY_PER_REQUEST"
         )
     for name in ("MaxReadRequestUnits", "MaxWriteRequestUnits"):
         value = raw.get(name)
         if value is not None and value != -1 and value < 1:
-            raise ValidationError(f"{_INVALID}{name} must be -1 or at least 1, and is {value}")
+            raise ValidationError(f"{INVALID}{name} must be -1 or at least 1, and is {value}")
     return _merged(raw.get("MaxReadRequestUnits"), raw.get("MaxWriteRequestUnits"), current)
 
 
@@ -114,7 +112,7 @@ def parse_warm(raw: dict[str, Any] | None, current: UnitLimits | None = None) ->
     for name in ("ReadUnitsPerSecond", "WriteUnitsPerSecond"):
         value = raw.get(name)
         if value is not None and value < 1:
-            raise ValidationError(f"{_INVALID}{name} must be at least 1, and is {value}")
+            raise ValidationError(f"{INVALID}{name} must be at least 1, and is {value}")
     return _merged(raw.get("ReadUnitsPerSecond"), raw.get("WriteUnitsPerSecond"), current)
 
 

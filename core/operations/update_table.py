@@ -14,14 +14,13 @@ from streamtable.core.documents import (
     TableDocument,
     Throughput,
 )
-from streamtable.core.errors import ResourceInUse, ValidationError
+from streamtable.core.errors import INVALID, ResourceInUse, ValidationError
 from streamtable.core.limits import STREAM_KEPT_S
 from streamtable.core.operations import table_settings, throughputs
 from streamtable.core.operations.index_updates import plan_index_updates
 
 __all__ = ["check_changeable", "check_update_table", "plan_update_table"]
 
-_INVALID = "One or more parameter values were invalid: "
 
 _CHANGES = (
     "ProvisionedThroughput",
@@ -135,7 +134,7 @@ def _change_billing(
         for index in indexes:
             if index.scope == "GLOBAL" and not index.throughput.read_units:
                 raise ValidationError(
-                    f"{_INVALID}ProvisionedThroughput must be specified for index: {index.name}"
+                    f"{INVALID}ProvisionedThroughput must be specified for index: {index.name}"
                 )
         changes["on_demand"] = None
         unlimited = {"on_demand": None}
@@ -170,7 +169,7 @@ def _change_stream(
     if raw["StreamEnabled"]:
         if "StreamViewType" not in raw:
             raise ValidationError(
-                f"{_INVALID}Table is being updated with a stream enabled, UpdateViewType should "
+                f"{INVALID}Table is being updated with a stream enabled, UpdateViewType should "
                 "be specified"
             )
         if current is not None:
@@ -183,7 +182,7 @@ def _change_stream(
         )
     if "StreamViewType" in raw:
         raise ValidationError(
-            f"{_INVALID}Table is being updated with a stream disabled, UpdateViewType should not "
+            f"{INVALID}Table is being updated with a stream disabled, UpdateViewType should not "
             "be specified"
         )
     if current is None:
