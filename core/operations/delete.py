@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from streamtable.core.errors import ResourceNotFound, ValidationError
+from streamtable.core.errors import ValidationError
 from streamtable.core.operations.conditions import CONDITIONAL, plan_condition
+from streamtable.core.operations.keyed import find_keyed
 from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
-from streamtable.core.values import Item, parse_item
+from streamtable.core.values import Item
 
 __all__ = ["Delete", "plan_delete"]
 
@@ -42,9 +43,5 @@ def plan_delete(body: dict[str, Any], find: Callable[[str], Table]) -> Delete:
     condition = None
     if not CONDITIONAL.isdisjoint(body):
         condition = plan_condition(body)
-    try:
-        table = find(body["TableName"])
-    except ResourceNotFound:
-        parse_item(body["Key"])
-        raise
+    table = find_keyed(body, find)
     return Delete(table, table.locate_key(body["Key"]), condition, body)

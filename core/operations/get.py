@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from streamtable.core.errors import ResourceNotFound
 from streamtable.core.expressions.projection import Projection
+from streamtable.core.operations.keyed import find_keyed
 from streamtable.core.operations.projections import plan_projection
 from streamtable.core.tables import Table
-from streamtable.core.values import parse_item
 
 __all__ = ["PROJECTING", "plan_get"]
 
@@ -35,10 +34,6 @@ def plan_get(
     projection = None
     if not PROJECTING.isdisjoint(body):
         projection = plan_projection(body)
-    try:
-        table = find(body["TableName"])
-    except ResourceNotFound:
-        parse_item(body["Key"])
-        raise
+    table = find_keyed(body, find)
     _, number, row_key = table.locate_key(body["Key"])
     return table, number, row_key, projection

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from streamtable.core.errors import ResourceNotFound
 from streamtable.core.expressions.condition import Condition
 from streamtable.core.expressions.update import Update
 from streamtable.core.images import Image
 from streamtable.core.operations.conditions import plan_update_expressions
+from streamtable.core.operations.keyed import find_keyed
 from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
-from streamtable.core.values import Item, check_item_size, item_size, parse_item
+from streamtable.core.values import Item, check_item_size, item_size
 
 __all__ = ["UpdateItem", "plan_update"]
 
@@ -77,11 +77,7 @@ def plan_update(body: dict[str, Any], find: Callable[[str], Table]) -> UpdateIte
         ResourceNotFound: there is no such table.
     """
     update, condition = plan_update_expressions(body)
-    try:
-        table = find(body["TableName"])
-    except ResourceNotFound:
-        parse_item(body["Key"])
-        raise
+    table = find_keyed(body, find)
     located = table.locate_key(body["Key"])
     if update is not None:
         update.check_keys(table.key_names)
