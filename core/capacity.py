@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from streamtable.core.limits import READ_UNIT_BYTES, WRITE_UNIT_BYTES
 
-__all__ = ["ConsumedCapacity", "read_units", "write_units"]
+__all__ = ["ConsumedCapacity", "add_by_table", "read_units", "write_units"]
 
 
 def read_units(size_bytes: int, *, consistent: bool, transactional: bool = False) -> float:
@@ -95,3 +95,15 @@ class ConsumedCapacity:
         if self.transaction is None:
             return {"CapacityUnits": units}
         return {"CapacityUnits": units, f"{self.transaction}CapacityUnits": units}
+
+
+def add_by_table(consumed: dict[str, ConsumedCapacity], units: ConsumedCapacity) -> None:
+    """Add what one action of a request consumed to what others did on the same table.
+
+    Args:
+        consumed: by the tables' names as the request has them; keeps `units` of a new table.
+        units: the action's.
+    """
+    known = consumed.setdefault(units.table_name, units)
+    if known is not units:
+        known.add(units)

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from streamtable.core.capacity import ConsumedCapacity, read_units
+from streamtable.core.capacity import ConsumedCapacity, add_by_table, read_units
 from streamtable.core.context import RequestContext
 from streamtable.core.errors import ServiceUnavailable
 from streamtable.core.limits import BATCH_READ_BYTES
@@ -130,10 +130,7 @@ def _written(
             if capacity != "NONE":
                 for (name, _, write), outcome in zip(entries, outcomes, strict=True):
                     units = write_capacity(write.table, outcome.old, outcome.new, named=name)
-                    if name in consumed:
-                        consumed[name].add(units)
-                    else:
-                        consumed[name] = units
+                    add_by_table(consumed, units)
     if unavailable is not None and not written:
         raise unavailable
     answer: dict[str, Any] = {"UnprocessedItems": left}

@@ -5,7 +5,7 @@ from typing import Any, Final, cast
 
 import orjson
 
-from streamtable.core.capacity import ConsumedCapacity, read_units
+from streamtable.core.capacity import ConsumedCapacity, add_by_table, read_units
 from streamtable.core.context import RequestContext
 from streamtable.core.errors import (
     ApiError,
@@ -197,7 +197,7 @@ class _Units:
         capacity = ConsumedCapacity(table.name, units)
         if transactional:
             capacity.transaction = "Read"
-        self._add(capacity)
+        add_by_table(self._tables, capacity)
 
     def add_write(
         self,
@@ -213,18 +213,13 @@ class _Units:
         if transactional:
             units.add(write_capacity(table, old, new))
             units.transaction = "Write"
-        self._add(units)
+        add_by_table(self._tables, units)
 
     def report(self) -> dict[str, Any]:
         if self._wanted == "NONE":
             return {}
         reports = [units.report(self._wanted) for units in self._tables.values()]
         return {"ConsumedCapacity": reports}
-
-    def _add(self, units: ConsumedCapacity) -> None:
-        known = self._tables.setdefault(units.table_name, units)
-        if known is not units:
-            known.add(units)
 
 
 def _count(units: _Units, entry: BatchEntry, result: Image | Outcome | ApiError | None) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from streamtable.core.capacity import ConsumedCapacity, read_units
+from streamtable.core.capacity import ConsumedCapacity, add_by_table, read_units
 from streamtable.core.context import RequestContext
 from streamtable.core.images import Image
 from streamtable.core.operations.check import Check
@@ -71,7 +71,7 @@ def transaction_handlers(
         if wanted != "NONE":
             consumed: dict[str, ConsumedCapacity] = {}
             for get, image in zip(gets, images, strict=True):
-                _add(consumed, _read_capacity(get.named, image))
+                add_by_table(consumed, _read_capacity(get.named, image))
             reports = [units.report(wanted) for units in consumed.values()]
             answer += b',"ConsumedCapacity":' + orjson.dumps(reports)
         return answer + b"}"
@@ -114,7 +114,7 @@ def _written(writes: list[Write], outcomes: list[Outcome]) -> dict[str, Consumed
         units = write_capacity(write.table, outcome.old, outcome.new, named=write.named)
         units.transaction = "Write"
         units.add(units)
-        _add(consumed, units)
+        add_by_table(consumed, units)
     return consumed
 
 
@@ -123,7 +123,7 @@ async def _looked_at(writes: list[Write], shards: Shards) -> dict[str, ConsumedC
     consumed: dict[str, ConsumedCapacity] = {}
     for write in writes:
         image = await shards.of(write.hash).read(write.row_key, consistent=False)
-        _add(consumed, _read_capacity(write.named, image))
+        add_by_table(consumed, _read_capacity(write.named, image))
     return consumed
 
 
@@ -131,12 +131,6 @@ def _read_capacity(named: str, image: Image | None) -> ConsumedCapacity:
     size = 0 if image is None else image.size_bytes
     units = read_units(size, consistent=True, transactional=True)
     return ConsumedCapacity(named, units, transaction="Read")
-
-
-def _add(consumed: dict[str, ConsumedCapacity], units: ConsumedCapacity) -> None:
-    known = consumed.setdefault(units.table_name, units)
-    if known is not units:
-        known.add(units)
 
 
 async def _measured(writes: list[Write], shards: Shards) -> dict[str, list[dict[str, Any]]]:
