@@ -124,9 +124,9 @@ class ShardStore:
         rows = self._db.iter(options)
         if reverse:
             rows.seek_to_last()
-            return _walk_back(rows, start)
+            return _walk_back(rows, start, options)
         rows.seek(start)
-        return _walk(rows)
+        return _walk(rows, options)
 
     # The change log
 
@@ -412,13 +412,19 @@ def _note(batch: WriteBatch, entry: dict[str, Any], prepared: dict[str, dict[str
             batch.put(key, orjson.dumps(entry))
 
 
-def _walk(rows: RdictIter) -> Iterator[tuple[bytes, Image]]:
+# An iterator looks at its upper bound in the memory of its options, and does not keep them: who
+# walks holds them. Without them it ends too early or runs on into other tables.
+
+
+def _walk(rows: RdictIter, _options: ReadOptions) -> Iterator[tuple[bytes, Image]]:
     while rows.valid():
         yield rows.key(), Image.decode(rows.value())
         rows.next()
 
 
-def _walk_back(rows: RdictIter, start: bytes) -> Iterator[tuple[bytes, Image]]:
+def _walk_back(
+    rows: RdictIter, start: bytes, _options: ReadOptions
+) -> Iterator[tuple[bytes, Image]]:
     while rows.valid() and (key := rows.key()) >= start:
         yield key, Image.decode(rows.value())
         rows.prev()
