@@ -11,7 +11,7 @@ from streamtable.core.errors import ServiceUnavailable
 from streamtable.core.limits import BATCH_READ_BYTES
 from streamtable.core.operations.batch_get import TableKeys, plan_batch_get
 from streamtable.core.operations.batch_write import BatchedWrite, plan_batch_write
-from streamtable.core.operations.item_collections import collection_metrics
+from streamtable.core.operations.item_collections import add_metrics
 from streamtable.core.operations.write_answers import write_capacity
 from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import item_lookup
@@ -57,12 +57,8 @@ def batch_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
         for entries, outcomes in written:
             for name, _, write in entries:
                 if write.collects and isinstance(outcomes, list):
-                    measured = collection_metrics(
-                        write, shards.of(write.hash).collection_bytes(write)
-                    )
-                    found = metrics.setdefault(name, [])
-                    if measured not in found:
-                        found.append(measured)
+                    size_bytes = shards.of(write.hash).collection_bytes(write)
+                    add_metrics(metrics, name, write, size_bytes)
         if metrics:
             answer["ItemCollectionMetrics"] = metrics
         return orjson.dumps(answer)

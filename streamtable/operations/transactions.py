@@ -10,7 +10,7 @@ from streamtable.core.capacity import ConsumedCapacity, add_by_table, read_units
 from streamtable.core.context import RequestContext
 from streamtable.core.images import Image
 from streamtable.core.operations.check import Check
-from streamtable.core.operations.item_collections import collection_metrics
+from streamtable.core.operations.item_collections import add_metrics
 from streamtable.core.operations.transact_get import TransactGet, plan_transact_get
 from streamtable.core.operations.transact_write import plan_transact_write
 from streamtable.core.operations.transactions import check_transaction_size
@@ -56,7 +56,7 @@ def transaction_handlers(
                 consumed = _written(writes, outcomes)
             answer["ConsumedCapacity"] = [units.report(wanted) for units in consumed.values()]
         if body.get("ReturnItemCollectionMetrics") == "SIZE" and outcomes is not None:
-            metrics = await _measured(writes, shards)
+            metrics = _measured(writes, shards)
             if metrics:
                 answer["ItemCollectionMetrics"] = metrics
         return orjson.dumps(answer) if answer else b"{}"
@@ -133,13 +133,11 @@ def _read_capacity(named: str, image: Image | None) -> ConsumedCapacity:
     return ConsumedCapacity(named, units, transaction="Read")
 
 
-async def _measured(writes: list[Write], shards: Shards) -> dict[str, list[dict[str, Any]]]:
+def _measured(writes: list[Write], shards: Shards) -> dict[str, list[dict[str, Any]]]:
     """Return the ItemCollectionMetrics, by table, of the collections that were written to."""
     metrics: dict[str, list[dict[str, Any]]] = {}
     for write in writes:
         if write.table.has_collections and not isinstance(write, Check):
-            measured = collection_metrics(write, shards.of(write.hash).collection_bytes(write))
-            found = metrics.setdefault(write.named, [])
-            if measured not in found:
-                found.append(measured)
+            size_bytes = shards.of(write.hash).collection_bytes(write)
+            add_metrics(metrics, write.named, write, size_bytes)
     return metrics
