@@ -23,14 +23,13 @@ def read_units(size_bytes: int, *, consistent: bool, transactional: bool = False
     return float(blocks) if consistent else 0.5 * blocks
 
 
-def write_units(size_bytes: int, *, transactional: bool = False) -> float:
+def write_units(size_bytes: int) -> float:
     """Return the units that a write costs, at least those of one block of 1 KB.
 
     The size is the larger one of the item before and the item after; the write of one that was
-    not there and is not there afterwards counts 0 bytes.
+    not there and is not there afterwards counts 0 bytes. In a transaction it costs this twice.
     """
-    blocks = max(1, -(-size_bytes // WRITE_UNIT_BYTES))
-    return 2.0 * blocks if transactional else float(blocks)
+    return float(max(1, -(-size_bytes // WRITE_UNIT_BYTES)))
 
 
 @dataclass(slots=True)

@@ -16,7 +16,6 @@ def test_read_units(size, eventual, consistent, transactional):
 @pytest.mark.parametrize(("size", "units"), [(0, 1), (1, 1), (1024, 1), (1025, 2), (409_600, 400)])
 def test_write_units(size, units):
     assert write_units(size) == units
-    assert write_units(size, transactional=True) == 2 * units
 
 
 def test_nothing_is_reported_unless_wanted():
