@@ -29,7 +29,7 @@ _SET_FUNCTIONS: Final[dict[str, type[AddAction | DeleteAction]]] = {
     "set_add": AddAction,
     "set_delete": DeleteAction,
 }
-_FUNCTIONS: Final = frozenset({"if_not_exists", "list_append", *_SET_FUNCTIONS})
+_FUNCTIONS: Final = dict.fromkeys(("if_not_exists", "list_append", *_SET_FUNCTIONS), 2)
 
 
 def read_actions(cursor: Cursor) -> UpdateNode:
@@ -99,36 +99,20 @@ def _operand(cursor: Cursor) -> Operand:
         cursor.expect(")")
         cursor.leave()
         return operand
-    following = cursor.following()
-    if cursor.token.kind == "name" and following.kind == "symbol" and following.text == "(":
+    if cursor.at_call():
         return _call(cursor)
     return cursor.path()
 
 
 def _call(cursor: Cursor) -> Call:
-    function = cursor.advance().text.lower()
-    if function not in _FUNCTIONS:
-        raise ValidationError(f"Invalid function name; function: {function}")
-    cursor.count_operator()
-    cursor.enter()
-    cursor.expect("(")
-    operands = [_sum(cursor)]
-    while cursor.accept(","):
-        operands.append(_sum(cursor))
-    cursor.expect(")")
-    cursor.leave()
-    if len(operands) != 2:
-        raise ValidationError(
-            "Incorrect number of operands for operator or function; "
-            f"operator or function: {function}, number of operands: {len(operands)}"
-        )
-    for operand in operands:
+    call = cursor.call(_FUNCTIONS, _sum)
+    for operand in call.operands:
         _refuse_set_function(operand)
-    if function != "list_append" and not isinstance(operands[0], Path):
+    if call.function != "list_append" and not isinstance(call.operands[0], Path):
         raise ValidationError(
-            f"Operator or function requires a document path; operator or function: {function}"
+            f"Operator or function requires a document path; operator or function: {call.function}"
         )
-    return Call(function, tuple(operands))
+    return call
 
 
 def _refuse_set_function(operand: Operand) -> None:

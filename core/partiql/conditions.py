@@ -35,6 +35,7 @@ _COMPARATORS: Final = {
 }
 _TESTS: Final = {"begins_with": 2, "contains": 2, "attribute_type": 2}
 _SIZE: Final = "size"
+_FUNCTIONS: Final = {**_TESTS, _SIZE: 1}
 _CLOSING: Final = {"[": "]", "(": ")", "<<": ">>"}
 
 # PartiQL's types, as IS names them, and the types of DynamoDB's values that they cover.
@@ -168,28 +169,6 @@ def _plain_operand(cursor: Cursor) -> Operand:
 def _operand(cursor: Cursor) -> Operand:
     if cursor.at_value():
         return cursor.value()
-    following = cursor.following()
-    if cursor.token.kind == "name" and following.kind == "symbol" and following.text == "(":
-        return _call(cursor)
+    if cursor.at_call():
+        return cursor.call(_FUNCTIONS, _plain_operand)
     return cursor.path()
-
-
-def _call(cursor: Cursor) -> Call:
-    function = cursor.advance().text.lower()
-    expected = 1 if function == _SIZE else _TESTS.get(function)
-    if expected is None:
-        raise ValidationError(f"Invalid function name; function: {function}")
-    cursor.count_operator()
-    cursor.enter()
-    cursor.expect("(")
-    operands = [_plain_operand(cursor)]
-    while cursor.accept(","):
-        operands.append(_plain_operand(cursor))
-    cursor.expect(")")
-    cursor.leave()
-    if len(operands) != expected:
-        raise ValidationError(
-            "Incorrect number of operands for operator or function; "
-            f"operator or function: {function}, number of operands: {len(operands)}"
-        )
-    return Call(function, tuple(operands))

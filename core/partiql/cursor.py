@@ -1,9 +1,10 @@
 """A place in a statement's tokens: names, paths, values, and what is wrong there."""
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from streamtable.core.errors import ValidationError
-from streamtable.core.expressions.nodes import Element, Literal, Path, ValueRef
+from streamtable.core.expressions.nodes import Call, Element, Literal, Operand, Path, ValueRef
 from streamtable.core.limits import EXPRESSION_OPERATORS, NESTING_LEVELS
 from streamtable.core.partiql.lexer import Token, tokenize
 from streamtable.core.partiql.templates import (
@@ -56,10 +57,6 @@ class Cursor:
         """Return the error about a token that can't come next."""
         what = {"keyword": "keyword", "end": "end of statement"}.get(self.token.kind, "token")
         return self.malformed(f"Unexpected {what}")
-
-    def following(self) -> Token:
-        """Return the token after the next one."""
-        return self._tokens[min(self._position + 1, len(self._tokens) - 1)]
 
     def advance(self) -> Token:
         """Return the next token and go past it."""
@@ -131,6 +128,41 @@ class Cursor:
             raise ValidationError(
                 f"The expression contains too many operators; operator count: {self._operators}"
             )
+
+    def at_call(self) -> bool:
+        """Say whether a name and an opening parenthesis come next."""
+        following = self._tokens[min(self._position + 1, len(self._tokens) - 1)]
+        return self.token.kind == "name" and following.kind == "symbol" and following.text == "("
+
+    def call(
+        self, functions: Mapping[str, int], read_operand: Callable[["Cursor"], Operand]
+    ) -> Call:
+        """Read the call of a function.
+
+        Args:
+            functions: how many operands each function has that may stand here.
+            read_operand: reads one of them.
+
+        Raises:
+            ValidationError: it is no such function, or has another number of operands.
+        """
+        function = self.advance().text.lower()
+        if function not in functions:
+            raise ValidationError(f"Invalid function name; function: {function}")
+        self.count_operator()
+        self.enter()
+        self.expect("(")
+        operands = [read_operand(self)]
+        while self.accept(","):
+            operands.append(read_operand(self))
+        self.expect(")")
+        self.leave()
+        if len(operands) != functions[function]:
+            raise ValidationError(
+                "Incorrect number of operands for operator or function; "
+                f"operator or function: {function}, number of operands: {len(operands)}"
+            )
+        return Call(function, tuple(operands))
 
     def at_name(self) -> bool:
         """Say whether the next token is a name, in quotes or not."""
