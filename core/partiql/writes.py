@@ -82,8 +82,7 @@ def plan_check(
     if select.index is not None:
         raise _no_key()
     key, test = _locate(select.where, filled, table)
-    condition = Condition(lambda item: bool(item) and (test is None or test(item)), ())
-    return Check(table, table.locate_key(key), condition, request)
+    return Check(table, table.locate_key(key), _of_an_item(test), request)
 
 
 def _plan_insert(
@@ -116,10 +115,9 @@ def _plan_update(
                 raise scope.mismatch("set_add", kind)
     change = update.bind(statement.actions, scope)
     change.check_keys(table.key_names)
-    # An UPDATE never makes an item.
-    condition = Condition(lambda item: bool(item) and (test is None or test(item)), ())
     body = {**request, "ReturnValues": statement.returning}
-    return UpdateItem(table, change, table.locate_key(key), condition, body)
+    # An UPDATE never makes an item.
+    return UpdateItem(table, change, table.locate_key(key), _of_an_item(test), body)
 
 
 def _plan_delete(
@@ -150,6 +148,11 @@ def _locate(
         raise _no_key()
     key, rest = found
     return key, None if rest is None else bind(rest, scope)
+
+
+def _of_an_item(test: Test | None) -> Condition:
+    """Return the condition that there is an item, and that it passes the test."""
+    return Condition(lambda item: bool(item) and (test is None or test(item)), ())
 
 
 def _no_key() -> ValidationError:
