@@ -203,9 +203,15 @@ class Node:
             self._failed.set_exception(error)
 
     def _totals(self, table: Table) -> dict[str | None, tuple[int, int]]:
-        """Count the items of a table, and their bytes, on this node's shards."""
-        found = [store.total(table.prefix) for store in self._stores.values()]
-        return {None: (sum(count for count, _ in found), sum(size for _, size in found))}
+        """Count a table's items and its indexes' rows, and their bytes, on this node's shards."""
+
+        def total(prefix: bytes) -> tuple[int, int]:
+            found = [store.total(prefix) for store in self._stores.values()]
+            return sum(count for count, _ in found), sum(size for _, size in found)
+
+        prefixes: dict[str | None, bytes] = {None: table.prefix}
+        prefixes |= {index.name: index.prefix for index in table.indexes.values()}
+        return {name: total(prefix) for name, prefix in prefixes.items()}
 
     def _remove_rows(self, before: Table | None, after: Table | None) -> None:
         """Remove the rows of a table or an index that was deleted."""

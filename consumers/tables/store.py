@@ -26,7 +26,7 @@ from streamtable.core.images import Image
 from streamtable.core.index_rows import index_rows
 from streamtable.core.item_collections import collection_change, collection_key
 from streamtable.core.keys import after_prefix
-from streamtable.core.tables import PREFIX_BYTES, Table
+from streamtable.core.tables import LOCAL_ROW, PREFIX_BYTES, Table
 from streamtable.streams.commit import Row
 from streamtable.streams.epochs import BARRIER, EpochFilter
 from streamtable.streams.ledger import DECISION_MS, TOKEN_MS
@@ -137,6 +137,7 @@ class ShardStore:
         epochs = EpochFilter(self._epochs.epoch, self._epochs.barrier)
         valid = []
         totals: dict[bytes, tuple[int, int]] = {}
+        sizes: dict[bytes, int | None] = {}
         collections: dict[bytes, int] = {}
         prepared: dict[str, dict[str, Any]] = {}
         for record in found:
@@ -149,6 +150,8 @@ class ShardStore:
                     changes, entries = record.contents()
                     rows = [row for change in changes for row in self._rows(change)]
                 for row_key, image in rows:
+                    if row_key[0] == LOCAL_ROW:
+                        self._count_index_row(row_key, image, totals, sizes)
                     _put(batch, row_key, None if image is None else image.encode())
                 self._count(changes, totals, collections)
                 for key, value in self._expiry_rows(changes):
@@ -185,7 +188,7 @@ class ShardStore:
                 batch.delete(key)
 
     def total(self, prefix: bytes) -> tuple[int, int]:
-        """How many items the table with this prefix has here, and their size in bytes."""
+        """How many rows the table or index with this prefix has here, and their size in bytes."""
         return self._totals.get(prefix, (0, 0))
 
     def collection_bytes(self, collection: bytes) -> int:
@@ -217,6 +220,31 @@ class ShardStore:
                 if before is None:
                     before = self.collection_bytes(collection)
                 collections[collection] = before + collection_change(table, old, new)
+
+    def _count_index_row(
+        self,
+        row_key: bytes,
+        image: Image | None,
+        totals: dict[bytes, tuple[int, int]],
+        sizes: dict[bytes, int | None],
+    ) -> None:
+        """Add what a row of an index, written or removed, does to the index's totals.
+
+        What is written may replace a row, and what is removed may not be there: so it is looked
+        up, in the batch (`sizes`, None for a row that it removes) or in the store.
+        """
+        if row_key in sizes:
+            before = sizes[row_key]
+        else:
+            stored = self._db.get(row_key)
+            before = None if stored is None else Image.decode(stored).size_bytes
+        after = sizes[row_key] = None if image is None else image.size_bytes
+        prefix = row_key[:PREFIX_BYTES]
+        count, size = totals.get(prefix) or self.total(prefix)
+        totals[prefix] = (
+            count + (after is not None) - (before is not None),
+            size + (after or 0) - (before or 0),
+        )
 
     def _rows(self, change: Change) -> list[Row]:
         """The rows of this shard that follow from a change; none if its table was deleted."""
@@ -299,6 +327,8 @@ class ShardStore:
             StateUnavailable: nothing was applied; it may be called again.
         """
         batch = WriteBatch(raw_mode=True)
+        totals: dict[bytes, tuple[int, int]] = {}
+        sizes: dict[bytes, int | None] = {}
         applied = dict(self._indexed)
         for source, entries in found:
             last = applied.get(source, (-1, 0))
@@ -307,7 +337,10 @@ class ShardStore:
                     continue
                 last = applied[source] = position
                 for row_key, image in rows:
+                    self._count_index_row(row_key, image, totals, sizes)
                     _put(batch, row_key, None if image is None else image.encode())
+        for prefix, total in totals.items():
+            batch.put(_TOTALS + prefix, _TOTAL.pack(*total))
         for source, last in applied.items():
             if last != self._indexed.get(source):
                 batch.put(_INDEXED + _NUMBER.pack(source), _INDEX_POSITION.pack(*last))
@@ -315,6 +348,7 @@ class ShardStore:
         batch.put(_INDEX_OFFSET, _NUMBER.pack(offset))
         self._write(batch)
         self._indexed, self._index_offset = applied, offset
+        self._totals.update(totals)
 
     # Upkeep
 

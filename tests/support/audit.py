@@ -5,6 +5,7 @@ import json
 import time
 from typing import Any, Final
 
+from streamtable.core.values import item_size
 from tests.support.load import INDEXES, AsyncConnection, Item, Key, State, key_of, state_of
 
 __all__ = ["check_indexes", "check_stream", "read_all", "stream_records"]
@@ -45,6 +46,8 @@ def _sorted(items: Any) -> list[str]:
 async def check_indexes(connection: AsyncConnection, table: str, *names: str) -> None:
     """Wait until each index has exactly the rows that the table's items imply.
 
+    Its ItemCount and IndexSizeBytes are those of its rows then.
+
     Raises:
         AssertionError: it does not have them, for as long as a lagging index may be waited for.
     """
@@ -59,6 +62,28 @@ async def check_indexes(connection: AsyncConnection, table: str, *names: str) ->
                 counts = f"{name}: {len(found)} rows, {len(expected)} implied"
                 raise AssertionError(f"{counts}; missing {few}, too many {many}")
             await asyncio.sleep(0.05)
+    await _check_totals(connection, table, *(names or INDEXES))
+
+
+async def _check_totals(connection: AsyncConnection, table: str, *names: str) -> None:
+    """Wait until each index's totals are those of its rows; they follow the log, as rows do."""
+    expected = {}
+    for name in names:
+        rows = await read_all(connection, table, name)
+        expected[name] = (len(rows), sum(item_size(row) for row in rows))
+    deadline = time.monotonic() + _WAIT_S
+    while (found := await _totals(connection, table, *names)) != expected:
+        assert time.monotonic() < deadline, f"{found} described, {expected} there"
+        await asyncio.sleep(0.05)
+
+
+async def _totals(
+    connection: AsyncConnection, table: str, *names: str
+) -> dict[str, tuple[int, int]]:
+    described = (await connection.ok("DescribeTable", TableName=table))["Table"]
+    indexes = described.get("LocalSecondaryIndexes", []) + described["GlobalSecondaryIndexes"]
+    totals = {each["IndexName"]: (each["ItemCount"], each["IndexSizeBytes"]) for each in indexes}
+    return {name: totals[name] for name in names}
 
 
 async def stream_records(connection: AsyncConnection, table: str) -> list[list[dict[str, Any]]]:

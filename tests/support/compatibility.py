@@ -52,7 +52,7 @@ credentials do.
 - Nothing is throttled, and no quota of an account holds: as many tables as you like.
 - A change of a table holds at once; `--table-delay-ms` makes tables CREATING, UPDATING and DELETING
   for a while, as on AWS.
-- ItemCount and TableSizeBytes of a table are current; those of an index are always 0.
+- ItemCount and sizes of tables and indexes are current, not some hours old.
 - Region and account of an ARN that is given in place of a table's name are not looked at.
 - Items expire within seconds. The shards of a stream never split.
 
