@@ -77,7 +77,9 @@ def test_a_full_disk_refuses_writes_and_nothing_else(small_disk, chance):
         with pytest.raises(AssertionError, match="no more answers"):
             await load.run(server.endpoint, 1_000_000, lambda: None)
         assert len(load.unanswered) == len(load.workers)
-        assert all(said.startswith(("500", "503")) for said in load.unanswered), load.unanswered
+        # Or: a transaction that waits for a shard holds the item.
+        again = ("500", "503", "TransactionConflictException")
+        assert [said for said in load.unanswered if not said.startswith(again)] == []
         async with AsyncConnection(server.endpoint) as connection:
             for worker in load.workers:
                 for key, item in worker.items.items():
