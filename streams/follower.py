@@ -14,10 +14,10 @@ from functools import partial
 from typing import Any, Final
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streamtable.core.errors import StreamtableError
+from streamtable.streams.admin import open_admin
 from streamtable.streams.epochs import EpochFilter, EpochSource
 from streamtable.streams.group import Group
 from streamtable.streams.log import LogUnavailable
@@ -206,13 +206,10 @@ class Follower:
 
     async def _committed(self, shard: int) -> int | None:
         partition = TopicPartition(self._source.topic, shard)
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._source.address)
         try:
-            await admin.start()
-            found = await admin.list_consumer_group_offsets(self._group, partitions=[partition])
+            async with open_admin(self._source.address) as admin:
+                found = await admin.list_consumer_group_offsets(self._group, partitions=[partition])
         except (KafkaError, OSError) as error:
             raise LogUnavailable(f"the offsets of {self._group}: {error!r}") from error
-        finally:
-            await admin.close()
         offset: int = found[partition].offset
         return None if offset < 0 else offset

@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streamtable.core.errors import StreamtableError
+from streamtable.streams.admin import open_admin
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.partitions import open_consumer
 from streamtable.streams.records import LogRecord
@@ -64,14 +64,10 @@ class LogReader:
         return self
 
     async def _find_shards(self) -> list[int]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._address)
-        try:
-            await admin.start()
+        async with open_admin(self._address) as admin:
             if self._topic not in await admin.list_topics():
                 raise NoChangeLog(f"the brokers at {self._address} have no topic {self._topic}")
             [topic] = await admin.describe_topics([self._topic])
-        finally:
-            await admin.close()
         return sorted(partition["partition"] for partition in topic["partitions"])
 
     async def __aexit__(

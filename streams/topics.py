@@ -6,6 +6,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from streamtable.core.errors import StreamtableError
+from streamtable.streams.admin import open_admin
 
 __all__ = ["MAX_RECORD_BYTES", "Topics", "WrongShards"]
 
@@ -45,13 +46,9 @@ class Topics:
         Raises:
             KafkaError: the brokers are away, or refuse the topic.
         """
-        admin = AIOKafkaAdminClient(bootstrap_servers=address)
-        try:
-            await admin.start()
+        async with open_admin(address) as admin:
             replication = min(3, len((await admin.describe_cluster())["brokers"]))
             await _create(admin, _kept_a_day(self.table(name), shards, replication))
-        finally:
-            await admin.close()
 
     async def create(self, address: str, shards: int | None) -> int:
         """Make the topics that are missing, each partition on up to three brokers.
@@ -67,9 +64,7 @@ class Topics:
         Raises:
             WrongShards: `shards` was given and the change log has another number.
         """
-        admin = AIOKafkaAdminClient(bootstrap_servers=address)
-        try:
-            await admin.start()
+        async with open_admin(address) as admin:
             replication = min(3, len((await admin.describe_cluster())["brokers"]))
             for name in (self.changelog, self.indexes):
                 await _create(admin, _kept_a_day(name, shards or 4, replication))
@@ -83,8 +78,6 @@ class Topics:
                 ),
             )
             [topic] = await admin.describe_topics([self.changelog])
-        finally:
-            await admin.close()
         found = len(topic["partitions"])
         if shards is not None and found != shards:
             msg = (
