@@ -10,7 +10,7 @@ from streamtable.streams.admin import open_admin
 
 __all__ = ["MAX_RECORD_BYTES", "Topics", "WrongShards"]
 
-DAY_MS: Final = 24 * 60 * 60 * 1000
+_DAY_MS: Final = 24 * 60 * 60 * 1000
 MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -80,11 +80,10 @@ class Topics:
             [topic] = await admin.describe_topics([self.changelog])
         found = len(topic["partitions"])
         if shards is not None and found != shards:
-            msg = (
+            raise WrongShards(
                 f"the change log {self.changelog} has {found} shards, not {shards}. The number "
                 f"is fixed when the log is made: start without --shards, or with --shards {found}."
             )
-            raise WrongShards(msg)
         return found
 
 
@@ -95,7 +94,7 @@ def _kept_a_day(name: str, partitions: int, replication: int) -> NewTopic:
         replication,
         topic_configs={
             "cleanup.policy": "delete",
-            "retention.ms": str(DAY_MS),
+            "retention.ms": str(_DAY_MS),
             "max.message.bytes": str(MAX_RECORD_BYTES),
             "min.insync.replicas": str(max(1, replication - 1)),
         },
