@@ -68,15 +68,12 @@ class Topics:
             replication = min(3, len((await admin.describe_cluster())["brokers"]))
             for name in (self.changelog, self.indexes):
                 await _create(admin, _kept_a_day(name, shards or 4, replication))
-            await _create(
-                admin,
-                NewTopic(
-                    self.catalog,
-                    1,
-                    replication,
-                    topic_configs={"cleanup.policy": "compact", "min.compaction.lag.ms": "3600000"},
-                ),
-            )
+            compacted = {
+                "cleanup.policy": "compact",
+                "min.compaction.lag.ms": "3600000",
+                "min.insync.replicas": _in_sync(replication),
+            }
+            await _create(admin, NewTopic(self.catalog, 1, replication, topic_configs=compacted))
             [topic] = await admin.describe_topics([self.changelog])
         found = len(topic["partitions"])
         if shards is not None and found != shards:
@@ -85,6 +82,11 @@ class Topics:
                 f"is fixed when the log is made: start without --shards, or with --shards {found}."
             )
         return found
+
+
+def _in_sync(replication: int) -> str:
+    """How many copies must have a record before it is acknowledged: all but one."""
+    return str(max(1, replication - 1))
 
 
 def _kept_a_day(name: str, partitions: int, replication: int) -> NewTopic:
@@ -96,7 +98,7 @@ def _kept_a_day(name: str, partitions: int, replication: int) -> NewTopic:
             "cleanup.policy": "delete",
             "retention.ms": str(_DAY_MS),
             "max.message.bytes": str(MAX_RECORD_BYTES),
-            "min.insync.replicas": str(max(1, replication - 1)),
+            "min.insync.replicas": _in_sync(replication),
         },
     )
 

@@ -154,7 +154,7 @@ class Transactions:
                 else:
                     outcomes |= vote
             if refused:
-                raise Refused(refused | await coordinator.check(groups[first]))  # noqa: TRY301
+                raise Refused(refused | await coordinator.check(groups[first]))  # noqa: TRY301 - `finally` undoes what was prepared
             # 2. The coordinator decides, and applies its own part.
             decision = partial(coordinator.decision, transaction)
             outcomes |= await coordinator.commit(groups[first], transaction, token, context)
