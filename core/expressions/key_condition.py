@@ -13,6 +13,7 @@ from typing import Final
 from streamtable.core.errors import ValidationError
 from streamtable.core.expressions.condition import bind
 from streamtable.core.expressions.nodes import (
+    FLIPPED,
     And,
     Between,
     Call,
@@ -34,8 +35,6 @@ from streamtable.core.values import Item, Value
 __all__ = ["KeyRange", "KeyTest", "bind_key_condition", "key_range"]
 
 _PARAMETER: Final = "KeyConditionExpression"
-
-_FLIPPED: Final = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +179,7 @@ def _read(condition: Condition, scope: Scope) -> KeyTest:
             raise _invalid_operator(operator)
         left, right = condition.left, condition.right
         if not isinstance(left, Path) and isinstance(right, Path):
-            left, right, operator = right, left, _FLIPPED[operator]
+            left, right, operator = right, left, FLIPPED[operator]
         return _test(operator, (left, right), scope)
     if isinstance(condition, Between):
         return _test("BETWEEN", (condition.operand, condition.low, condition.high), scope)

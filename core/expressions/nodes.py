@@ -18,6 +18,7 @@ __all__ = [
     "ARITHMETIC_FUNCTIONS",
     "COMPARATORS",
     "CONDITION_FUNCTIONS",
+    "FLIPPED",
     "OPERAND_FUNCTIONS",
     "AddAction",
     "Alias",
@@ -44,6 +45,9 @@ __all__ = [
     "show_path",
     "show_value",
 ]
+
+FLIPPED: Final = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+"""The comparator that says the same of the operands the other way round."""
 
 COMPARATORS: Final = frozenset({"=", "<>", "<", "<=", ">", ">="})
 """The comparators of conditions."""

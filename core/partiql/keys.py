@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from streamtable.core.errors import ValidationError
 from streamtable.core.expressions.key_condition import KeyRange, KeyTest, key_range
 from streamtable.core.expressions.nodes import (
+    FLIPPED,
     And,
     Between,
     Call,
@@ -31,8 +32,6 @@ from streamtable.core.keys import KeySchema
 from streamtable.core.values import Item, Value
 
 __all__ = ["KeyAccess", "check_key_paths", "find_access", "find_key"]
-
-_FLIPPED: Final = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 _PARTITIONS: Final = 50
 """Values of the partition key that one statement can ask for. Source: "PartiQL operators", IN."""
@@ -198,10 +197,10 @@ def _test(condition: Condition, scope: Scope) -> KeyTest | None:
     """Return a condition as a test of an attribute against values, None if it is no such test."""
     operator = ""
     operands: tuple[Operand, ...] = ()
-    if isinstance(condition, Compare) and condition.operator in _FLIPPED:
+    if isinstance(condition, Compare) and condition.operator in FLIPPED:
         operator, operands = condition.operator, (condition.left, condition.right)
         if not isinstance(condition.left, Path):
-            operator, operands = _FLIPPED[operator], (condition.right, condition.left)
+            operator, operands = FLIPPED[operator], (condition.right, condition.left)
     elif isinstance(condition, Between):
         operator = "BETWEEN"
         operands = (condition.operand, condition.low, condition.high)
