@@ -1,4 +1,4 @@
-"""What one shard knows of transactions: locks, prepared changes, decisions, client tokens.
+"""What one shard knows beside its rows: transactions, client tokens, how far views are fed.
 
 A commit notes its part in a transaction as an entry, JSON under `transactions` beside its
 changes; consumers of the log need not look at them. Kinds of entry, by `phase`:
@@ -9,6 +9,7 @@ changes; consumers of the log need not look at them. Kinds of entry, by `phase`:
 | decide | the coordinator | `commit` true: every participant must apply; false: none may |
 | resolve | a participant | the prepared changes of `id` were applied or dropped |
 | token | where the first item is | the client's token has been used, with the request's digest |
+| view | where rows of a view are | `view` has here what follows from shard `source` to `through` |
 
 No decision means that the transaction did not happen.
 """
@@ -19,20 +20,27 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from streamtable.core.changes import Change, change_from_json, change_to_json
+from streamtable.streams.commit import Commit
 
 __all__ = [
     "DECISION_MS",
     "TOKEN_MS",
+    "Fed",
     "Ledger",
+    "Place",
     "Prepared",
     "Token",
     "decide_entry",
     "prepare_entry",
     "resolve_entry",
     "token_entry",
+    "view_entry",
 ]
 
 Entry = dict[str, Any]
+
+Place = tuple[int, int]
+"""A place in a source shard's log: an offset, and a number that grows within it."""
 
 TOKEN_MS: Final = 10 * 60 * 1000
 """How long a client token is remembered. Source: API_TransactWriteItems, ClientRequestToken."""
@@ -70,14 +78,27 @@ class Token(NamedTuple):
     used_ms: int
 
 
+class Fed(NamedTuple):
+    """How far a view is fed.
+
+    Attributes:
+        through: the last place in the source's log whose rows are here.
+        commit: what brought them; None where that is in the store.
+    """
+
+    through: Place
+    commit: Commit | None
+
+
 class Ledger:
-    """The transactions' state of one shard, in memory; `load` brings it back from the store."""
+    """What a shard notes beside its rows, in memory; `load` brings it back from the store."""
 
     def __init__(self) -> None:
         self.prepared: dict[str, Prepared] = {}
         self.decisions: dict[str, bool] = {}
         self._locks: dict[bytes, str] = {}
         self._tokens: dict[str, Token] = {}
+        self._fed: dict[tuple[str, int], Fed] = {}
         self._waiting: list[asyncio.Future[None]] = []
 
     def load(self, entries: Iterable[Entry]) -> None:
@@ -86,6 +107,7 @@ class Ledger:
         self.decisions.clear()
         self._locks.clear()
         self._tokens.clear()
+        self._fed.clear()
         for entry in entries:
             match entry["phase"]:
                 case "prepare":
@@ -94,6 +116,9 @@ class Ledger:
                     self.decisions[entry["id"]] = entry["commit"]
                 case "token":
                     self._tokens[entry["token"]] = Token(entry["digest"], entry["at"])
+                case "view":
+                    offset, number = entry["through"]
+                    self.feed(entry["view"], entry["source"], Fed((offset, number), None))
         self._tell_released()
 
     @property
@@ -147,6 +172,15 @@ class Ledger:
         self._tokens[token] = Token(digest, now_ms)
 
 
+    def fed(self, view: str, source: int) -> Fed | None:
+        """How far a view is fed from a source's shard here, None if not at all."""
+        return self._fed.get((view, source))
+
+    def feed(self, view: str, source: int, fed: Fed) -> None:
+        """Note how far a view is fed."""
+        self._fed[view, source] = fed
+
+
 def prepare_entry(prepared: Prepared, now_ms: int) -> Entry:
     """The entry that locks a participant's rows."""
     return {
@@ -182,3 +216,15 @@ def resolve_entry(transaction: str, now_ms: int, *, commit: bool) -> Entry:
 def token_entry(token: str, digest: str, now_ms: int) -> Entry:
     """The entry that remembers a client token."""
     return {"phase": "token", "token": token, "digest": digest, "at": now_ms}
+
+
+def view_entry(view: str, source: int, through: Place, now_ms: int) -> Entry:
+    """The entry that says how far a view is fed from a shard of its source.
+
+    Args:
+        view: id of the view's table.
+        source: number of the shard.
+        through: the last place in its log whose rows come with this commit, or came before it.
+        now_ms: when, milliseconds since 1970.
+    """
+    return {"phase": "view", "view": view, "source": source, "through": through, "at": now_ms}

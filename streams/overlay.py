@@ -150,6 +150,10 @@ class Overlay:
             return []
         return [(row_key, slot.durable) for row_key, slot in self._slots.between(start, end)]
 
+    def latest_between(self, start: bytes, end: bytes) -> list[Row]:
+        """As `between`, but the images that the next write is evaluated on, durable or not."""
+        return [(row_key, slot.latest) for row_key, slot in self._slots.between(start, end)]
+
 
 class IndexOverlay:
     """Rows of global indexes on one shard that follow from durable commits of any shard.

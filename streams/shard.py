@@ -16,7 +16,7 @@ from streamtable.core.index_rows import IndexRow, index_rows
 from streamtable.core.item_collections import collection_change, collection_key
 from streamtable.core.limits import ITEM_COLLECTION_BYTES
 from streamtable.core.tables import GLOBAL_ROW, Table
-from streamtable.core.values import dump_item
+from streamtable.core.values import Item, dump_item
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.commit import Commit, NotWritten
 from streamtable.streams.ledger import Ledger
@@ -24,14 +24,14 @@ from streamtable.streams.log import ShardLog
 from streamtable.streams.overlay import IndexOverlay, Slot, merge
 from streamtable.streams.owner import WAIT_S, Owner, ShardState
 
-__all__ = ["Evaluated", "Outcome", "Shard", "Write"]
+__all__ = ["Evaluated", "Outcome", "Row", "Shard", "Write"]
 
 _COLLECTION_FULL: Final = "Item collection size limit of 10 gigabytes exceeded"
 _LOCKED: Final = "Transaction is ongoing for the item"
 
 
-class Write(Protocol):
-    """One item's mutation, planned and ready to be evaluated."""
+class Row(Protocol):
+    """Which item a change is of."""
 
     @property
     def table(self) -> Table:
@@ -42,20 +42,24 @@ class Write(Protocol):
         """The item's key attributes in wire form, the partition key first."""
 
     @property
-    def hash(self) -> int:
-        """The hash of the partition key."""
-
-    @property
     def row_key(self) -> bytes:
         """The item's key in the state."""
 
     @property
-    def needs_old(self) -> bool:
-        """Whether `evaluate` looks at the old item."""
-
-    @property
     def service(self) -> str | None:
         """The AWS service on whose behalf the item goes, None for a client's write."""
+
+
+class Write(Row, Protocol):
+    """One item's mutation, planned and ready to be evaluated."""
+
+    @property
+    def hash(self) -> int:
+        """The hash of the partition key."""
+
+    @property
+    def needs_old(self) -> bool:
+        """Whether `evaluate` looks at the old item."""
 
     def evaluate(self, old: dict[str, Any] | None) -> tuple[dict[str, Any] | None, int]:
         """Return the new item and its size; (None, 0) removes it, `old` itself changes nothing.
@@ -86,7 +90,7 @@ class Outcome(NamedTuple):
 class Evaluated(NamedTuple):
     """A write evaluated on the newest image, durable or in flight; nothing is changed yet."""
 
-    write: Write
+    write: Row
     slot: Slot | None
     old: Image | None
     new: Image | None
@@ -217,10 +221,10 @@ class Shard:
             except NotWritten:
                 offsets[key] = None
         outcomes = []
-        for found, joint, index in joined:
+        for write, (found, joint, index) in zip(writes, joined, strict=True):
             offset = -1 if joint is None else offsets[id(joint)]
             if offset is None:
-                outcomes.append(await self.write(found.write, context))
+                outcomes.append(await self.write(write, context))
             elif index < 0:
                 outcomes.append(Outcome(found.old, found.old, -1, 0))
             else:
@@ -253,6 +257,11 @@ class Shard:
         if size_bytes == old.size_bytes and len(json) == len(old.json) and item == old.item:
             return old
         return Image(json, size_bytes, self.clock.tick(old.time), self._region, item)
+
+    def new_image(self, json: bytes, size_bytes: int, old: Image | None, item: Item) -> Image:
+        """Return the next version of a row."""
+        at = self.clock.tick(0 if old is None else old.time)
+        return Image(json, size_bytes, at, self._region, item)
 
     def collection_bytes(self, write: Write) -> int:
         """Size of the item collection of a write's item, as far as it is materialized."""
@@ -371,6 +380,24 @@ class Shard:
         if reverse:
             overlaid.reverse()
         return merge(stored, overlaid, reverse=reverse)
+
+    def slot(self, row_key: bytes) -> Slot | None:
+        """What the overlay knows of a row."""
+        return self._overlay.slot(row_key)
+
+    def latest(self, row_key: bytes) -> Image | None:
+        """Return the image that the next write of a row is evaluated on, durable or not."""
+        slot = self._overlay.slot(row_key)
+        return self.state.get(row_key) if slot is None else slot.latest
+
+    def scan_latest(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, Image]]:
+        """Yield the rows of items with `start <= key < end`, durable or not."""
+        overlaid = self._overlay.latest_between(start, end)
+        if reverse:
+            overlaid.reverse()
+        return merge(self.state.scan(start, end, reverse=reverse), overlaid, reverse=reverse)
 
     # Terms
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 from rocksdict import (
@@ -26,7 +27,7 @@ from streamtable.core.images import Image
 from streamtable.core.index_rows import index_rows
 from streamtable.core.item_collections import collection_change, collection_key
 from streamtable.core.keys import after_prefix
-from streamtable.core.tables import LOCAL_ROW, PREFIX_BYTES, Table
+from streamtable.core.tables import LOCAL_ROW, PREFIX_BYTES, TABLE_ROW, Table
 from streamtable.streams.commit import Row
 from streamtable.streams.epochs import BARRIER, EpochFilter
 from streamtable.streams.ledger import DECISION_MS, TOKEN_MS
@@ -44,6 +45,7 @@ _INDEX_OFFSET: Final = b"\x00indexes"
 _PREPARED: Final = b"\x00prepared/"
 _DECIDED: Final = b"\x00decided/"
 _TOKENS: Final = b"\x00token/"
+_VIEWS: Final = b"\x00view/"
 _TOTALS: Final = b"\x00total/"
 _COLLECTIONS: Final = b"\x00collection/"
 _ROWS: Final = b"\x01"
@@ -286,8 +288,8 @@ class ShardStore:
         return rows.value().decode(), _NUMBER.unpack(rows.key()[len(_EPOCHS) :])[0]
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """Yield the transactions' entries that are still needed; see `ShardState.entries`."""
-        for prefix in (_PREPARED, _DECIDED, _TOKENS):
+        """Yield the entries that are still needed; see `ShardState.entries`."""
+        for prefix in (_PREPARED, _DECIDED, _TOKENS, _VIEWS):
             for _, value in self._below(prefix):
                 yield orjson.loads(value)
 
@@ -388,6 +390,9 @@ class ShardStore:
         batch.delete(_TOTALS + prefix)
         for key, _ in self._below(_COLLECTIONS + prefix):
             batch.delete(_COLLECTIONS + prefix + key)
+        if prefix[0] == TABLE_ROW:
+            for source, _ in self._below(_VIEWS + prefix[1:]):
+                batch.delete(_VIEWS + prefix[1:] + source)
         self._write(batch)
         self._totals.pop(prefix, None)
 
@@ -424,11 +429,11 @@ def _put(batch: WriteBatch, key: bytes, value: bytes | None) -> None:
 
 
 def _note(batch: WriteBatch, entry: dict[str, Any], prepared: dict[str, dict[str, Any]]) -> None:
-    """Keep a transaction's entry for as long as it is needed.
+    """Keep an entry for as long as it is needed.
 
     Args:
         batch: where it is kept.
-        entry: the entry.
+        entry: the entry, see `streams.ledger`.
         prepared: what was prepared in this batch; most of it is resolved in this batch too.
     """
     at = entry["at"]
@@ -443,6 +448,9 @@ def _note(batch: WriteBatch, entry: dict[str, Any], prepared: dict[str, dict[str
             batch.put(key, orjson.dumps(entry))
         case "token":
             key = _TOKENS + _NUMBER.pack(at) + entry["token"].encode()
+            batch.put(key, orjson.dumps(entry))
+        case "view":
+            key = _VIEWS + UUID(entry["view"]).bytes + _NUMBER.pack(entry["source"])
             batch.put(key, orjson.dumps(entry))
 
 

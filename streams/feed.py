@@ -1,0 +1,178 @@
+"""Feeding a view: rows that follow from another shard's changes, each exactly once.
+
+What feeds a view names the place in the source's log that its rows go through, and the one that
+it believes was reached before. The shard notes the place in the commit that has the rows, so
+after any crash, and against any rival that feeds the same view, rows are there exactly when the
+place says so. Nothing is done unless both agree about the place before.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from streamtable.core.context import RequestContext
+from streamtable.core.errors import StreamtableError
+from streamtable.core.images import Image
+from streamtable.core.tables import Table
+from streamtable.core.values import Item, check_item_size, dump_item, item_size
+from streamtable.streams.clock import HybridClock
+from streamtable.streams.commit import NotWritten
+from streamtable.streams.ledger import Fed, Place, view_entry
+from streamtable.streams.overlay import merge
+from streamtable.streams.owner import WAIT_S
+from streamtable.streams.shard import Evaluated, Shard
+
+__all__ = ["Batch", "LatestRows", "NotNext", "fed_through", "feed"]
+
+
+class NotNext(StreamtableError):
+    """The view is fed through another place than the batch says.
+
+    Attributes:
+        through: the place it is fed through, durably; None if it is not fed at all.
+    """
+
+    def __init__(self, through: Place | None) -> None:
+        super().__init__(through)
+        self.through = through
+
+
+class _Row(NamedTuple):
+    """A row to be written, as `Shard.join` takes it."""
+
+    table: Table
+    key: Item
+    row_key: bytes
+    service: None = None
+
+
+class LatestRows:
+    """The newest rows of one shard, in flight or not, under what one batch is to write.
+
+    Args:
+        shard: the shard.
+    """
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        self._written: dict[bytes, tuple[_Row, Item | None]] = {}
+
+    def get(self, row_key: bytes) -> Item | None:
+        """Return a row's item."""
+        written = self._written.get(row_key)
+        if written is not None:
+            return written[1]
+        image = self._shard.latest(row_key)
+        return None if image is None else image.item
+
+    def put(self, table: Table, key: Item, row_key: bytes, item: Item | None) -> None:
+        """Write or (None) remove a row, when the batch is carried out."""
+        self._written[row_key] = (_Row(table, key, row_key), item)
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool) -> Iterator[Item]:
+        """Yield the items of the rows with `start <= row key < end`."""
+        written = sorted(
+            (row_key for row_key in self._written if start <= row_key < end), reverse=reverse
+        )
+        overlaid = [(row_key, self._image(row_key)) for row_key in written]
+        below = self._shard.scan_latest(start, end, reverse=reverse)
+        for _, image in merge(below, overlaid, reverse=reverse):
+            yield image.item
+
+    def _image(self, row_key: bytes) -> Image | None:
+        item = self._written[row_key][1]
+        return None if item is None else Image(b"", 0, 0, "", item)
+
+    def evaluated(self) -> list[Evaluated]:
+        """What is to be joined to a commit; rows that stay as they are are left out.
+
+        Raises:
+            ValidationError: an item is too large.
+        """
+        found = []
+        for row_key, (row, item) in self._written.items():
+            old = self._shard.latest(row_key)
+            new = None
+            if item is not None:
+                json, size_bytes = dump_item(item), item_size(item)
+                check_item_size(size_bytes)
+                if old is not None and (json == old.json or item == old.item):
+                    continue
+                new = self._shard.new_image(json, size_bytes, old, item)
+            elif old is None:
+                continue
+            found.append(Evaluated(row, self._shard.slot(row_key), old, new))
+        return found
+
+
+class Batch(NamedTuple):
+    """Rows of a view on one shard.
+
+    Attributes:
+        view: id of the view's table.
+        source: number of the shard whose changes they follow from.
+        after: the place in its log through which the view is fed here; None if it is not yet.
+        through: the place through which it is fed with these rows.
+        write: writes the rows; it may be called again, on other rows.
+    """
+
+    view: str
+    source: int
+    after: Place | None
+    through: Place
+    write: Callable[[LatestRows], None]
+
+
+async def feed(shard: Shard, batch: Batch, context: RequestContext) -> int:
+    """Carry out a batch, all of it or nothing; return its commit's offset when it is durable.
+
+    Raises:
+        NotNext: the view is fed through another place than `batch.after`; nothing was done.
+        ApiError: a row can't be written; nothing was done.
+        InternalServerError: the log does not answer; ask for the place before going on.
+        ServiceUnavailable: the shard did not serve within the time limit; nothing was done.
+    """
+    deadline = time.monotonic() + WAIT_S
+    ledger, owner = shard.ledger, shard.owner
+    while True:
+        if not owner.open:
+            await owner.until_open(deadline)
+        before = ledger.fed(batch.view, batch.source)
+        if (None if before is None else before.through) != batch.after:
+            raise NotNext(await fed_through(shard, batch.view, batch.source))
+        rows = LatestRows(shard)
+        batch.write(rows)
+        found = rows.evaluated()
+        # From here to the end of the loop nothing is awaited: the shard stays as it was seen.
+        commit = owner.commit()
+        now_ms = HybridClock.milliseconds(shard.clock.tick())
+        commit.entries.append(view_entry(batch.view, batch.source, batch.through, now_ms))
+        for each in found:
+            shard.join(commit, each, context)
+        ledger.feed(batch.view, batch.source, Fed(batch.through, commit))
+        try:
+            return await commit.outcome()
+        except NotWritten:
+            continue
+
+
+async def fed_through(shard: Shard, view: str, source: int) -> Place | None:
+    """The place through which a view is fed on a shard from another, durably.
+
+    Raises:
+        InternalServerError: the log does not answer.
+        ServiceUnavailable: the shard did not serve within the time limit.
+    """
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        if not shard.owner.open:
+            await shard.owner.until_open(deadline)
+        fed = shard.ledger.fed(view, source)
+        if fed is None:
+            return None
+        try:
+            if fed.commit is not None:
+                await fed.commit.outcome()
+        except NotWritten:
+            continue
+        return fed.through

@@ -1,0 +1,248 @@
+"""What workers ask of a node to build and feed views: snapshots, tokens, and rows.
+
+| page | |
+|---|---|
+| `GET /_streamtable/snapshot?table=NAME&shard=N` | a table's rows on a shard, as of an offset |
+| `GET /_streamtable/views/tokens?view=ID&source=N` | how far a view is fed from a shard's log |
+| `POST /_streamtable/views/ingest` | rows of a view on one shard, each exactly once |
+"""
+
+import asyncio
+from binascii import b2a_base64
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, Final, Protocol
+
+import orjson
+
+from streamtable.core.context import RequestContext
+from streamtable.core.errors import ResourceNotFound, ValidationError
+from streamtable.core.images import Image
+from streamtable.core.tables import Table
+from streamtable.core.values import Item, check_item_size, parse_item
+from streamtable.core.views.aggregates import Contribution, parse_contribution, regroup
+from streamtable.streams.catalog import Catalog
+from streamtable.streams.feed import Batch, LatestRows, NotNext, fed_through, feed
+from streamtable.streams.ledger import Place
+from streamtable.streams.shard import Shard
+
+__all__ = ["VALUE_KEY", "Ingest", "RowStore"]
+
+VALUE_KEY: Final = "_value"
+"""Name of the binary sort key of an aggregate's companion table."""
+
+_CHUNK_BYTES: Final = 256 * 1024
+
+Change = Callable[[LatestRows], None]
+
+
+class RowStore(Protocol):
+    """A shard's materialized rows."""
+
+    @property
+    def applied(self) -> int:
+        """Offset of the last record applied."""
+
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, Image]]:
+        """Yield the rows with `start <= key < end`, as they are at the call."""
+
+
+class Ingest:
+    """The pages.
+
+    Args:
+        catalog: the region's tables.
+        shards: the shards by number.
+        stores: their stores.
+    """
+
+    def __init__(
+        self, catalog: Catalog, shards: Mapping[int, Shard], stores: Mapping[int, RowStore]
+    ) -> None:
+        self._catalog = catalog
+        self._shards = shards
+        self._stores = stores
+
+    async def snapshot(self, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """Yield a table's rows on a shard as JSON lines, all as of one offset of the shard's log.
+
+        The first line is `{"offset": o}`: what the commits through `o` did is in the rows, what
+        later ones did is not. Then one item a line, in wire form; the last line is `{"rows": n}`.
+
+        Raises:
+            ResourceNotFound: there is no such table.
+            ValidationError: there is no such shard.
+        """
+        table = self._catalog.table(query.get("table", ""))
+        store = self._stores[self._number(query.get("shard"))]
+        # Both in one step: nothing is applied between.
+        offset, rows = store.applied, store.scan(table.prefix, table.end)
+        lines = [orjson.dumps({"offset": offset})]
+        count = size_bytes = 0
+        for _, image in rows:
+            lines.append(image.json)
+            count += 1
+            size_bytes += len(image.json)
+            if size_bytes > _CHUNK_BYTES:
+                yield b"\n".join(lines) + b"\n"
+                lines, size_bytes = [], 0
+                # Whoever waits for a write goes first.
+                await asyncio.sleep(0)
+        lines.append(orjson.dumps({"rows": count}))
+        yield b"\n".join(lines) + b"\n"
+
+    async def tokens(self, query: Mapping[str, str]) -> dict[str, Any]:
+        """Answer the places through which a view is fed from a shard, by target shard.
+
+        Raises:
+            InternalServerError: the log does not answer.
+            ValidationError: there is no such shard.
+        """
+        source, view = self._number(query.get("source")), query.get("view", "")
+        found: dict[str, Place] = {}
+        for number, shard in self._shards.items():
+            through = await fed_through(shard, view, source)
+            if through is not None:
+                found[str(number)] = through
+        return {"tokens": found}
+
+    async def ingest(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Carry out a batch of a view's rows on one shard, all of it or nothing.
+
+        The answer is `{"applied": true, "position": [shard, offset]}` when it is durable, or
+        `{"applied": false, "token": place}` when the view is fed through another place than
+        `after`: then nothing was done.
+
+        Raises:
+            InternalServerError: the outcome is not known; ask for the tokens.
+            ResourceNotFound: there is no such view.
+            ValidationError: a row does not fit the view; nothing was done.
+        """
+        try:
+            target = self._number(body["target"])
+            source = self._number(body["source"])
+            after, through = _place(body["after"]), _place(body["through"])
+            view = self._view(body["view"])
+            operations = body["operations"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValidationError(f"this is no batch of a view's rows: {error!r}") from None
+        if through is None or (after is not None and through <= after):
+            raise ValidationError(f"a batch leads from {after} to {through}: not forward")
+        changes = [self._change(view, target, operation) for operation in operations]
+
+        def write(rows: LatestRows) -> None:
+            for change in changes:
+                change(rows)
+
+        document = view.document.view
+        assert document is not None
+        context = RequestContext(
+            f"{source}-{through[0]}-{through[1]}", f"{document.app}/{document.name}", ""
+        )
+        batch = Batch(view.id, source, after, through, write)
+        try:
+            offset = await feed(self._shards[target], batch, context)
+        except NotNext as error:
+            return {"applied": False, "token": error.through}
+        return {"applied": True, "position": [target, offset]}
+
+    def _change(self, view: Table, target: int, operation: Mapping[str, Any]) -> Change:
+        """Check one operation; return what it does."""
+        if "put" in operation:
+            item, size_bytes = parse_item(operation["put"])
+            check_item_size(size_bytes)
+            key, number, row_key = view.locate_item(item)
+            if view.indexes:
+                view.check_index_keys(item)
+            self._check_target(view, number, target)
+            return lambda rows: rows.put(view, key, row_key, item)
+        if "delete" in operation:
+            key, number, row_key = view.locate_key(operation["delete"])
+            self._check_target(view, number, target)
+            return lambda rows: rows.put(view, key, row_key, None)
+        raw = operation.get("aggregate")
+        document = view.document.view
+        if not isinstance(raw, dict) or document is None or not document.measures:
+            raise ValidationError(f"{operation!r} is nothing that can be done to {view.name}")
+        key, number, row_key = view.locate_key(raw.get("group"))
+        self._check_target(view, number, target)
+        contribution = parse_contribution(raw, document.measures)
+        values = None
+        if document.values_id is not None:
+            values = self._catalog.by_id(document.values_id)
+            if values is None:
+                raise ResourceNotFound("Requested resource not found: the view is gone")
+        return _regrouping(view, values, key, row_key, contribution)
+
+    def _check_target(self, view: Table, number: int, target: int) -> None:
+        if number % len(self._shards) != target:
+            raise ValidationError(
+                f"a row of {view.name} belongs to shard {number % len(self._shards)}, not {target}"
+            )
+
+    def _view(self, table_id: str) -> Table:
+        table = self._catalog.by_id(table_id)
+        if table is None or table.document.view is None:
+            raise ResourceNotFound("Requested resource not found: the view is gone")
+        return table
+
+    def _number(self, given: Any) -> int:
+        number = int(given) if isinstance(given, int | str) and str(given).isdecimal() else -1
+        if number not in self._shards:
+            raise ValidationError(f"{given!r} is no shard of this region")
+        return number
+
+
+class _GroupValues:
+    """The rows of one group in the companion table, as `regroup` takes them."""
+
+    def __init__(self, table: Table, key: Item, sort: bytes, rows: LatestRows) -> None:
+        self._table = table
+        self._partition = {each.name: key[each.name] for each in table.keys.partition}
+        self._sort = sort
+        self._rows = rows
+
+    def get(self, key: bytes) -> Item | None:
+        """Return a row."""
+        return self._rows.get(self._locate(key)[1])
+
+    def put(self, key: bytes, row: Item | None) -> None:
+        """Write a row, or remove it."""
+        full, row_key = self._locate(key)
+        self._rows.put(self._table, full, row_key, None if row is None else {**full, **row})
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool) -> Iterator[Item]:
+        """Yield the rows with `start <= key < end`."""
+        first, last = self._locate(start)[1], self._locate(end)[1]
+        return self._rows.scan(first, last, reverse=reverse)
+
+    def _locate(self, key: bytes) -> tuple[Item, bytes]:
+        value = {"B": b2a_base64(self._sort + key, newline=False).decode()}
+        full = {**self._partition, VALUE_KEY: value}
+        return full, self._table.keys.locate(self._table.prefix, full)[1]
+
+
+def _regrouping(
+    view: Table, values: Table | None, key: Item, row_key: bytes, change: Contribution
+) -> Change:
+    """Return what a contribution does to its group's row."""
+    document = view.document.view
+    assert document is not None
+    measures = document.measures
+    # The group's sort key comes first, so that groups of one partition key are apart.
+    sort = view.keys.encode_sort(key)
+
+    def regroup_row(rows: LatestRows) -> None:
+        kept = None if values is None else _GroupValues(values, key, sort, rows)
+        after = regroup(measures, key, rows.get(row_key), change, kept)
+        rows.put(view, key, row_key, after)
+
+    return regroup_row
+
+
+def _place(given: Any) -> Place | None:
+    if given is None:
+        return None
+    offset, number = given
+    return int(offset), int(number)
