@@ -5,6 +5,7 @@ replay) asks with requests that the broker answers at once, over connections of 
 """
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -111,16 +112,36 @@ class LogFetcher:
             LogTrimmed: the log starts after `offset`.
             LogUnavailable: the brokers do not answer.
         """
-        request = FetchRequest(0, 0, max_bytes, 0, [(self._topic, [(shard, offset, max_bytes)])])
-        try:
-            _, _, _, *_, data = await self._ask(shard, request)
-        except OffsetOutOfRangeError:
-            first, end = await self.bounds(shard)
-            if offset < first:
-                raise LogTrimmed(
-                    f"shard {shard} of {self._topic} starts at offset {first}, not {offset}"
-                ) from None
-            return Fetched([], max(offset, end), 0)
+        data = await self._data(shard, offset, max_bytes)
+        if data is None:
+            return await self._past_the_log(shard, offset)
+        return _parse(shard, offset, data)
+
+    async def search(
+        self, shard: int, offset: int, max_bytes: int, texts: Collection[bytes]
+    ) -> Fetched:
+        """Fetch, but pass over the records, unread, where what was fetched has none of the texts.
+
+        Args:
+            shard: the shard.
+            offset: the first record to look at.
+            max_bytes: about so many bytes of the log, at least one record.
+            texts: what to look for, as it stands in the values or headers of records.
+
+        Returns:
+            All records of this part of the log, or none of them if no text occurs in it.
+
+        Raises:
+            LogTrimmed: the log starts after `offset`.
+            LogUnavailable: the brokers do not answer.
+        """
+        data = await self._data(shard, offset, max_bytes)
+        if data is None:
+            return await self._past_the_log(shard, offset)
+        if not any(text in data for text in texts):
+            end = _skip(offset, data)
+            if end is not None:
+                return Fetched([], end, len(data))
         return _parse(shard, offset, data)
 
     async def bounds(self, shard: int) -> tuple[int, int]:
@@ -149,6 +170,25 @@ class LogFetcher:
         """
         offset = await self._offset(shard, timestamp_ms)
         return None if offset < 0 else offset
+
+    async def _data(self, shard: int, offset: int, max_bytes: int) -> bytes | None:
+        """Return the batches that begin with the one that has `offset`, None if there is none."""
+        request = FetchRequest(0, 0, max_bytes, 0, [(self._topic, [(shard, offset, max_bytes)])])
+        try:
+            _, _, _, *_, data = await self._ask(shard, request)
+        except OffsetOutOfRangeError:
+            return None
+        found: bytes = data
+        return found
+
+    async def _past_the_log(self, shard: int, offset: int) -> Fetched:
+        """Answer for an offset that the log does not have; raises LogTrimmed before its start."""
+        first, end = await self.bounds(shard)
+        if offset < first:
+            raise LogTrimmed(
+                f"shard {shard} of {self._topic} starts at offset {first}, not {offset}"
+            )
+        return Fetched([], max(offset, end), 0)
 
     async def _offset(self, shard: int, timestamp: int) -> int:
         request = OffsetRequest(-1, 0, [(self._topic, [(shard, timestamp)])])
@@ -188,6 +228,18 @@ class LogFetcher:
 
     def _unavailable(self, error: Exception) -> LogUnavailable:
         return LogUnavailable(f"{self._topic} can't be read: {error!r}")
+
+
+def _skip(offset: int, data: bytes) -> int | None:
+    """Return the offset after a fetch answer's batches; None if one is packed."""
+    position = offset
+    batches = MemoryRecords(data)
+    while batches.has_next():
+        batch: Any = batches.next_batch()
+        if batch.compression_type:
+            return None
+        position = max(position, batch.next_offset)
+    return position
 
 
 def _parse(shard: int, offset: int, data: bytes) -> Fetched:

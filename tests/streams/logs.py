@@ -1,10 +1,11 @@
 """A change log of several shards in memory, read as `LogFetcher` reads the real one."""
 
+from collections.abc import Collection
 from typing import Any
 
 from streamtable.core.changes import Change
 from streamtable.core.images import Image
-from streamtable.core.values import dump_item, item_size
+from streamtable.core.values import Item, dump_item, item_size
 from streamtable.streams import records
 from streamtable.streams.epochs import EpochFilter
 from streamtable.streams.fetcher import Fetched, LogTrimmed
@@ -19,6 +20,7 @@ class MemoryFetches:
     Attributes:
         first: the first offset kept, of every shard.
         fetches: how many requests were made.
+        skipped: how many of them were searches that found none of their texts.
         batch: how many records one request is answered with.
     """
 
@@ -26,6 +28,7 @@ class MemoryFetches:
         self.shards: list[list[LogRecord]] = [[] for _ in range(shards)]
         self.first = 0
         self.fetches = 0
+        self.skipped = 0
         self.batch = batch
 
     def append(self, written: tuple[bytes, Headers], shard: int = 0, at_ms: int = 0) -> int:
@@ -47,6 +50,16 @@ class MemoryFetches:
             raise LogTrimmed(str(self.first))
         found = self.shards[shard][offset : offset + self.batch]
         return Fetched(found, offset + len(found), sum(len(record.value) for record in found))
+
+    async def search(
+        self, shard: int, offset: int, max_bytes: int, texts: Collection[bytes]
+    ) -> Fetched:
+        fetched = await self.fetch(shard, offset, max_bytes)
+        for record in fetched.records:
+            if any(text in record.value or text == record.kind.encode() for text in texts):
+                return fetched
+        self.skipped += 1
+        return Fetched([], fetched.next, fetched.size_bytes)
 
     async def bounds(self, shard: int) -> tuple[int, int]:
         return self.first, len(self.shards[shard])
@@ -71,13 +84,15 @@ def put(
     table: str = "users",
     table_id: str = TABLE_ID,
     created_ms: int = 1_700_000_000_000,
+    keys: Item | None = None,
 ) -> Change:
     """A change that puts an item for the first time."""
-    item = {"id": {"S": name}, "v": {"S": value}}
+    keys = keys or {"id": {"S": name}}
+    item = {**keys, "v": {"S": value}}
     return Change(
         table=table,
         table_id=table_id,
-        keys={"id": {"S": name}},
+        keys=keys,
         old=None,
         new=Image(dump_item(item), item_size(item), created_ms << 16, "local", item),
         time=created_ms << 16,

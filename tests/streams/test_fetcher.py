@@ -118,6 +118,39 @@ class TestFetch:
         assert [record.offset for record in (await fetcher.fetch(1, 3, 10_000)).records] == [3, 4]
 
 
+class TestSearch:
+    async def test_what_has_the_text_is_returned(self, fetcher, log):
+        await fill(log, 5)
+        found = await fetcher.search(1, 1, 1024 * 1024, [b"no such thing", b'{"S":"3"}'])
+        assert [record.offset for record in found.records] == [1, 2, 3, 4]
+        assert found.next == 5
+
+    async def test_what_has_none_is_passed_over(self, fetcher, log):
+        await fill(log, 20, 1000)
+        whole = await fetcher.fetch(1, 0, 5000)
+        found = await fetcher.search(1, 0, 5000, [b"no such thing"])
+        assert found.records == []
+        assert (found.next, found.size_bytes) == (whole.next, whole.size_bytes)
+        assert 0 < found.next < 20
+        assert (await fetcher.search(1, 20, 5000, [b"x"])).next == 20
+
+    async def test_a_text_in_a_header_is_found(self, fetcher, log):
+        await log.append(*records.barrier("one", {}))
+        found = await fetcher.search(1, 0, 5000, [b"barrier"])
+        assert [record.kind for record in found.records] == ["barrier"]
+
+    async def test_packed_batches_are_always_read(self, address, topic, fetcher):
+        producer = AIOKafkaProducer(bootstrap_servers=address, compression_type="gzip")
+        await producer.start()
+        value, headers = records.commit("one", [put("a", "x" * 1000)], [])
+        try:
+            await producer.send_and_wait(topic, value, partition=1, headers=headers)
+        finally:
+            await producer.stop()
+        found = await fetcher.search(1, 0, 5000, [b"no such thing"])
+        assert [record.offset for record in found.records] == [0]
+
+
 class TestOffsets:
     async def test_bounds(self, fetcher, log):
         assert await fetcher.bounds(1) == (0, 0)
