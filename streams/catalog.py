@@ -1,19 +1,21 @@
-"""The tables of a region, in memory on each node, changed through the catalog's log."""
+"""The tables and consumers of a region, in memory on each node, changed through the catalog."""
 
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.documents import TableDocument
 from streamtable.core.ended_streams import end_streams, is_readable
 from streamtable.core.errors import ResourceInUse, ResourceNotFound
 from streamtable.core.tables import Table
 from streamtable.streams.catalog_log import CatalogConflict, CatalogLog
 
-__all__ = ["Catalog", "ChangedMeanwhile"]
+__all__ = ["Catalog", "ChangedMeanwhile", "ConsumerChangedMeanwhile"]
 
 _TABLE: Final = "table/"
 _ENDED: Final = "ended/"
+_CONSUMER: Final = "consumer/"
 
 
 class ChangedMeanwhile(ResourceInUse):
@@ -25,8 +27,15 @@ class ChangedMeanwhile(ResourceInUse):
         )
 
 
+class ConsumerChangedMeanwhile(ResourceInUse):
+    """Another change of the consumer came first: nothing was done, look again and decide anew."""
+
+    def __init__(self, app: str, name: str) -> None:
+        super().__init__(f"The consumer {app}/{name} was changed by someone else at the same time")
+
+
 class Catalog:
-    """What tables there are.
+    """What tables there are, and what consumers.
 
     Args:
         address: the brokers, `host:port,...`.
@@ -38,6 +47,7 @@ class Catalog:
         self._tables: dict[str, Table] = {}
         self._by_id: dict[str, Table] = {}
         self._ended: dict[str, TableDocument] = {}
+        self._consumers: dict[str, ConsumerDocument] = {}
         self._on_change: list[Callable[[Table | None, Table | None], None]] = []
 
     async def start(self) -> None:
@@ -78,6 +88,39 @@ class Catalog:
     def ended_tables(self) -> Iterable[TableDocument]:
         """Tables that were deleted, as long as their streams can be read."""
         return list(self._ended.values())
+
+    def consumers(self) -> Iterable[ConsumerDocument]:
+        """Every consumer, by app and name."""
+        return [self._consumers[key] for key in sorted(self._consumers)]
+
+    def consumer(self, app: str, name: str) -> ConsumerDocument | None:
+        """Return a consumer of an app, None if there is none of that name."""
+        return self._consumers.get(f"{app}/{name}")
+
+    async def put_consumer(self, document: ConsumerDocument) -> None:
+        """Add or replace a consumer; it is durable on return.
+
+        Raises:
+            CatalogUnavailable: the outcome is unknown.
+            ConsumerChangedMeanwhile: the consumer was changed at the same time.
+        """
+        await self._put_consumer(document.app, document.name, document.model_dump(mode="json"))
+
+    async def remove_consumer(self, app: str, name: str) -> None:
+        """Remove a consumer; nothing happens where there is none.
+
+        Raises:
+            CatalogUnavailable: the outcome is unknown.
+            ConsumerChangedMeanwhile: the consumer was changed at the same time.
+        """
+        if self.consumer(app, name) is not None:
+            await self._put_consumer(app, name, None)
+
+    async def _put_consumer(self, app: str, name: str, document: dict[str, Any] | None) -> None:
+        try:
+            await self._log.put(f"{_CONSUMER}{app}/{name}", document)
+        except CatalogConflict:
+            raise ConsumerChangedMeanwhile(app, name) from None
 
     async def create(self, document: TableDocument) -> None:
         """Add a table; it is durable and can be used on return.
@@ -134,6 +177,11 @@ class Catalog:
             self._ended.pop(name.removeprefix(_ENDED), None)
             if document is not None:
                 self._ended[document["id"]] = TableDocument.model_validate(document)
+        if name.startswith(_CONSUMER):
+            self._consumers.pop(name.removeprefix(_CONSUMER), None)
+            if document is not None:
+                consumer = ConsumerDocument.model_validate(document)
+                self._consumers[consumer.key] = consumer
         if not name.startswith(_TABLE):
             return
         table_name = name.removeprefix(_TABLE)

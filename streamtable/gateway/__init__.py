@@ -1,8 +1,9 @@
 """The HTTP endpoint that AWS SDKs talk to."""
 
-from streamtable.gateway.app import Gateway, Handler, Page, create_app
+from streamtable.gateway.app import Gateway, Handler, Page, Post, create_app
 from streamtable.gateway.limits import GatewayLimits
 from streamtable.gateway.server import HttpServer, ListenError, PortTaken
+from streamtable.gateway.streamed import StreamPage
 
 __all__ = [
     "Gateway",
@@ -12,5 +13,7 @@ __all__ = [
     "ListenError",
     "Page",
     "PortTaken",
+    "Post",
+    "StreamPage",
     "create_app",
 ]

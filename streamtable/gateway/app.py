@@ -25,15 +25,16 @@ from streamtable.gateway.bodies import Bodies, Receive, parse_object, unpack
 from streamtable.gateway.credentials import read_credential
 from streamtable.gateway.limits import GatewayLimits
 from streamtable.gateway.services import Service, dynamodb_services
+from streamtable.gateway.streamed import Send, StreamPage, Streams
 
-__all__ = ["Gateway", "Handler", "Page", "create_app"]
+__all__ = ["Gateway", "Handler", "Page", "Post", "StreamPage", "create_app"]
 
 Handler = Callable[[dict[str, Any], RequestContext], Awaitable[bytes | dict[str, Any]]]
 Page = Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
+Post = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 Headers = dict[bytes, bytes]
 Scope = Mapping[str, Any]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _UNKNOWN_CAUSE = (
     "The request processing has failed because of an unknown error, exception or failure."
@@ -66,6 +67,8 @@ def create_app(
     handlers: Mapping[str, Handler],
     pages: Mapping[str, Page] | None = None,
     *,
+    posts: Mapping[str, Post] | None = None,
+    streams: Mapping[str, StreamPage] | None = None,
     services: Sequence[Service] | None = None,
     limits: GatewayLimits | None = None,
 ) -> "Gateway":
@@ -77,6 +80,13 @@ def create_app(
             JSON, as bytes or as what orjson dumps; it raises ApiError for an error answer.
         pages: what `GET` answers, by path, for example "/_streamtable/node". A page gets the
             query's parameters and returns what orjson dumps.
+        posts: what `POST` answers, by path. It gets the body, a JSON object, and returns what
+            orjson dumps; it raises ApiError for an error answer, as a page does.
+        streams: what `GET` answers in chunks, by path. Called with the query's parameters, it
+            gives an iterator of the body's chunks: lines of JSON. The iterator is asked for the
+            next one when the client has room for it, and is closed at the end, when the client
+            goes and when the server stops. What it raises before its first chunk is the answer;
+            later, the answer is cut off, so that the client sees that it is not whole.
         services: DynamoDB and DynamoDB Streams if not given.
         limits: the defaults of `GatewayLimits` if not given.
 
@@ -88,6 +98,8 @@ def create_app(
         {} if pages is None else pages,
         dynamodb_services() if services is None else services,
         GatewayLimits() if limits is None else limits,
+        posts={} if posts is None else posts,
+        streams={} if streams is None else streams,
     )
 
 
@@ -100,6 +112,9 @@ class Gateway:
         pages: Mapping[str, Page],
         services: Sequence[Service],
         limits: GatewayLimits,
+        *,
+        posts: Mapping[str, Post],
+        streams: Mapping[str, StreamPage],
     ) -> None:
         known = frozenset[str]().union(*(service.operations for service in services))
         if not known.issuperset(handlers):
@@ -112,9 +127,16 @@ class Gateway:
             for operation in service.operations
         }
         self._pages = dict(pages)
+        self._posts = dict(posts)
+        self._stream_pages = dict(streams)
+        self._streams = Streams()
         self._limits = limits
         self._bodies = Bodies(limits)
         self._running = 0
+
+    def close_streams(self) -> None:
+        """Cut the answers that are sent in chunks: the server stops."""
+        self._streams.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -123,8 +145,13 @@ class Gateway:
         request_id = new_request_id()
         if scope["method"] == "POST" and scope["path"] == "/":
             await self._answer_operation(scope, headers, request_id, receive, send)
+        elif scope["method"] == "POST" and scope["path"] in self._posts:
+            await self._answer_post(scope, headers, request_id, receive, send)
         elif await _drain(receive):
-            await self._answer_other(scope, headers, request_id, send)
+            if scope["method"] == "GET" and scope["path"] in self._stream_pages:
+                await self._answer_stream(scope, headers, request_id, receive, send)
+            else:
+                await self._answer_other(scope, headers, request_id, send)
 
     async def _answer_operation(
         self, scope: Scope, headers: Headers, request_id: str, receive: Receive, send: Send
@@ -222,13 +249,63 @@ class Gateway:
         self, page: Page, query: bytes, path: str, request_id: str
     ) -> tuple[int, bytes]:
         try:
-            parameters = dict(parse_qsl(query.decode("latin-1")))
-            return 200, orjson.dumps(await page(parameters))
-        except ApiError as error:
-            return error.status, error_body(error)
-        except Exception:
-            logger.exception("GET %s %s failed", path, request_id)
-            return 500, error_body(InternalServerError(_UNKNOWN_CAUSE))
+            return 200, orjson.dumps(await page(_parameters(query)))
+        except Exception as error:  # noqa: BLE001 - an answer in any case
+            return _failure(error, f"GET {path}", request_id)
+
+    async def _answer_post(
+        self, scope: Scope, headers: Headers, request_id: str, receive: Receive, send: Send
+    ) -> None:
+        post = self._posts[scope["path"]]
+        held, status = 0, 200
+        arrived = False
+        try:
+            self._bodies.check_length(headers.get(b"content-length"))
+            raw = await self._bodies.receive(b"", receive)
+            if raw is None:
+                return
+            held = len(raw)
+            arrived = True
+            answer = orjson.dumps(await post(parse_object(raw)))
+        except asyncio.CancelledError:
+            # As for an operation: the server stops, the outcome is unknown.
+            status = InternalServerError.status
+            answer = error_body(InternalServerError(_UNKNOWN_CAUSE))
+        except Exception as error:  # noqa: BLE001 - an answer in any case
+            status, answer = _failure(error, f"POST {scope['path']}", request_id)
+        finally:
+            self._bodies.release(held)
+        if arrived:
+            await _send(send, headers, request_id, answer, status=status, content_type=_JSON)
+        else:
+            await _refuse(receive, send, request_id, answer, status)
+
+    async def _answer_stream(
+        self, scope: Scope, headers: Headers, request_id: str, receive: Receive, send: Send
+    ) -> None:
+        page = self._stream_pages[scope["path"]]
+        answer_headers = [
+            (b"content-type", b"application/x-ndjson"),
+            (b"x-amzn-requestid", request_id.encode()),
+        ]
+        try:
+            chunks = page(_parameters(scope["query_string"]))
+            await self._streams.send(chunks, answer_headers, receive, send)
+        except Exception as error:  # noqa: BLE001 - an answer in any case
+            status, answer = _failure(error, f"GET {scope['path']}", request_id)
+            await _send(send, headers, request_id, answer, status=status, content_type=_JSON)
+
+
+def _parameters(query: bytes) -> dict[str, str]:
+    return dict(parse_qsl(query.decode("latin-1")))
+
+
+def _failure(error: Exception, what: str, request_id: str) -> tuple[int, bytes]:
+    """Return status and body that tell a client what a page raised."""
+    if isinstance(error, ApiError):
+        return error.status, error_body(error)
+    logger.error("%s %s failed", what, request_id, exc_info=error)
+    return InternalServerError.status, error_body(InternalServerError(_UNKNOWN_CAUSE))
 
 
 async def _send(

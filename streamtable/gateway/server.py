@@ -135,6 +135,7 @@ class _Config(uvicorn.Config):
             timeout_keep_alive=limits.keep_alive_s,
             timeout_graceful_shutdown=limits.stop_s,
         )
+        self.gateway = app
         self.limits = limits
 
 
@@ -143,6 +144,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: _Config) -> None:
         super().__init__(config)
+        self._app = config.gateway
         self.ready = asyncio.Event()
         self._leaving = asyncio.Event()
         self._limits = config.limits
@@ -171,6 +173,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for connection in self._connections():
             connection.close_if_unheard()
+        self._app.close_streams()
         await super().shutdown(sockets)
         if self.server_state.tasks:  # cancelled, each with a last word to its client
             await asyncio.wait(set(self.server_state.tasks), timeout=self._tick_s)

@@ -1,11 +1,12 @@
 """A node's HTTP endpoint, asked for what a reader of the log needs to know."""
 
-import json
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import aiohttp
+import orjson
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -13,13 +14,42 @@ from botocore.credentials import Credentials
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.topics import Topics
 
-__all__ = ["Endpoint", "NodeDescription", "NodeUnavailable"]
+__all__ = ["Endpoint", "NodeDescription", "NodeError", "NodeUnavailable"]
 
 _TIMEOUT_S: Final = 5.0
+_SILENCE_S: Final = 30.0
+_OK: Final = 200
+_FAILED: Final = 500
 
 
 class NodeUnavailable(StreamtableError, ConnectionError):
-    """No node answers at the endpoint."""
+    """No node answers at the endpoint, or it can't do what it was asked to for now."""
+
+
+class NodeError(StreamtableError):
+    """A node answers that what it was asked for can't be done; asking again won't help.
+
+    Attributes:
+        status: the HTTP status.
+        code: what DynamoDB calls the error, for example `ResourceNotFoundException`.
+        message: the text for a person.
+        body: the whole answer.
+    """
+
+    def __init__(self, status: int, code: str, message: str, body: Mapping[str, Any]) -> None:
+        super().__init__(message or code)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.body = body
+
+    @classmethod
+    def read(cls, status: int, body: object) -> Self:
+        """Return what an answer's body says."""
+        fields = body if isinstance(body, dict) else {}
+        code = str(fields.get("__type", "")).partition("#")[2]
+        message = str(fields.get("message") or fields.get("Message") or "")
+        return cls(status, code or f"HTTP {status}", message, fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +104,10 @@ class Endpoint:
         Raises:
             NodeUnavailable: no node answers.
         """
-        page = await self._page("node")
         try:
+            page = await self._page("node")
             return NodeDescription(str(page["region"]), str(page["kafka"]), int(page["shards"]))
-        except (KeyError, TypeError, ValueError):
+        except (NodeError, KeyError, TypeError, ValueError):
             raise NodeUnavailable(f"what answers at {self.url} is no streamtable node") from None
 
     async def epoch(self, shard: int, offset: int) -> tuple[str | None, int | None]:
@@ -89,32 +119,107 @@ class Endpoint:
         page = await self._page("epochs", shard=str(shard), offset=str(offset))
         return page["epoch"], page["barrier"]
 
-    async def has_table(self, name: str, region: str) -> bool:
+    async def has_table(self, name: str) -> bool:
         """Ask whether there is a table of that name.
 
         Raises:
             NodeUnavailable: no node answers.
         """
+        try:
+            await self.call("DescribeTable", {"TableName": name})
+        except NodeError as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+            return False
+        return True
+
+    async def call(self, operation: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Carry out one of DynamoDB's operations.
+
+        Args:
+            operation: its name, for example `PutItem`.
+            body: the request, in DynamoDB's JSON.
+
+        Raises:
+            NodeError: the node answers with an error.
+            NodeUnavailable: no node answers; the outcome of a write is unknown.
+        """
         headers = {
             "Content-Type": "application/x-amz-json-1.0",
-            "X-Amz-Target": "DynamoDB_20120810.DescribeTable",
+            "X-Amz-Target": f"DynamoDB_20120810.{operation}",
         }
-        request = AWSRequest("POST", f"{self.url}/", headers, json.dumps({"TableName": name}))
-        SigV4Auth(Credentials("worker", "worker"), "dynamodb", region).add_auth(request)
-        answer = await self._request("POST", "/", data=request.data, headers=dict(request.headers))
-        return "ResourceNotFoundException" not in str(answer.get("__type", ""))
+        request = AWSRequest("POST", f"{self.url}/", headers, orjson.dumps(body))
+        # Nodes know no secrets yet: a name for the log, and any region.
+        SigV4Auth(Credentials("worker", "worker"), "dynamodb", "local").add_auth(request)
+        return await self._request("POST", "/", data=request.data, headers=dict(request.headers))
+
+    async def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Ask for a page of the node, `/_streamtable/...`.
+
+        Raises:
+            NodeError: the node answers with an error.
+            NodeUnavailable: no node answers.
+        """
+        return await self._request("GET", path, params=query)
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a JSON object to a page of the node.
+
+        Raises:
+            NodeError: the node answers with an error.
+            NodeUnavailable: no node answers; whether it did what it was asked to is unknown.
+        """
+        headers = {"Content-Type": "application/json"}
+        return await self._request("POST", path, data=orjson.dumps(body), headers=headers)
+
+    async def stream(
+        self, path: str, query: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """Yield the JSON objects of a page that answers in lines; close it if you stop early.
+
+        Raises:
+            NodeError: the node answers with an error.
+            NodeUnavailable: no node answers, or the answer was cut off.
+        """
+        # As long as it goes on it may take its time.
+        timeout = aiohttp.ClientTimeout(total=None, connect=_TIMEOUT_S, sock_read=_SILENCE_S)
+        try:
+            async with self._session.get(self.url + path, params=query, timeout=timeout) as answer:
+                if answer.status != _OK:
+                    self._refuse(answer.status, await answer.json(content_type=None))
+                rest = b""
+                async for piece in answer.content.iter_any():
+                    *lines, rest = (rest + piece).split(b"\n")
+                    for line in lines:
+                        yield orjson.loads(line)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._unavailable(error) from error
+        if rest:
+            raise NodeUnavailable(f"what {self.url}{path} answers ends within a line")
 
     async def _page(self, name: str, **query: str) -> dict[str, Any]:
-        return await self._request("GET", f"/_streamtable/{name}", params=query)
+        return await self.get(f"/_streamtable/{name}", query)
 
     async def _request(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         try:
             async with self._session.request(method, self.url + path, **arguments) as answer:
-                body = await answer.json(content_type=None)
-        except aiohttp.ClientConnectorError as error:
-            raise NodeUnavailable(f"no node answers at {self.url}") from error
+                status = answer.status
+                body = await answer.json(content_type=None, loads=orjson.loads)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise NodeUnavailable(f"no node answers at {self.url} ({error!r})") from error
+            raise self._unavailable(error) from error
         if not isinstance(body, dict):
             raise NodeUnavailable(f"what answers at {self.url} is no streamtable node")
+        if status != _OK:
+            self._refuse(status, body)
         return body
+
+    def _refuse(self, status: int, body: object) -> NoReturn:
+        error = NodeError.read(status, body)
+        if status >= _FAILED:
+            raise NodeUnavailable(f"the node at {self.url} answers: {error}")
+        raise error
+
+    def _unavailable(self, error: Exception) -> NodeUnavailable:
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return NodeUnavailable(f"no node answers at {self.url}")
+        return NodeUnavailable(f"no node answers at {self.url} ({error!r})")

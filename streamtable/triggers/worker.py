@@ -49,19 +49,20 @@ class Worker:
         """
         watching = asyncio.create_task(self._watch.run())
         try:
-            await self._announce(await self._watch.node())
+            await self._watch.node()
+            await self._announce()
             async with asyncio.TaskGroup() as group:
                 for trigger in self._app.triggers.values():
                     group.create_task(self._keep(trigger), name=trigger.name)
         finally:
             watching.cancel()
 
-    async def _announce(self, node: NodeDescription) -> None:
+    async def _announce(self) -> None:
         for trigger in self._app.triggers.values():
             events = ", ".join(sorted(trigger.events))
             logger.info("%s follows %s of the table %s", trigger.name, events, trigger.table)
             try:
-                found = await self._endpoint.has_table(trigger.table, node.region)
+                found = await self._endpoint.has_table(trigger.table)
             except NodeUnavailable:
                 continue
             if not found:

@@ -120,9 +120,10 @@ async def serve():
     """A function that starts an endpoint with the handlers, pages and limits given."""
     running = []
 
-    async def start(handlers=None, pages=None, **limits):
+    async def start(handlers=None, pages=None, *, posts=None, streams=None, **limits):
         bounds = GatewayLimits(**limits)
-        server = HttpServer(create_app(handlers or {}, pages, limits=bounds), port=0, limits=bounds)
+        app = create_app(handlers or {}, pages, posts=posts, streams=streams, limits=bounds)
+        server = HttpServer(app, port=0, limits=bounds)
         await server.start()
         running.append(server)
         return Endpoint(server)
