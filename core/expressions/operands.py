@@ -1,4 +1,4 @@
-"""Operands of conditions: a value, what is at a path, or the size of either."""
+"""Operands of conditions: a value, what is at a path, the size of either, or a sum."""
 
 from binascii import a2b_base64
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from streamtable.core.expressions.nodes import (
 )
 from streamtable.core.expressions.paths import find
 from streamtable.core.expressions.placeholders import Scope
+from streamtable.core.numbers import add, subtract
 from streamtable.core.values import Item, Value, type_of
 
 __all__ = ["Bound", "Getter", "bind_operand", "path_getter"]
@@ -61,7 +62,8 @@ def bind_operand(node: Operand, scope: Scope) -> Bound:
         return Bound(path_getter(path), path)
     if isinstance(node, ValueRef | Literal):
         return _constant(scope.value(node))
-    assert not isinstance(node, Arithmetic)
+    if isinstance(node, Arithmetic):
+        return _bind_sum(node, scope)
     return _bind_size(node, scope)
 
 
@@ -75,6 +77,28 @@ def path_getter(path: tuple[Element, ...]) -> Getter:
 
 def _constant(value: Value) -> Bound:
     return Bound(lambda _item: value, None, value, type_of(value))
+
+
+def _bind_sum(node: Arithmetic, scope: Scope) -> Bound:
+    """Resolve a sum, which only PartiQL's conditions have; what is no number has none."""
+    left, right = bind_operand(node.left, scope), bind_operand(node.right, scope)
+    for operand in (left, right):
+        if operand.kind not in (None, "N"):
+            raise scope.mismatch(node.operator, str(operand.kind))
+    compute = add if node.operator == "+" else subtract
+    get_left, get_right = left.get, right.get
+
+    def total(item: Item) -> Value | None:
+        first, second = get_left(item), get_right(item)
+        if first is None or second is None or "N" not in first or "N" not in second:
+            return None
+        return {"N": compute(first["N"], second["N"])}
+
+    if left.constant is not None and right.constant is not None:
+        value = total({})
+        assert value is not None
+        return _constant(value)
+    return Bound(total, kind="N")
 
 
 def _bind_size(node: Call, scope: Scope) -> Bound:

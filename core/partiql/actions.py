@@ -8,7 +8,6 @@ from typing import Final
 from streamtable.core.errors import ValidationError
 from streamtable.core.expressions.nodes import (
     AddAction,
-    Arithmetic,
     Call,
     DeleteAction,
     Literal,
@@ -20,7 +19,6 @@ from streamtable.core.expressions.nodes import (
     UpdateNode,
     ValueRef,
 )
-from streamtable.core.limits import NESTING_LEVELS
 from streamtable.core.partiql.cursor import Cursor
 
 __all__ = ["read_actions"]
@@ -72,21 +70,7 @@ def _read_set(cursor: Cursor) -> UpdateAction:
 
 
 def _sum(cursor: Cursor) -> Operand:
-    operand = _operand(cursor)
-    terms = 1
-    while cursor.at("+") or cursor.at("-"):
-        operator = cursor.advance().text
-        cursor.count_operator()
-        terms += 1
-        if terms > NESTING_LEVELS:
-            raise ValidationError(
-                f"The expression contains too many operators; operator count: {terms}"
-            )
-        _refuse_set_function(operand)
-        right = _operand(cursor)
-        _refuse_set_function(right)
-        operand = Arithmetic(operator, operand, right)
-    return operand
+    return cursor.sum(_operand, _refuse_set_function)
 
 
 def _operand(cursor: Cursor) -> Operand:

@@ -99,7 +99,7 @@ def _negation(cursor: Cursor) -> Condition:
 def _predicate(cursor: Cursor) -> Condition:
     if cursor.token.kind == "keyword" and cursor.token.text == "EXISTS":
         raise ValidationError("EXISTS can only be used as a statement of a transaction")
-    left = _operand(cursor)
+    left = cursor.sum(_operand, _refuse_test)
     if isinstance(left, Call) and left.function in _TESTS:
         return left
     token = cursor.token
@@ -157,13 +157,17 @@ def _choices(cursor: Cursor) -> tuple[Operand, ...]:
 
 def _plain_operand(cursor: Cursor) -> Operand:
     """Read an operand that is not a condition itself."""
-    operand = _operand(cursor)
+    operand = cursor.sum(_operand, _refuse_test)
+    _refuse_test(operand)
+    return operand
+
+
+def _refuse_test(operand: Operand) -> None:
     if isinstance(operand, Call) and operand.function in _TESTS:
         raise ValidationError(
             "The function is not allowed to be used this way in an expression; "
             f"function: {operand.function}"
         )
-    return operand
 
 
 def _operand(cursor: Cursor) -> Operand:

@@ -4,7 +4,15 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from streamtable.core.errors import ValidationError
-from streamtable.core.expressions.nodes import Call, Element, Literal, Operand, Path, ValueRef
+from streamtable.core.expressions.nodes import (
+    Arithmetic,
+    Call,
+    Element,
+    Literal,
+    Operand,
+    Path,
+    ValueRef,
+)
 from streamtable.core.limits import EXPRESSION_OPERATORS, NESTING_LEVELS
 from streamtable.core.partiql.lexer import Token, tokenize
 from streamtable.core.partiql.templates import (
@@ -163,6 +171,36 @@ class Cursor:
                 f"operator or function: {function}, number of operands: {len(operands)}"
             )
         return Call(function, tuple(operands))
+
+    def sum(
+        self,
+        read_operand: Callable[["Cursor"], Operand],
+        check_term: Callable[[Operand], None],
+    ) -> Operand:
+        """Read an operand, or several with `+` and `-` between them.
+
+        Args:
+            read_operand: reads one of them.
+            check_term: refuses what can't be a part of a sum; not called for one alone.
+
+        Raises:
+            ValidationError: a term can't be one, or there are too many.
+        """
+        operand = read_operand(self)
+        terms = 1
+        while self.at("+") or self.at("-"):
+            operator = self.advance().text
+            self.count_operator()
+            terms += 1
+            if terms > NESTING_LEVELS:
+                raise ValidationError(
+                    f"The expression contains too many operators; operator count: {terms}"
+                )
+            check_term(operand)
+            right = read_operand(self)
+            check_term(right)
+            operand = Arithmetic(operator, operand, right)
+        return operand
 
     def at_name(self) -> bool:
         """Say whether the next token is a name, in quotes or not."""

@@ -15,6 +15,7 @@ from streamtable.core.expressions.key_condition import KeyRange, KeyTest, key_ra
 from streamtable.core.expressions.nodes import (
     FLIPPED,
     And,
+    Arithmetic,
     Between,
     Call,
     Compare,
@@ -234,7 +235,7 @@ def _parts(node: Condition | Operand) -> Iterable[Condition | Operand]:
         return node.conditions
     if isinstance(node, Not):
         return (node.condition,)
-    if isinstance(node, Compare):
+    if isinstance(node, Compare | Arithmetic):
         return (node.left, node.right)
     if isinstance(node, Between):
         return (node.operand, node.low, node.high)

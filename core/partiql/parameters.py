@@ -6,7 +6,7 @@ from streamtable.core.errors import ValidationError
 from streamtable.core.expressions.placeholders import Placeholders
 from streamtable.core.partiql.parser import parse_statement
 from streamtable.core.partiql.statements import Parsed, Statement
-from streamtable.core.partiql.templates import MapOf, build
+from streamtable.core.partiql.templates import MapOf, Parameter, build
 from streamtable.core.values import Item, Value, check_item_size, parse_item, parse_value
 
 __all__ = ["Filled", "fill"]
@@ -36,13 +36,16 @@ class Filled:
             value = parse_value(build(template, self._parameters))
             self.placeholders.values[f"?{position}"] = value
 
-    def item(self, template: MapOf) -> tuple[Item, int]:
+    def item(self, template: MapOf | Parameter) -> tuple[Item, int]:
         """Return the item of an INSERT and its size.
 
         Raises:
             ValidationError: it is no item that DynamoDB takes.
         """
-        item, size = parse_item(build(template, self._parameters)["M"])
+        value = build(template, self._parameters)
+        if "M" not in value:
+            raise ValidationError("The parameter of an INSERT's VALUE must be a map")
+        item, size = parse_item(value["M"])
         check_item_size(size)
         return item, size
 

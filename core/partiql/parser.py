@@ -22,6 +22,7 @@ from streamtable.core.partiql.statements import (
     Statement,
     Update,
 )
+from streamtable.core.partiql.templates import Parameter
 
 __all__ = ["parse_statement"]
 
@@ -112,8 +113,23 @@ def _read_order(cursor: Cursor) -> Order:
 def _read_insert(cursor: Cursor) -> Insert:
     cursor.expect_word("INTO")
     table = _read_table(cursor)
+    if cursor.at("<<"):
+        raise _several_items()
     cursor.expect_word("VALUE")
+    if cursor.at("<<"):
+        raise _several_items()
+    if cursor.at("?"):
+        item = cursor.template()
+        assert isinstance(item, Parameter)
+        return Insert(table, item)
     return Insert(table, cursor.map_template(0))
+
+
+def _several_items() -> ValidationError:
+    return ValidationError(
+        "Unsupported operation: Inserting multiple items in a single statement is not supported, "
+        'use "INSERT INTO tableName VALUE item" instead'
+    )
 
 
 def _read_source(cursor: Cursor) -> tuple[str, str | None]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from streamtable.core.expressions.nodes import Condition, Path, UpdateNode
-from streamtable.core.partiql.templates import MapOf, Template
+from streamtable.core.partiql.templates import MapOf, Parameter, Template
 
 __all__ = ["Delete", "Exists", "Insert", "Order", "Parsed", "Select", "Statement", "Update"]
 
@@ -54,10 +54,10 @@ class Exists:
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """An INSERT statement."""
+    """An INSERT statement; a parameter may bring the whole item."""
 
     table: str
-    item: MapOf
+    item: MapOf | Parameter
 
 
 @dataclass(frozen=True, slots=True)

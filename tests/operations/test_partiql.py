@@ -95,6 +95,14 @@ async def test_an_insert_needs_the_whole_key(run):
     assert message == "One or more parameter values were invalid: Missing the key at in the item"
 
 
+async def test_a_parameter_can_bring_the_whole_item(run):
+    item = {"id": {"S": "a"}, "n": {"N": "1"}}
+    await run("INSERT INTO users VALUE ?", {"M": item})
+    assert (await run("SELECT * FROM users"))["Items"] == [item]
+    message = await refusal(run, "INSERT INTO users VALUE ?", {"S": "a"})
+    assert message == "The parameter of an INSERT's VALUE must be a map"
+
+
 @pytest.mark.parametrize("members", ["<<>>", "<<1, 'a'>>", "<<1, 1.0>>", "<<[1]>>"])
 async def test_a_set_has_members_of_one_type_each_once(run, members):
     await refusal(run, f"INSERT INTO users VALUE {{'id': 'a', 's': {members}}}")
@@ -115,6 +123,42 @@ async def test_tables_that_do_not_exist(run):
     ):
         message = await refusal(run, statement, kind=ResourceNotFound)
         assert message == "Requested resource not found"
+
+
+@pytest.mark.usefixtures("posts")
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("n + at > 3", ["a3", "a4"]),
+        ("at - 1 = n + ? - 1", ["a2", "a3"]),
+        ("10 - at BETWEEN 8 AND 3 + 6", ["a1", "a2"]),
+        ("at = 2 + 1", ["a3"]),
+        ("at + 1 IN [?, 5]", ["a1", "a4"]),
+        ("at + nothing > 0", []),
+        ("at + id > 0", []),
+        ("size(id) + at = 1", ["a0"]),
+    ],
+)
+async def test_sums_in_conditions(run, condition, expected):
+    values = [{"N": "2"}] * condition.count("?")
+    answer = await run(f"SELECT * FROM posts WHERE id = 'a' AND {condition}", *values)
+    assert shown(answer) == expected
+
+
+@pytest.mark.usefixtures("posts")
+async def test_sums_are_of_numbers(run):
+    message = await refusal(run, "SELECT * FROM posts WHERE at + 'x' > 1")
+    assert message == (
+        "Invalid FilterExpression: Incorrect operand type for operator or function; operator or "
+        "function: +, operand type: S"
+    )
+    total = "at" + " + 1" * 32
+    message = await refusal(run, f"SELECT * FROM posts WHERE {total} > 1")
+    assert message == "The expression contains too many operators; operator count: 33"
+    message = await refusal(run, "SELECT * FROM posts WHERE begins_with(id, 'a') + 1 > 1")
+    assert message.endswith("function: begins_with")
+    message = await refusal(run, "SELECT * FROM posts WHERE at + id.x > 1")
+    assert message.startswith("Key attributes must be scalars")
 
 
 # UPDATE and DELETE

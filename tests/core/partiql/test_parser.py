@@ -248,6 +248,14 @@ def test_what_is_not_well_formed(text, reason):
     assert refused(text) == MALFORMED + reason
 
 
+@pytest.mark.parametrize("words", ["", "VALUE "])
+def test_an_insert_is_of_one_item(words):
+    assert refused(f"INSERT INTO t {words}<<{{'a': 1}}, {{'a': 2}}>>") == (
+        "Unsupported operation: Inserting multiple items in a single statement is not supported, "
+        'use "INSERT INTO tableName VALUE item" instead'
+    )
+
+
 @pytest.mark.parametrize("clause", ["LIMIT 1", "GROUP BY a", "JOIN u", "AS x"])
 def test_clauses_that_dynamodb_does_not_have(clause):
     assert refused(f"SELECT * FROM t {clause}") == f"Unsupported clause: {clause.split()[0]}"
