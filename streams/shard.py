@@ -28,6 +28,8 @@ __all__ = ["Evaluated", "Outcome", "Row", "Shard", "Write"]
 
 _COLLECTION_FULL: Final = "Item collection size limit of 10 gigabytes exceeded"
 _LOCKED: Final = "Transaction is ongoing for the item"
+# In place of its index in a commit: the write is to be evaluated once more, by itself.
+_AGAIN: Final = -2
 
 
 class Row(Protocol):
@@ -117,6 +119,9 @@ class Shard:
         on_index_row: called with this shard's number, a durable commit's offset and each row of a
             global index that it makes.
         on_started: called when a term has started.
+        check: called with each write that changes its item, and the images before and after,
+            before anything is appended; raises ApiError to refuse it. It may be called again for
+            the same write.
     """
 
     def __init__(
@@ -137,6 +142,7 @@ class Shard:
         self.index_rows = IndexOverlay()
         self.on_index_row: Callable[[int, int, IndexRow], None] | None = None
         self.on_started: Callable[[], None] | None = None
+        self.check: Callable[[Row, Image | None, Image | None], None] | None = None
         self.owner = Owner(
             number=number,
             log=log,
@@ -195,6 +201,7 @@ class Shard:
         """Carry out unconditional writes of different items, in as few commits as possible.
 
         Raises:
+            ApiError: one of them is refused; the others are tried before that is told.
             ServiceUnavailable: the shard did not serve within the time limit; some of the writes
                 may have been carried out.
             TransactionConflict: likewise, a transaction holds one of the items.
@@ -205,7 +212,11 @@ class Shard:
         for write in writes:
             if self.ledger.locking and self.ledger.locks(write.row_key):
                 raise TransactionConflict(_LOCKED)
-            found = self.evaluate(write)
+            try:
+                found = self.evaluate(write)
+            except ApiError:
+                joined.append((Evaluated(write, None, None, None), None, _AGAIN))
+                continue
             if found.new is not found.old:
                 commit = self.owner.commit()
                 joined.append((found, commit, self.join(commit, found, context)))
@@ -223,7 +234,7 @@ class Shard:
         outcomes = []
         for write, (found, joint, index) in zip(writes, joined, strict=True):
             offset = -1 if joint is None else offsets[id(joint)]
-            if offset is None:
+            if offset is None or index == _AGAIN:
                 outcomes.append(await self.write(write, context))
             elif index < 0:
                 outcomes.append(Outcome(found.old, found.old, -1, 0))
@@ -242,6 +253,8 @@ class Shard:
         new = self._evaluated(write, old)
         if write.table.has_collections and new is not None and new is not old:
             self._check_collection(write, old, new)
+        if self.check is not None and new is not old:
+            self.check(write, old, new)
         return new
 
     def _evaluated(self, write: Write, old: Image | None) -> Image | None:

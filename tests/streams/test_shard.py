@@ -10,11 +10,13 @@ from streamtable.core.errors import (
     ItemCollectionSizeLimitExceeded,
     ServiceUnavailable,
     StreamtableError,
+    ValidationError,
 )
+from streamtable.core.images import Image
 from streamtable.core.tables import Table
 from streamtable.streams.epochs import BARRIER
 from streamtable.streams.owner import LogGap, StateAheadOfLog
-from streamtable.streams.shard import Shard
+from streamtable.streams.shard import Row, Shard
 from tests.streams.shards import (
     CONTEXT,
     TABLE,
@@ -412,3 +414,73 @@ async def test_an_error_in_the_state_while_a_term_starts_is_told(
     await until(lambda: told)
     assert "the disk is gone" in str(told[0])
     write.cancel()
+
+
+class Refusal:
+    """A check that refuses numbers below zero, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str | None, str | None]] = []
+
+    def __call__(self, row: Row, old: Image | None, new: Image | None) -> None:
+        before, after = (None if one is None else one.item["n"]["N"] for one in (old, new))
+        self.asked.append((before, after))
+        if after is not None and after.startswith("-"):
+            raise ValidationError(f"{row.key['id']['S']} is below zero")
+
+
+class TestCheck:
+    @pytest.fixture
+    def check(self, shard: Shard) -> Refusal:
+        check = shard.check = Refusal()
+        return check
+
+    async def test_it_sees_the_item_as_it_would_be(self, shard: Shard, check: Refusal) -> None:
+        await shard.write(PutWrite("a", 1), CONTEXT)
+        await shard.write(PutWrite("a", 2), CONTEXT)
+        await shard.write(DeleteWrite("a"), CONTEXT)
+        assert check.asked == [(None, "1"), ("1", "2"), ("2", None)]
+
+    async def test_it_is_not_asked_about_what_changes_nothing(
+        self, shard: Shard, check: Refusal
+    ) -> None:
+        await shard.write(PutWrite("a", 1), CONTEXT)
+        await shard.write(PutWrite("a", 1), CONTEXT)
+        await shard.write(DeleteWrite("b"), CONTEXT)
+        assert check.asked == [(None, "1")]
+
+    async def test_what_it_refuses_is_not_in_the_log(
+        self, shard: Shard, log: MemoryLog, check: Refusal
+    ) -> None:
+        await shard.write(PutWrite("a", 1), CONTEXT)
+        with pytest.raises(ValidationError, match="a is below zero"):
+            await shard.write(PutWrite("a", -1), CONTEXT)
+        assert number(shard, "a") == "1"
+        assert len(log.records) == 2
+        await shard.write(PutWrite("a", 2), CONTEXT)
+        assert number(shard, "a") == "2"
+
+    async def test_a_refusal_waits_until_what_it_rests_on_is_durable(
+        self, shard: Shard, log: MemoryLog, check: Refusal
+    ) -> None:
+        log.gate.clear()
+        first = asyncio.create_task(shard.write(PutWrite("a", 1), CONTEXT))
+        await until(lambda: check.asked)
+        second = asyncio.create_task(shard.write(PutWrite("a", -1), CONTEXT))
+        await until(lambda: len(check.asked) == 2)
+        assert check.asked[1] == ("1", "-1")
+        await asyncio.sleep(0)
+        assert not second.done()
+        log.gate.set()
+        await first
+        with pytest.raises(ValidationError):
+            await second
+
+    async def test_of_many_the_others_are_written(
+        self, shard: Shard, log: MemoryLog, check: Refusal
+    ) -> None:
+        writes = [PutWrite("a", 1), PutWrite("b", -1), PutWrite("c", 1)]
+        with pytest.raises(ValidationError, match="b is below zero"):
+            await shard.write_many(writes, CONTEXT)
+        assert (number(shard, "a"), number(shard, "b"), number(shard, "c")) == ("1", None, "1")
+        assert len(log.records) == 2
