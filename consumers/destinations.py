@@ -12,7 +12,6 @@ from typing import Any, Final, Protocol
 
 import orjson
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from streamtable.core.changes import Change
@@ -21,9 +20,10 @@ from streamtable.core.errors import ResourceNotFound
 from streamtable.core.positions import Position
 from streamtable.core.stream_records import kinesis_record
 from streamtable.core.tables import Table
+from streamtable.streams.admin import open_admin
 from streamtable.streams.catalog import Catalog, ChangedMeanwhile
 from streamtable.streams.epochs import EpochSource
-from streamtable.streams.follower import Follower, Source
+from streamtable.streams.follower import Follower, Sequential, Source
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.records import LogRecord
 from streamtable.streams.topics import MAX_RECORD_BYTES, Topics
@@ -161,7 +161,7 @@ class Destinations:
                 self._source,
                 group,
                 wants=lambda tables: copy.table.name in tables,
-                deliver=deliver,
+                sink=Sequential(deliver),
                 skip_lost=True,
             )
             following = asyncio.create_task(follower.run())
@@ -188,16 +188,12 @@ class Destinations:
             first, end = await self._log.bounds(shard)
             if first < end:
                 ends[TopicPartition(self._topics.changelog, shard)] = end
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._address)
-        try:
-            await admin.start()
+        async with open_admin(self._address) as admin:
             while True:
                 found = await admin.list_consumer_group_offsets(group, partitions=list(ends))
                 if all(found[each].offset >= end for each, end in ends.items()):
                     return
                 await asyncio.sleep(_LOOK_S)
-        finally:
-            await admin.close()
 
     async def _set(self, copy: "_Copy", **changes: Any) -> None:
         """Write a destination's state, unless the table or the destination is gone."""

@@ -6,7 +6,7 @@ import traceback
 from typing import Final
 
 from streamtable.core.errors import StreamtableError
-from streamtable.streams.follower import Follower, Source
+from streamtable.streams.follower import Follower, Sequential, Source
 from streamtable.streams.log import LogUnavailable
 from streamtable.triggers.app import App, Trigger
 from streamtable.triggers.delivery import ChangeFailed, Delivery
@@ -93,7 +93,7 @@ class Worker:
             Source(node.kafka, node.changelog, self._watch),
             f"{node.region}.trigger.{self._app.name}.{trigger.name}",
             wants=delivery.wants,
-            deliver=delivery.deliver,
+            sink=Sequential(delivery.deliver),
             skip_lost=self._skip_lost,
         )
         following = asyncio.create_task(follower.run())

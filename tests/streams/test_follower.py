@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streamtable.streams.broker import Broker, BrokerSettings
-from streamtable.streams.follower import Follower, LostRecords, Source
+from streamtable.streams.follower import Follower, LostRecords, Sequential, Source
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.records import LogRecord
 from tests.support import apache_kafka
@@ -73,7 +73,7 @@ def follower(log: Changelog, delivered: Delivered, **options: Any) -> Follower:
         Source(log.address, log.topic, log),
         GROUP,
         wants=lambda tables: "users" in tables,
-        deliver=delivered.take,
+        sink=Sequential(delivered.take),
         **options,
     )
 
@@ -186,7 +186,9 @@ async def test_cancelling_waits_for_the_record_in_hand_and_commits_it(log: Chang
         done.set()
 
     source = Source(log.address, log.topic, log)
-    task = asyncio.create_task(Follower(source, GROUP, wants=lambda _: True, deliver=slow).run())
+    task = asyncio.create_task(
+        Follower(source, GROUP, wants=lambda _: True, sink=Sequential(slow)).run()
+    )
     async with asyncio.timeout(30):
         await begun.wait()
         task.cancel()
@@ -208,7 +210,9 @@ async def test_a_failure_while_it_is_being_cancelled_is_told(log: Changelog) -> 
         raise ValueError("too late")
 
     source = Source(log.address, log.topic, log)
-    task = asyncio.create_task(Follower(source, GROUP, wants=lambda _: True, deliver=slow).run())
+    task = asyncio.create_task(
+        Follower(source, GROUP, wants=lambda _: True, sink=Sequential(slow)).run()
+    )
     async with asyncio.timeout(30):
         await begun.wait()
         task.cancel()

@@ -1,0 +1,164 @@
+"""Records straight from Faust's consumer, a whole fetch at a time.
+
+Faust hands each record to its agent by itself, with a task and a queue for each: 80 µs a record.
+A follower has its own way of keeping what is handled and what is not, so it takes the fetches as
+they are. Membership, assignment, flow control and the consumer's thread stay Faust's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+import faust
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import ConsumerStoppedError
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.types import TP
+
+__all__ = ["Intake"]
+
+# A shard whose buffer was full is asked for again at the next fetch, which may be waiting.
+_FETCH_MS: Final = 250
+_WAIT_S: Final = 0.25
+_RESUME_S: Final = 0.02
+
+
+class Intake:
+    """Gives a Faust app's records to `receive`, in place of its agents.
+
+    Create it before the app is finalized; the app needs no agent.
+
+    Args:
+        app: the app.
+        topic: the topic that it follows.
+        receive: called with the records of a fetch by partition, each partition's in order.
+    """
+
+    def __init__(
+        self,
+        app: faust.App,
+        topic: str,
+        receive: Callable[[Mapping[int, Sequence[Any]]], None],
+    ) -> None:
+        self.receive = receive
+        self.term = 0
+        """Grows when partitions are revoked: what was fetched in an older term is dropped."""
+        self._app = app
+        self._topic = topic
+        self._full: set[TP] = set()
+        self._assigned = 0
+        self._room = asyncio.Event()
+        transport = _Transport(app.conf.broker_consumer, app)
+        transport.intake = self
+        app.transport = transport
+        app.topics.add(app.topic(topic, value_type=bytes, value_serializer="raw"))
+
+    def begin(self, partitions: frozenset[int]) -> None:
+        """Take note of what is assigned now, all of it with room."""
+        self._assigned = len(partitions)
+        self._full.clear()
+        if partitions:
+            self._room.set()
+
+    def end(self) -> None:
+        """Take note that nothing is assigned any more."""
+        self.term += 1
+        self._assigned = 0
+        self._full.clear()
+        self._room.clear()
+
+    def pause(self, partition: int) -> None:
+        """Fetch no more of a partition for now."""
+        tp = TP(self._topic, partition)
+        self._full.add(tp)
+        self._app.consumer.pause_partitions({tp})
+        if len(self._full) == self._assigned:
+            self._room.clear()
+
+    def resume(self, partition: int) -> None:
+        """Fetch a paused partition again."""
+        tp = TP(self._topic, partition)
+        if tp in self._full:
+            self._full.discard(tp)
+            self._app.consumer.resume_partitions({tp})
+            self._room.set()
+
+    async def wait_for_room(self) -> None:
+        """Return when something may be fetched."""
+        await self._room.wait()
+
+    async def commit(self, offsets: Mapping[int, int]) -> bool:
+        """Commit offsets for the group.
+
+        Returns:
+            False if this member has no say about them any more.
+        """
+        if not self._app.consumer.started:
+            return False
+        found: Any = self._app.consumer
+        done: bool = await found.commit_offsets(
+            {TP(self._topic, partition): offset for partition, offset in offsets.items()}
+        )
+        return done
+
+
+class _Thread(AIOKafkaConsumerThread):
+    logger = logging.getLogger("faust.transport")
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust has no setting for it; the consumer reads it when it starts.
+        consumer._fetch_max_wait_ms = _FETCH_MS  # noqa: SLF001 - see above
+        return consumer
+
+
+class _Consumer(Consumer):
+    logger = logging.getLogger("faust.transport")
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
+
+    async def commit_offsets(self, offsets: Mapping[TP, int]) -> bool:
+        return await self._commit(offsets)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Leave out Faust's watch over its agents: there are none."""
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        intake = _intake(self.transport)
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await intake.wait_for_room()
+                if self.flow_active and not self._active_partitions:
+                    # Faust resumes what was assigned in a moment, and would sleep for a second.
+                    await asyncio.sleep(_RESUME_S)
+                    continue
+                term = intake.term
+                records, _ = await self._wait_next_records(timeout=_WAIT_S)
+                if not records:
+                    await asyncio.sleep(0)
+                elif self.flow_active and intake.term == term:
+                    intake.receive({tp.partition: found for tp, found in records.items()})
+                else:
+                    await self._seek_back()
+        except ConsumerStoppedError:
+            if not self.app.should_stop:
+                raise
+
+    async def _seek_back(self) -> None:
+        """Have what was fetched during a rebalance, and is dropped, fetched again."""
+        try:
+            await self.perform_seek()
+        except Exception as error:  # noqa: BLE001 - as Faust does: the next assignment seeks too
+            self.log.debug("no seek during a rebalance: %r", error)
+
+
+class _Transport(Transport):
+    Consumer: ClassVar[Any] = _Consumer
+    intake: Intake
+
+
+def _intake(transport: Any) -> Intake:
+    found: Intake = transport.intake
+    return found
