@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from streamtable.core.changes import Change
 from streamtable.core.context import RequestContext
@@ -24,7 +24,7 @@ from streamtable.streams.log import ShardLog
 from streamtable.streams.overlay import IndexOverlay, Slot, merge
 from streamtable.streams.owner import WAIT_S, Owner, ShardState
 
-__all__ = ["Evaluated", "Outcome", "Row", "Shard", "Write"]
+__all__ = ["Evaluated", "Outcome", "Row", "Shard", "Write", "WriteCheck"]
 
 _COLLECTION_FULL: Final = "Item collection size limit of 10 gigabytes exceeded"
 _LOCKED: Final = "Transaction is ongoing for the item"
@@ -73,6 +73,13 @@ class Write(Row, Protocol):
         """
 
 
+WriteCheck: TypeAlias = Callable[[Row, Image | None, Image | None], None]
+"""Takes a write's item and the images before and after; raises ApiError to refuse the write.
+
+It may be called again for the same write.
+"""
+
+
 class Outcome(NamedTuple):
     """What a write did.
 
@@ -119,9 +126,7 @@ class Shard:
         on_index_row: called with this shard's number, a durable commit's offset and each row of a
             global index that it makes.
         on_started: called when a term has started.
-        check: called with each write that changes its item, and the images before and after,
-            before anything is appended; raises ApiError to refuse it. It may be called again for
-            the same write.
+        check: asked about each write that changes its item, before anything is appended.
     """
 
     def __init__(
@@ -142,7 +147,7 @@ class Shard:
         self.index_rows = IndexOverlay()
         self.on_index_row: Callable[[int, int, IndexRow], None] | None = None
         self.on_started: Callable[[], None] | None = None
-        self.check: Callable[[Row, Image | None, Image | None], None] | None = None
+        self.check: WriteCheck | None = None
         self.owner = Owner(
             number=number,
             log=log,

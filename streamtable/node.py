@@ -30,7 +30,7 @@ from streamtable.streams.clock import HybridClock
 from streamtable.streams.fetcher import LogFetcher
 from streamtable.streams.log import ShardLog
 from streamtable.streams.owner import StateUnavailable
-from streamtable.streams.shard import Shard
+from streamtable.streams.shard import Shard, WriteCheck
 from streamtable.streams.shards import Shards
 from streamtable.streams.stream_reader import StreamReader
 from streamtable.streams.topics import Topics
@@ -55,10 +55,12 @@ class Node:
 
     Args:
         settings: what it is told.
+        check: is asked before each write, see `Shard.check`; None asks nobody.
     """
 
-    def __init__(self, settings: NodeSettings) -> None:
+    def __init__(self, settings: NodeSettings, check: WriteCheck | None = None) -> None:
         self.settings = settings
+        self._check = check
         self.endpoint = ""
         self.kafka = ""
         self._parts = AsyncExitStack()
@@ -110,6 +112,7 @@ class Node:
                 exclusive=settings.kafka is None,
                 fail=self._fail,
             )
+            shards[number].check = self._check
             parts.push_async_callback(shards[number].close)
         self._remove_leftovers(catalog.tables())
         catalog.on_change(self._remove_rows)
