@@ -3,6 +3,7 @@
 | page | |
 |---|---|
 | `GET /_streamtable/snapshot?table=NAME&shard=N` | a table's rows on a shard, as of an offset |
+| ... `&versions=1` | each with the time of its version |
 | `GET /_streamtable/views/tokens?view=ID&source=N` | how far a view is fed from a shard's log |
 | `POST /_streamtable/views/ingest` | rows of a view on one shard, each exactly once |
 """
@@ -69,6 +70,8 @@ class Ingest:
 
         The first line is `{"offset": o}`: what the commits through `o` did is in the rows, what
         later ones did is not. Then one item a line, in wire form; the last line is `{"rows": n}`.
+        With `versions` in the query an item is `{"version": time, "item": {...}}`, by the time of
+        its version.
 
         Raises:
             ResourceNotFound: there is no such table.
@@ -79,9 +82,12 @@ class Ingest:
         # Both in one step: nothing is applied between.
         offset, rows = store.applied, store.scan(table.prefix, table.end)
         lines = [orjson.dumps({"offset": offset})]
+        versions = "versions" in query
         count = size_bytes = 0
         for _, image in rows:
-            lines.append(image.json)
+            lines.append(
+                b'{"version":%d,"item":%b}' % (image.time, image.json) if versions else image.json
+            )
             count += 1
             size_bytes += len(image.json)
             if size_bytes > _CHUNK_BYTES:
