@@ -1,5 +1,29 @@
 """A self-hosted DynamoDB on a change log."""
 
-from streamtable.triggers import App, Change
+from streamtable.triggers import (
+    App,
+    Avg,
+    Change,
+    Count,
+    Distinct,
+    Index,
+    Max,
+    Min,
+    Refused,
+    Sum,
+    Top,
+)
 
-__all__ = ["App", "Change"]
+__all__ = [
+    "App",
+    "Avg",
+    "Change",
+    "Count",
+    "Distinct",
+    "Index",
+    "Max",
+    "Min",
+    "Refused",
+    "Sum",
+    "Top",
+]

@@ -1,14 +1,42 @@
 """Functions that are called for the changes of tables."""
 
-from streamtable.triggers.app import App, DuplicateTrigger, InvalidTrigger, Trigger
+from streamtable.triggers.app import App
 from streamtable.triggers.change import Change
-from streamtable.triggers.handlers import InvalidHandler
+from streamtable.triggers.checks import Check
+from streamtable.triggers.errors import (
+    DuplicateName,
+    InvalidDeclaration,
+    InvalidHandler,
+    InvalidRow,
+    Refused,
+)
+from streamtable.triggers.measures import Avg, Count, Distinct, Max, Min, Sum, Top
+from streamtable.triggers.schedules import Schedule
+from streamtable.triggers.searches import Search
+from streamtable.triggers.trigger import Trigger
+from streamtable.triggers.views import Aggregate, Index, Join, View
 
 __all__ = [
+    "Aggregate",
     "App",
+    "Avg",
     "Change",
-    "DuplicateTrigger",
+    "Check",
+    "Count",
+    "Distinct",
+    "DuplicateName",
+    "Index",
+    "InvalidDeclaration",
     "InvalidHandler",
-    "InvalidTrigger",
+    "InvalidRow",
+    "Join",
+    "Max",
+    "Min",
+    "Refused",
+    "Schedule",
+    "Search",
+    "Sum",
+    "Top",
     "Trigger",
+    "View",
 ]

@@ -1,122 +1,530 @@
-"""The triggers of an application, registered by decorating functions."""
+"""What an application declares: functions that are registered by decorating them."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from datetime import timedelta
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Any, TypeVar
 
-from streamtable.core.changes import INSERT, MODIFY, REMOVE
-from streamtable.core.errors import StreamtableError
-from streamtable.triggers.handlers import Function, Handler
+from streamtable.core.change_filters.parsing import Where, parse_filter
+from streamtable.core.errors import ValidationError
+from streamtable.triggers.checks import Check, make_check
+from streamtable.triggers.errors import DuplicateName, InvalidDeclaration
+from streamtable.triggers.handlers import Handler
+from streamtable.triggers.measures import Measure
+from streamtable.triggers.names import EVENTS, check_name, check_table, parse_events
+from streamtable.triggers.schedules import Schedule, make_schedule
+from streamtable.triggers.searches import Search, make_search
+from streamtable.triggers.starts import TRIM_HORIZON, Start, parse_start
+from streamtable.triggers.trigger import OnFailure, Trigger, check_options
+from streamtable.triggers.views import (
+    AnyView,
+    Index,
+    JoinKind,
+    OnError,
+    RowsTable,
+    StreamView,
+    make_aggregate,
+    make_join,
+    make_view,
+)
 
-__all__ = ["App", "DuplicateTrigger", "InvalidTrigger", "Trigger"]
+__all__ = ["App"]
 
-EVENTS: Final = (INSERT, MODIFY, REMOVE)
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_TABLE: Final = re.compile(r"[A-Za-z0-9_.-]{3,255}")
-
-FunctionT = TypeVar("FunctionT", bound=Function)
-
-
-class InvalidTrigger(StreamtableError, ValueError):
-    """A trigger or an app that can't be registered as it is described."""
-
-
-class DuplicateTrigger(StreamtableError, ValueError):
-    """A second trigger with the name of another one of the same app."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """One registered function.
-
-    Attributes:
-        name: unique in its app; the position in the log is kept under it.
-        table: name of the table whose changes it takes.
-        events: the kinds of change it takes, of INSERT, MODIFY and REMOVE.
-        handler: the function.
-    """
-
-    name: str
-    table: str
-    events: frozenset[str]
-    handler: Handler
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
 class App:
-    """A set of triggers that `streamtable worker` runs.
+    """What `streamtable worker` runs: triggers, views, searches, schedules and checks.
 
         app = App("shop")
 
         @app.trigger("users", on="INSERT")
         async def welcome(change: Change[User]) -> None: ...
 
+    Every decorator returns the function unchanged, so that it can be called in a test.
+
     Args:
-        name: the positions of its triggers are kept under it: under another name, they start
-            again at the beginning of the log.
+        name: positions are kept under it: under another name, everything in the app is new.
 
     Raises:
-        InvalidTrigger: the name is not made of 1 to 100 letters, digits, `_` and `-`.
+        InvalidDeclaration: the name is not made of 1 to 100 letters, digits, `_` and `-`.
     """
 
     def __init__(self, name: str) -> None:
-        _check_name("an app", name)
+        check_name("an app", name)
         self.name = name
         self._triggers: dict[str, Trigger] = {}
+        self._views: dict[str, AnyView] = {}
+        self._searches: dict[str, Search] = {}
+        self._schedules: dict[str, Schedule] = {}
+        self._checks: dict[str, Check] = {}
 
     @property
     def triggers(self) -> Mapping[str, Trigger]:
         """The triggers by name, in the order in which they were registered."""
         return MappingProxyType(self._triggers)
 
+    @property
+    def views(self) -> Mapping[str, AnyView]:
+        """The views, aggregates and joins by name, in the order in which they were registered."""
+        return MappingProxyType(self._views)
+
+    @property
+    def searches(self) -> Mapping[str, Search]:
+        """The searches by name, in the order in which they were registered."""
+        return MappingProxyType(self._searches)
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """The schedules by name, in the order in which they were registered."""
+        return MappingProxyType(self._schedules)
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """The checks by name, in the order in which they were registered."""
+        return MappingProxyType(self._checks)
+
     def trigger(
         self,
         table: str,
         *,
         on: str | Iterable[str] = EVENTS,
+        where: Where | None = None,
+        batch_size: int | None = None,
+        batch_window_s: float = 0.0,
+        retries: int | None = None,
+        max_age_s: float = 82_800,
+        on_failure: OnFailure = "deadletter",
+        start: Start = TRIM_HORIZON,
+        parallelism: int = 1,
+        timeout_s: float | None = None,
+        bisect: bool = True,
+        tumbling_window_s: float | None = None,
         name: str | None = None,
+        was: str | None = None,
     ) -> Callable[[FunctionT], FunctionT]:
         """Register the decorated function for the changes of a table.
 
-        It is called for each change at least once, and for the changes of one item in their
-        order. A change is done when the function returns. When it raises, its trigger stops at
-        that change and gets it again after the next start; it is never skipped. The function
-        itself is returned unchanged, so that it can be called in a test.
+        The annotation of its first parameter says what it takes: `Change[Model]` or `Change` one
+        change a call, `list[Change[Model]]` a batch of them. It is called at least once for each
+        change, and for the changes of one item in their order. A change is done when the function
+        returns. When it raises, the change is tried again, and with it wait the later changes of
+        the same item, but of no other.
 
         Args:
             table: the table's name; it may be created later.
             on: INSERT, MODIFY or REMOVE, or several of them; all of them unless told.
+            where: which of those changes, for example `changed("status") & (new.total > 100)`
+                from `streamtable.where`, or Lambda's FilterCriteria. What it leaves out costs no
+                call.
+            batch_size: the most changes of a call; 100 unless told, for a function that takes
+                one change 1.
+            batch_window_s: how long to wait for a batch to become full.
+            retries: how often a failed change is tried again; None for as long as `max_age_s`.
+            max_age_s: a change that has failed for so long is given up; 23 hours at most.
+            on_failure: what becomes of a change that is given up: "deadletter" keeps it in the
+                dead letters, "drop" forgets it; or a function that takes it and the error.
+            start: where the trigger begins when it is registered, once: TRIM_HORIZON is the
+                oldest change in the log, LATEST the next one, or a datetime or a position.
+            parallelism: how many calls run at once for each shard, for different items.
+            timeout_s: a call that takes longer has failed.
+            bisect: a batch that failed as a whole is split to find what made it fail.
+            tumbling_window_s: the function takes a `Window` as its second parameter, with the
+                state of the changes of so many seconds.
             name: the trigger's name, the function's own unless told. The position in the log
                 is kept under it: a function can be renamed when its trigger keeps its name.
+            was: the name that the trigger had before; it goes on where that one was.
 
         Raises:
-            DuplicateTrigger: the app has a trigger of that name.
-            InvalidHandler: the function does not take a change.
-            InvalidTrigger: the table's name, an event or the name is none.
+            DuplicateName: the app has something of that name.
+            InvalidDeclaration: an argument is none, or two don't go together.
+            InvalidHandler: the function does not take what the arguments say.
         """
-        events = frozenset([on] if isinstance(on, str) else on)
-        if not events or not events <= set(EVENTS):
-            raise InvalidTrigger(f"on={on!r}: a change is one of {', '.join(EVENTS)}")
-        if not _TABLE.fullmatch(table):
-            raise InvalidTrigger(f"{table!r} can't be the name of a table")
+        check_table(table)
+        events = parse_events(on)
+        chosen = _parse_where(where)
+        begin = parse_start(start)
 
         def register(function: FunctionT) -> FunctionT:
-            trigger_name = getattr(function, "__name__", "") if name is None else name
-            _check_name("a trigger", trigger_name)
-            if trigger_name in self._triggers:
-                raise DuplicateTrigger(
-                    f"the app {self.name} has a trigger {trigger_name!r} already: give one of "
-                    'them a name of its own, @app.trigger(..., name="...")'
+            handler = Handler(
+                function, timeout_s=timeout_s, takes_window=tumbling_window_s is not None
+            )
+            if batch_size not in {None, 1} and not handler.takes_batch:
+                raise InvalidDeclaration(
+                    f"batch_size={batch_size}, but {handler.name} takes one change: let its first "
+                    "parameter be a list[Change]"
                 )
-            self._triggers[trigger_name] = Trigger(trigger_name, table, events, Handler(function))
+            self._add_trigger(
+                Trigger(
+                    name=_name_of(function, name),
+                    table=table,
+                    events=events,
+                    handler=handler,
+                    where=chosen,
+                    batch_size=batch_size or (100 if handler.takes_batch else 1),
+                    batch_window_s=batch_window_s,
+                    retries=retries,
+                    max_age_s=max_age_s,
+                    on_failure=on_failure,
+                    start=begin,
+                    parallelism=parallelism,
+                    timeout_s=timeout_s,
+                    bisect=bisect,
+                    tumbling_window_s=tumbling_window_s,
+                    was=was,
+                )
+            )
             return function
 
         return register
 
+    def view(
+        self,
+        name: str,
+        *,
+        source: str,
+        key: str | Iterable[str],
+        types: Mapping[str, str] | None = None,
+        indexes: Iterable[Index] = (),
+        stream: StreamView | None = "NEW_AND_OLD_IMAGES",
+        on_error: OnError = "stop",
+        was: str | None = None,
+    ) -> Callable[[FunctionT], FunctionT]:
+        """Register a table with the rows that the decorated function makes of another's items.
 
-def _check_name(what: str, name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise InvalidTrigger(
-            f"{name!r} can't be the name of {what}: 1 to 100 letters, digits, _ and -"
+            @app.view("orders_by_status", source="orders", key=("status", "order_id"))
+            def orders_by_status(order: Order) -> dict | None: ...
+
+        The function takes an item, a dict or the model that its parameter is annotated with, and
+        returns a row (a dict or a pydantic model), a list of rows, or None. It must return the
+        same for the same item: rows that an item no longer makes are found by asking it about
+        the item as it was before.
+
+        Args:
+            name: the view's and its table's name.
+            source: the table whose items it takes; that may be a view too.
+            key: the partition key of the rows, or the partition key and the sort key. No two
+                items may make rows of the same key.
+            types: S, N or B of key attributes, of the table and its indexes, that are no strings.
+            indexes: global secondary indexes.
+            stream: the view type of the table's stream; None for no stream.
+            on_error: "stop": the view stops at an item for which the function fails; "deadletter":
+                it goes on without rows of that item, and the change goes to the dead letters.
+            was: the name that the view had before.
+
+        Raises:
+            DuplicateName: the app has something of that name.
+            InvalidDeclaration: an argument is none.
+            InvalidHandler: the function is async, or does not take one item.
+        """
+        table = RowsTable(
+            key=key, types=types, indexes=indexes, stream=stream, on_error=on_error, was=was
         )
+
+        def register(function: FunctionT) -> FunctionT:
+            self._add_view(
+                make_view(
+                    name,
+                    function,
+                    source=source,
+                    table=table,
+                )
+            )
+            return function
+
+        return register
+
+    def aggregate(
+        self,
+        name: str,
+        *,
+        source: str,
+        key: str | Iterable[str],
+        measures: Mapping[str, Measure],
+        types: Mapping[str, str] | None = None,
+        indexes: Iterable[Index] = (),
+        stream: StreamView | None = "NEW_AND_OLD_IMAGES",
+        on_error: OnError = "stop",
+        was: str | None = None,
+    ) -> Callable[[FunctionT], FunctionT]:
+        """Register a table with a row for each group of what the decorated function returns.
+
+            @app.aggregate(
+                "revenue_by_day",
+                source="orders",
+                key="day",
+                measures={"orders": Count(), "revenue": Sum("total")},
+            )
+            def revenue_by_day(order: Order) -> dict: ...
+
+        The function takes an item and returns what it contributes: a dict with the group's key
+        and the values that the measures name; a list of them; or None. It must return the same
+        for the same item. When an item changes or goes, what it had contributed is taken back.
+
+        Args:
+            name: the view's and its table's name.
+            source: the table whose items it takes; that may be a view too.
+            key: the group's key: partition key, or partition key and sort key.
+            measures: by the name that it has in the row, what to say about each group.
+            types: as for `view`; measures that are numbers need not be named.
+            indexes: as for `view`.
+            stream: as for `view`.
+            on_error: as for `view`.
+            was: as for `view`.
+
+        Raises:
+            DuplicateName: the app has something of that name.
+            InvalidDeclaration: an argument is none.
+            InvalidHandler: the function is async, or does not take one item.
+        """
+        table = RowsTable(
+            key=key, types=types, indexes=indexes, stream=stream, on_error=on_error, was=was
+        )
+
+        def register(function: FunctionT) -> FunctionT:
+            self._add_view(
+                make_aggregate(
+                    name,
+                    function,
+                    source=source,
+                    measures=measures,
+                    table=table,
+                )
+            )
+            return function
+
+        return register
+
+    def join(
+        self,
+        name: str,
+        *,
+        left: str,
+        right: str,
+        on: tuple[str, str] | str,
+        key: str | Iterable[str],
+        kind: JoinKind = "inner",
+        types: Mapping[str, str] | None = None,
+        indexes: Iterable[Index] = (),
+        stream: StreamView | None = "NEW_AND_OLD_IMAGES",
+        on_error: OnError = "stop",
+        was: str | None = None,
+    ) -> Callable[[FunctionT], FunctionT]:
+        """Register a table with the rows that the decorated function makes of two tables' items.
+
+            @app.join(
+                "orders_with_users",
+                left="orders",
+                right="users",
+                on=("user_id", "id"),
+                key="order_id",
+            )
+            def orders_with_users(order: Order, user: User) -> dict: ...
+
+        The function is called for each left item and each right item that have the same value in
+        the attributes that `on` names, and returns a row or None. It must return the same for the
+        same items, and rows of different keys for different pairs.
+
+        Args:
+            name: the view's and its table's name.
+            left: the one table.
+            right: the other table.
+            on: the attribute of `left` and the attribute of `right`; one name if it is the same.
+            key: the key of the rows, as for `view`.
+            kind: "inner", or "left": a left item that meets no right one makes a row too, the
+                function is called with None as its second argument.
+            types: as for `view`.
+            indexes: as for `view`.
+            stream: as for `view`.
+            on_error: as for `view`.
+            was: as for `view`.
+
+        Raises:
+            DuplicateName: the app has something of that name.
+            InvalidDeclaration: an argument is none.
+            InvalidHandler: the function is async, or does not take two items.
+        """
+        table = RowsTable(
+            key=key, types=types, indexes=indexes, stream=stream, on_error=on_error, was=was
+        )
+
+        def register(function: FunctionT) -> FunctionT:
+            self._add_view(
+                make_join(
+                    name,
+                    function,
+                    left=left,
+                    right=right,
+                    on=on,
+                    join_kind=kind,
+                    table=table,
+                )
+            )
+            return function
+
+        return register
+
+    def search(
+        self,
+        name: str,
+        *,
+        table: str | None = None,
+        index: str | None = None,
+        mapping: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        transform: Callable[..., Any] | None = None,
+        was: str | None = None,
+    ) -> Callable[[FunctionT], FunctionT]:
+        """Register an Elasticsearch index that follows a table.
+
+        Alone it is enough: `app.search("products", index="products")`. As a decorator it has the
+        function make the documents, which is the same as naming it as `transform`:
+
+            @app.search("products", mapping={"properties": {"name": {"type": "text"}}})
+            def product(item: Product) -> dict | None: ...
+
+        Args:
+            name: the search's name.
+            table: the table, of the same name unless told.
+            index: the index, of the same name unless told.
+            mapping: the index's mapping.
+            settings: the index's settings.
+            transform: takes an item and returns its document, a dict or a model; None if it is
+                to have none. It must return the same for the same item.
+            was: the name that the search had before.
+
+        Raises:
+            DuplicateName: the app has something of that name.
+            InvalidDeclaration: an argument is none.
+            InvalidHandler: the function is async, or does not take one item.
+        """
+
+        def made(function: Callable[..., Any] | None) -> Search:
+            return make_search(
+                name,
+                table=name if table is None else table,
+                index=name if index is None else index,
+                mapping=mapping,
+                settings=settings,
+                transform=function,
+                was=was,
+            )
+
+        search = made(transform)
+        self._check_free(name)
+        self._searches[name] = search
+
+        def register(function: FunctionT) -> FunctionT:
+            if transform is not None:
+                raise InvalidDeclaration(f"{name} has a transform already: don't decorate another")
+            self._searches[name] = made(function)
+            return function
+
+        return register
+
+    def every(
+        self,
+        interval: float | timedelta,
+        *,
+        timeout_s: float | None = None,
+        name: str | None = None,
+        was: str | None = None,
+    ) -> Callable[[FunctionT], FunctionT]:
+        """Register the decorated function to be called at fixed intervals.
+
+        Of all the workers of the app one calls it. It is called once for each time; a time at
+        which no worker ran, or the call before had not ended, is left out.
+
+        Args:
+            interval: seconds, or a timedelta. The times are multiples of it since 1970 (UTC).
+            timeout_s: a call that takes longer has failed.
+            name: the schedule's name, the function's own unless told.
+            was: the name that it had before.
+
+        Raises:
+            DuplicateName: the app has something of that name.
+            InvalidDeclaration: an argument is none.
+            InvalidHandler: the function takes more than the time that it is called for.
+        """
+
+        def register(function: FunctionT) -> FunctionT:
+            made = make_schedule(
+                _name_of(function, name), function, every=interval, timeout_s=timeout_s, was=was
+            )
+            self._check_free(made.name)
+            self._schedules[made.name] = made
+            return function
+
+        return register
+
+    def check(
+        self, table: str, *, on: str | Iterable[str] = EVENTS, name: str | None = None
+    ) -> Callable[[FunctionT], FunctionT]:
+        """Register the decorated function to be asked before a write of a table is committed.
+
+            @app.check("orders")
+            def total_is_positive(old: Order | None, new: Order | None) -> None:
+                if new is not None and new.total < 0:
+                    raise Refused("an order's total is not negative")
+
+        A check runs in the node, in the middle of the write, with the item locked: it must be
+        quick, and neither wait nor have effects. When it raises `Refused`, nothing is written
+        and the client is told its text; when it raises anything else, the write fails too.
+
+        Args:
+            table: the table's name.
+            on: INSERT, MODIFY or REMOVE, or several of them; all of them unless told.
+            name: the check's name, the function's own unless told.
+
+        Raises:
+            DuplicateName: the app has something of that name.
+            InvalidDeclaration: an argument is none.
+            InvalidHandler: the function is async, or does not take two items.
+        """
+        events = parse_events(on)
+
+        def register(function: FunctionT) -> FunctionT:
+            made = make_check(_name_of(function, name), function, table=table, events=events)
+            self._check_free(made.name)
+            self._checks[made.name] = made
+            return function
+
+        return register
+
+    def _add_trigger(self, trigger: Trigger) -> None:
+        check_options(trigger)
+        self._check_free(trigger.name)
+        self._triggers[trigger.name] = trigger
+
+    def _add_view(self, view: AnyView) -> None:
+        self._check_free(view.name)
+        self._views[view.name] = view
+
+    def _check_free(self, name: str) -> None:
+        """Refuse a name that something of the app has."""
+        kinds: dict[str, Mapping[str, object]] = {
+            "trigger": self._triggers,
+            "view": self._views,
+            "search": self._searches,
+            "schedule": self._schedules,
+            "check": self._checks,
+        }
+        for kind, known in kinds.items():
+            if name in known:
+                raise DuplicateName(
+                    f"the app {self.name} has a {kind} {name!r} already: give one of them "
+                    'another name, name="..."'
+                )
+
+
+def _name_of(function: Callable[..., Any], name: str | None) -> str:
+    return getattr(function, "__name__", "") if name is None else name
+
+
+def _parse_where(where: Where | None) -> Any:
+    if where is None:
+        return None
+    try:
+        return parse_filter(where)
+    except ValidationError as error:
+        raise InvalidDeclaration(f"where={where!r}: {error}") from error

@@ -8,7 +8,7 @@ from streamtable.core.errors import StreamtableError
 from streamtable.core.plain import plain_item
 from streamtable.core.positions import Position
 from streamtable.streams.records import LogRecord
-from streamtable.triggers.app import Trigger
+from streamtable.triggers.trigger import Trigger
 
 __all__ = ["ChangeFailed", "Delivery"]
 

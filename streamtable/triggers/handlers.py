@@ -1,60 +1,69 @@
-"""A trigger's function, and what its annotation asks for."""
+"""A trigger's function, and what its annotations ask for."""
 
 import asyncio
 import inspect
-import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
-
-from pydantic import PydanticUserError, TypeAdapter
+from typing import Any, Final, TypeAlias, get_args, get_origin
 
 from streamtable.core.changes import Change as LogChange
-from streamtable.core.errors import StreamtableError
 from streamtable.core.plain import plain_item
 from streamtable.core.positions import Position
 from streamtable.triggers.change import Change
+from streamtable.triggers.errors import InvalidHandler
+from streamtable.triggers.item_types import ItemType
+from streamtable.triggers.signatures import Signature
 
-__all__ = ["Function", "Handler", "InvalidHandler"]
+__all__ = ["Function", "Handler"]
 
-Function: TypeAlias = Callable[[Change[Any]], Any]
+Function: TypeAlias = Callable[..., Any]
 
-
-class InvalidHandler(StreamtableError, TypeError):
-    """A function that can't be a trigger's handler, as its signature shows."""
+_BATCHES: Final = frozenset({list, Sequence})
 
 
 class Handler:
-    """Calls a function with a change, typed as its first parameter's annotation says.
+    """Calls a function with changes, typed as its first parameter's annotation says.
 
     Args:
         function: async, or plain: then it runs in a thread and may block.
+        timeout_s: a call that takes longer has failed; None for as long as it takes.
+        takes_window: the function takes a window as its second parameter.
 
     Raises:
-        InvalidHandler: the function does not take one argument, or its annotation is neither
-            `Change` nor `Change[Model]` with a model that pydantic knows how to validate.
+        InvalidHandler: the function does not take these arguments, or its first annotation is
+            neither `Change`, `Change[Model]` nor a list of them, with a model that pydantic
+            knows how to validate.
+
+    Attributes:
+        name: the function's name.
+        takes_batch: it takes a list of changes.
     """
 
-    def __init__(self, function: Function) -> None:
+    def __init__(
+        self, function: Function, *, timeout_s: float | None = None, takes_window: bool = False
+    ) -> None:
+        signature = Signature.read(function)
+        self.name = signature.name
         self._function = function
-        self._is_async = inspect.iscoroutinefunction(function)
-        self._model = _model(function)
+        self._is_async = signature.is_async
+        self._timeout_s = timeout_s
+        self._takes_window = takes_window
+        if not signature.takes(2 if takes_window else 1):
+            what = "changes and a window" if takes_window else "one change, or a list of changes"
+            raise InvalidHandler(f"{signature.name}{signature.text} must take {what}")
+        self.takes_batch, model = _first_parameter(signature)
+        self._item = ItemType(model, signature.name)
 
     def change(self, change: LogChange, position: Position) -> Change[Any]:
-        """Return what the function is to be called with.
+        """Return what the function is to be called with for a change of the log.
 
         Raises:
             pydantic.ValidationError: an image does not fit the model.
         """
-        old, new = (
-            None if image is None else plain_item(image.item) for image in (change.old, change.new)
-        )
-        if self._model is not None:
-            old = None if old is None else self._model.validate_python(old)
-            new = None if new is None else self._model.validate_python(new)
+        old, new = change.old, change.new
         return Change(
-            old=old,
-            new=new,
+            old=None if old is None else self._item.read(old.item),
+            new=None if new is None else self._item.read(new.item),
             keys=plain_item(change.keys),
             event_name=change.event_name,
             table=change.table,
@@ -75,43 +84,18 @@ class Handler:
             await result
 
 
-def _model(function: Function) -> TypeAdapter[Any] | None:
-    """Return what validates the model in the first parameter's annotation, None without one."""
-    name = getattr(function, "__qualname__", repr(function))
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except ValueError as error:
-        raise InvalidHandler(f"{name} has no signature that can be read") from error
-    required = [
-        parameter
-        for parameter in parameters
-        if parameter.default is parameter.empty
-        and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
-    ]
-    positional = [
-        parameter
-        for parameter in parameters
-        if parameter.kind not in {parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD}
-    ]
-    if len(required) > 1 or not positional:
-        raise InvalidHandler(f"{name}{inspect.signature(function)} must take one change")
-    annotation = positional[0].annotation
-    if isinstance(annotation, str):
-        try:
-            annotation = typing.get_type_hints(function)[positional[0].name]
-        except NameError as error:
-            raise InvalidHandler(
-                f"{name}: the annotation {annotation!r} can't be resolved ({error}). Import its "
-                "names where the module can see them when it runs"
-            ) from error
-    if annotation is inspect.Parameter.empty or annotation is Change:
-        return None
-    if typing.get_origin(annotation) is not Change:
+def _first_parameter(signature: Signature) -> tuple[bool, Any]:
+    """Return whether the first parameter takes a batch, and the model of its changes."""
+    annotation = signature.annotations[0]
+    takes_batch = get_origin(annotation) in _BATCHES or annotation in _BATCHES
+    found = annotation
+    if takes_batch:
+        (found,) = get_args(annotation) or (None,)
+    if found is None or found is Change:
+        return takes_batch, None
+    if get_origin(found) is not Change:
         raise InvalidHandler(
-            f"{name} takes {annotation!r}: a handler takes Change, or Change[Model]"
+            f"{signature.name} takes {annotation!r}: a handler takes Change, Change[Model], or a "
+            "list of them, list[Change[Model]]"
         )
-    (model,) = typing.get_args(annotation)
-    try:
-        return TypeAdapter(model)
-    except PydanticUserError as error:
-        raise InvalidHandler(f"{name} takes {annotation!r}: {error.message}") from error
+    return takes_batch, get_args(found)[0]

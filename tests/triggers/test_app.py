@@ -3,7 +3,7 @@
 import pytest
 
 from streamtable import App, Change
-from streamtable.triggers import DuplicateTrigger, InvalidTrigger
+from streamtable.triggers import DuplicateName, InvalidDeclaration
 
 
 def test_a_trigger_has_its_functions_name_table_and_events() -> None:
@@ -43,30 +43,30 @@ def test_a_name_of_its_own() -> None:
 def test_two_triggers_of_one_name_are_refused() -> None:
     app = App("shop")
     app.trigger("users")(_handler)
-    with pytest.raises(DuplicateTrigger, match="shop has a trigger '_handler' already"):
+    with pytest.raises(DuplicateName, match="shop has a trigger '_handler' already"):
         app.trigger("orders")(_handler)
 
 
 @pytest.mark.parametrize("on", ["UPDATE", "insert", (), ("INSERT", "DELETE")])
 def test_an_event_that_is_none_is_refused(on: str) -> None:
-    with pytest.raises(InvalidTrigger, match="a change is one of INSERT, MODIFY, REMOVE"):
+    with pytest.raises(InvalidDeclaration, match="a change is one of INSERT, MODIFY, REMOVE"):
         App("shop").trigger("users", on=on)
 
 
 @pytest.mark.parametrize("table", ["", "us", "a b c", "x" * 256])
 def test_a_tables_name_that_is_none_is_refused(table: str) -> None:
-    with pytest.raises(InvalidTrigger, match="can't be the name of a table"):
+    with pytest.raises(InvalidDeclaration, match="can't be the name of a table"):
         App("shop").trigger(table)
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "a b", "x" * 101])
 def test_an_apps_name_that_is_none_is_refused(name: str) -> None:
-    with pytest.raises(InvalidTrigger, match="can't be the name of an app"):
+    with pytest.raises(InvalidDeclaration, match="can't be the name of an app"):
         App(name)
 
 
 def test_a_function_without_a_name_needs_one() -> None:
-    with pytest.raises(InvalidTrigger, match="can't be the name of a trigger"):
+    with pytest.raises(InvalidDeclaration, match="can't be the name of a trigger"):
         App("shop").trigger("users")(lambda _change: None)
 
 

@@ -123,7 +123,7 @@ def test_a_method_and_a_partial() -> None:
         assert isinstance(made.new, User)
 
 
-@pytest.mark.parametrize("function", [lambda: None, lambda one, two: None, lambda *, change: None])
+@pytest.mark.parametrize("function", [lambda: None, lambda one, two: None])
 def test_a_function_that_does_not_take_one_change_is_refused(function: Any) -> None:
     with pytest.raises(InvalidHandler, match="must take one change"):
         Handler(function)
@@ -132,7 +132,7 @@ def test_a_function_that_does_not_take_one_change_is_refused(function: Any) -> N
 def test_another_annotation_is_refused() -> None:
     def handle(change: User) -> None: ...
 
-    with pytest.raises(InvalidHandler, match=r"a handler takes Change, or Change\[Model\]"):
+    with pytest.raises(InvalidHandler, match=r"a handler takes Change, Change\[Model\], or"):
         Handler(handle)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,1 @@
+"""Which changes a trigger wants: predicates over both images, and Lambda's filter patterns."""

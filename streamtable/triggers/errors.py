@@ -1,0 +1,31 @@
+"""What can be wrong with what an app declares."""
+
+from streamtable.core.errors import StreamtableError
+
+__all__ = [
+    "DuplicateName",
+    "InvalidDeclaration",
+    "InvalidHandler",
+    "InvalidRow",
+    "Refused",
+]
+
+
+class InvalidDeclaration(StreamtableError, ValueError):
+    """Something that an app can't have as it is described; the text says what to write."""
+
+
+class DuplicateName(StreamtableError, ValueError):
+    """A second trigger, view or search with the name of another one of the same app."""
+
+
+class InvalidHandler(StreamtableError, TypeError):
+    """A function that can't do what it is registered for, as its signature shows."""
+
+
+class InvalidRow(StreamtableError, ValueError):
+    """A view's function has returned something that can't be a row of the view."""
+
+
+class Refused(StreamtableError):
+    """Raised by a check: the write is not to be made. Its text is told to the client."""
