@@ -8,9 +8,8 @@ from uuid import uuid4
 
 import boto3
 import pytest
-from botocore.config import Config
 
-from tests.support.server import Server
+from tests.support.server import Server, client_settings
 
 
 @pytest.fixture(scope="session")
@@ -31,21 +30,10 @@ def endpoint(request: pytest.FixtureRequest) -> str:
     return running.endpoint
 
 
-def _settings(endpoint: str) -> dict[str, Any]:
-    return {
-        "service_name": "dynamodb",
-        "endpoint_url": endpoint,
-        "region_name": "local",
-        "aws_access_key_id": "local",
-        "aws_secret_access_key": "local",
-        "config": Config(retries={"total_max_attempts": 1}, read_timeout=30),
-    }
-
-
 @pytest.fixture(scope="session")
 def client(endpoint: str) -> Iterator[Any]:
     """A boto3 client that does not retry."""
-    made = boto3.client(**_settings(endpoint))
+    made = boto3.client(**client_settings(endpoint))
     yield made
     made.close()
 
@@ -53,7 +41,7 @@ def client(endpoint: str) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def resource(endpoint: str) -> Iterator[Any]:
     """A boto3 resource that does not retry."""
-    made = boto3.resource(**_settings(endpoint))
+    made = boto3.resource(**client_settings(endpoint))
     yield made
     made.meta.client.close()
 

@@ -10,6 +10,7 @@ from streamtable.cli.output import Failure, LogLevel, print_line, set_up_logging
 from streamtable.cli.running import run_until_signal
 
 if TYPE_CHECKING:
+    from streamtable.control.checks import Checks
     from streamtable.settings import NodeSettings
 
 __all__ = ["serve"]
@@ -74,6 +75,26 @@ def serve(  # noqa: PLR0917 - the options of the command
     ttl_interval_s: Annotated[
         float, typer.Option(help="How often expired items are looked for, seconds.")
     ] = 1.0,
+    checks: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="APP",
+            help="An app whose checks are asked before each write: path/to/file.py:variable, or "
+            "module:variable; may be given again.",
+        ),
+    ] = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            show_default="checkpoints in the data folder",
+            help="Where checkpoints of the shards are kept: a folder, s3://bucket/prefix, "
+            "gs://..., az://..., or none.",
+        ),
+    ] = None,
+    checkpoint_interval_s: Annotated[
+        float, typer.Option(help="How often a shard that has changed gets one, seconds.")
+    ] = 900.0,
     log_level: Annotated[
         LogLevel, typer.Option(help="How much to tell on stderr.")
     ] = LogLevel.INFO,
@@ -98,16 +119,34 @@ def serve(  # noqa: PLR0917 - the options of the command
             shards=shards,
             table_delay_ms=table_delay_ms,
             ttl_interval_s=ttl_interval_s,
+            checkpoints=checkpoints,
+            checkpoint_interval_s=checkpoint_interval_s,
         )
     except ValidationError as error:
         problem = error.errors()[0]
         option = str(problem["loc"][0]).replace("_", "-")
         raise Failure(f"--{option} {problem['input']}: {problem['msg']}") from error
     set_up_logging(log_level)
-    run_until_signal(_serve(settings))
+    run_until_signal(_serve(settings, _load_checks(checks) if checks else None))
 
 
-async def _serve(settings: "NodeSettings") -> None:
+def _load_checks(targets: list[str]) -> "Checks":
+    from streamtable.cli.loading import load_app
+    from streamtable.control.checks import Checks
+
+    apps = []
+    for target in targets:
+        app = load_app(target)
+        if not app.checks:
+            raise Failure(f"the app {app.name} in {target} has no checks")
+        apps.append(app)
+    found = Checks(apps)
+    for line in found.describe():
+        print_line(line)
+    return found
+
+
+async def _serve(settings: "NodeSettings", checks: "Checks | None") -> None:
     from importlib.metadata import version
 
     from aiokafka.errors import KafkaConnectionError
@@ -115,7 +154,7 @@ async def _serve(settings: "NodeSettings") -> None:
     from streamtable.core.errors import StreamtableError
     from streamtable.node import Node
 
-    node = Node(settings)
+    node = Node(settings, checks)
     try:
         await node.start()
     except KafkaConnectionError as error:

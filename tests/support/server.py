@@ -5,13 +5,27 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
+from botocore.config import Config
+
 from tests.support.commands import BIN, Background
 from tests.support.waiting import wait_until
 
-__all__ = ["Server"]
+__all__ = ["Server", "client_settings"]
 
 # What follows the port has been printed too, so the port is whole.
 READY = r"(http://127\.0\.0\.1:\d+)\D"
+
+
+def client_settings(endpoint: str) -> dict[str, Any]:
+    """Return the arguments of a boto3 client or resource that does not retry."""
+    return {
+        "service_name": "dynamodb",
+        "endpoint_url": endpoint,
+        "region_name": "local",
+        "aws_access_key_id": "local",
+        "aws_secret_access_key": "local",
+        "config": Config(retries={"total_max_attempts": 1}, read_timeout=30),
+    }
 
 
 class Server:
