@@ -1,8 +1,10 @@
 """Who asks: what travels with a request from the gateway down to the commit."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-__all__ = ["RequestContext"]
+__all__ = ["Handler", "RequestContext"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +20,10 @@ class RequestContext:
     request_id: str
     principal: str
     source_address: str
+
+
+Handler: TypeAlias = Callable[[dict[str, Any], RequestContext], Awaitable[bytes | dict[str, Any]]]
+"""An operation's executor: from the parsed body of a request to the body of its answer.
+
+Raises ApiError.
+"""

@@ -175,7 +175,14 @@ class Node:
         parts.push_async_callback(sweeper.stop)
         # 5. The endpoint.
         operations = {
-            **handlers(catalog, all_shards, transactions, settings, self._totals),
+            **handlers(
+                catalog,
+                all_shards,
+                transactions,
+                settings,
+                self._totals,
+                address=self._address,
+            ),
             **stream_handlers(catalog, reader),
         }
         pages = {"/_streamtable/node": self._node_page, "/_streamtable/epochs": self._epochs_page}
@@ -204,6 +211,9 @@ class Node:
         logger.critical("the node stops: %s", error)
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
+
+    def _address(self) -> str:
+        return self.endpoint.removeprefix("http://")
 
     def _totals(self, table: Table) -> dict[str | None, tuple[int, int]]:
         """Count a table's items and its indexes' rows, and their bytes, on this node's shards."""

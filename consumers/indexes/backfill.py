@@ -155,7 +155,7 @@ class Backfill:
     async def _wait_applied(self, number: int) -> None:
         """Wait until every target has what was sent from a shard, one way or another."""
         sent = self._sender.positions(number)
-        while any(self._stores[to].indexed_position(number) < sent[to] for to in sent):  # noqa: ASYNC110
+        while any(self._stores[to].indexed_position(number) < sent[to] for to in sent):  # noqa: ASYNC110 - a target tells nobody what it has applied
             await asyncio.sleep(_WAIT_S)
 
     async def _finish(self, table: Table, index: Index) -> None:

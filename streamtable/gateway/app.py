@@ -13,7 +13,7 @@ from zlib import crc32
 
 import orjson
 
-from streamtable.core.context import RequestContext
+from streamtable.core.context import Handler, RequestContext
 from streamtable.core.errors import (
     ApiError,
     InternalServerError,
@@ -29,7 +29,6 @@ from streamtable.gateway.streamed import Send, StreamPage, Streams
 
 __all__ = ["Gateway", "Handler", "Page", "Post", "StreamPage", "create_app"]
 
-Handler = Callable[[dict[str, Any], RequestContext], Awaitable[bytes | dict[str, Any]]]
 Page = Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
 Post = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 

@@ -1,11 +1,12 @@
 """DynamoDB operations, executed on the shards."""
 
 import asyncio
+from collections.abc import Callable
 
+from streamtable.core.context import Handler
 from streamtable.core.tables import Table
 from streamtable.operations.batches import batch_handlers
 from streamtable.operations.destinations import destination_handlers
-from streamtable.operations.handler import Handler
 from streamtable.operations.items import item_handlers
 from streamtable.operations.partiql import partiql_handlers
 from streamtable.operations.reads import read_handlers
@@ -32,6 +33,8 @@ def handlers(
     transactions: TransactionRunner,
     settings: NodeSettings,
     totals: Totals = _no_totals,
+    *,
+    address: Callable[[], str] | None = None,
 ) -> dict[str, Handler]:
     """Return the executor of each operation that there is, by name.
 
@@ -45,7 +48,13 @@ def handlers(
         settings: the node's settings.
         totals: counts the items of a table and its indexes, for DescribeTable. DynamoDB's own
             counts are hours old, so the default, nothing, is a legal answer.
+        address: tells host and port of the node's endpoint, for DescribeEndpoints; None where
+            they are the settings'.
     """
+
+    def listened_on() -> str:
+        return f"{settings.host}:{settings.port}"
+
     transitions = Transitions(catalog)
     for table in catalog.tables():
         transitions.watch(table.document)
@@ -53,7 +62,7 @@ def handlers(
     changing = {
         **table_handlers(catalog, settings, transitions, totals),
         **resource_handlers(catalog, settings),
-        **service_handlers(catalog, settings),
+        **service_handlers(catalog, address or listened_on),
         **destination_handlers(catalog),
     }
     return {

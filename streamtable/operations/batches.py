@@ -6,14 +6,13 @@ from typing import Any
 import orjson
 
 from streamtable.core.capacity import ConsumedCapacity, add_by_table, read_units
-from streamtable.core.context import RequestContext
+from streamtable.core.context import Handler, RequestContext
 from streamtable.core.errors import ServiceUnavailable
 from streamtable.core.limits import BATCH_READ_BYTES
 from streamtable.core.operations.batch_get import TableKeys, plan_batch_get
 from streamtable.core.operations.batch_write import BatchedWrite, plan_batch_write
 from streamtable.core.operations.item_collections import add_metrics
 from streamtable.core.operations.write_answers import write_capacity
-from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import item_lookup
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.shard import Outcome

@@ -4,7 +4,7 @@ import time
 import uuid
 from typing import Any
 
-from streamtable.core.context import RequestContext
+from streamtable.core.context import Handler, RequestContext
 from streamtable.core.documents import TableDocument
 from streamtable.core.operations.destinations import (
     describe_destinations,
@@ -13,7 +13,6 @@ from streamtable.core.operations.destinations import (
     plan_enable,
     plan_update,
 )
-from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import find_described
 from streamtable.streams.catalog import Catalog
 

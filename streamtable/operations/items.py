@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from streamtable.core.capacity import ConsumedCapacity, read_units
-from streamtable.core.context import RequestContext
+from streamtable.core.context import Handler, RequestContext
 from streamtable.core.operations.delete import plan_delete
 from streamtable.core.operations.get import plan_get
 from streamtable.core.operations.item_collections import collection_metrics
@@ -13,7 +13,6 @@ from streamtable.core.operations.put import plan_put
 from streamtable.core.operations.update import plan_update
 from streamtable.core.operations.write_answers import answer_write
 from streamtable.core.operations.writes import Write
-from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import item_lookup
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.shards import Shards

@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 import orjson
 
 from streamtable.core.capacity import ConsumedCapacity, add_by_table, read_units
-from streamtable.core.context import RequestContext
+from streamtable.core.context import Handler, RequestContext
 from streamtable.core.errors import (
     ApiError,
     ConditionalCheckFailed,
@@ -29,7 +29,6 @@ from streamtable.core.partiql.statements import Select
 from streamtable.core.partiql.writes import plan_write
 from streamtable.core.tables import Table
 from streamtable.core.values import Item
-from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import item_lookup
 from streamtable.operations.reads import consumed, fetched
 from streamtable.operations.transactions import TransactionRunner, used_token

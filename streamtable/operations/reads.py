@@ -6,12 +6,11 @@ from typing import Any
 import orjson
 
 from streamtable.core.capacity import ConsumedCapacity, read_units
-from streamtable.core.context import RequestContext
+from streamtable.core.context import Handler, RequestContext
 from streamtable.core.images import Image
 from streamtable.core.operations.query import plan_query
 from streamtable.core.operations.ranges import Reading
 from streamtable.core.operations.scan import plan_scan
-from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import item_lookup
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.shard import Shard

@@ -3,10 +3,9 @@
 import uuid
 from typing import Any
 
-from streamtable.core.context import RequestContext
+from streamtable.core.context import Handler, RequestContext
 from streamtable.core.operations import policies, tags
 from streamtable.core.tables import Table
-from streamtable.operations.handler import Handler
 from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog
 

@@ -3,8 +3,7 @@
 import asyncio
 from typing import Any, Final
 
-from streamtable.core.context import RequestContext
-from streamtable.operations.handler import Handler
+from streamtable.core.context import Handler, RequestContext
 from streamtable.streams.catalog import ChangedMeanwhile
 
 __all__ = ["in_rounds"]

@@ -1,9 +1,10 @@
 """What the service says of itself, and settings of tables that name the table."""
 
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
-from streamtable.core.context import RequestContext
+from streamtable.core.context import Handler, RequestContext
 from streamtable.core.errors import ResourceNotFound, TableNotFound
 from streamtable.core.operations.contributor_insights import (
     describe_insights,
@@ -11,9 +12,7 @@ from streamtable.core.operations.contributor_insights import (
     plan_insights,
 )
 from streamtable.core.operations.time_to_live import describe_time_to_live, plan_time_to_live
-from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import find_described
-from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog
 
 __all__ = ["service_handlers"]
@@ -28,15 +27,19 @@ _LIMITS: Final = {
 _ENDPOINT_MINUTES: Final = 1440
 
 
-def service_handlers(catalog: Catalog, settings: NodeSettings) -> dict[str, Handler]:
-    """Return the handlers of DescribeLimits and the like."""
+def service_handlers(catalog: Catalog, address: Callable[[], str]) -> dict[str, Handler]:
+    """Return the handlers of DescribeLimits and the like.
+
+    Args:
+        catalog: the region's tables.
+        address: tells host and port of this node's endpoint.
+    """
 
     async def limits(_body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
         return dict(_LIMITS)
 
     async def endpoints(_body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
-        address = f"{settings.host}:{settings.port}"
-        return {"Endpoints": [{"Address": address, "CachePeriodInMinutes": _ENDPOINT_MINUTES}]}
+        return {"Endpoints": [{"Address": address(), "CachePeriodInMinutes": _ENDPOINT_MINUTES}]}
 
     async def describe_ttl(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
         table = find_described(catalog, body["TableName"])

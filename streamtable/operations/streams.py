@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from streamtable.core.context import RequestContext
+from streamtable.core.context import Handler, RequestContext
 from streamtable.core.documents import StreamDocument, TableDocument
 from streamtable.core.errors import (
     ResourceNotFound,
@@ -29,7 +29,6 @@ from streamtable.core.shard_iterators import ShardIterator
 from streamtable.core.stream_ids import parse_shard_id, parse_stream_arn, shard_id
 from streamtable.core.stream_records import stream_record
 from streamtable.core.tables import Table
-from streamtable.operations.handler import Handler
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.fetcher import LogTrimmed
 from streamtable.streams.log import LogUnavailable

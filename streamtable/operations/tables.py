@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from streamtable.core.context import RequestContext
+from streamtable.core.context import Handler, RequestContext
 from streamtable.core.descriptions import describe_table
 from streamtable.core.documents import CREATING, DELETING, UPDATING, Status, TableDocument
 from streamtable.core.errors import ValidationError
@@ -18,7 +18,6 @@ from streamtable.core.operations.update_table import (
     plan_update_table,
 )
 from streamtable.core.tables import Table
-from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import find_described
 from streamtable.operations.transitions import Transitions
 from streamtable.settings import NodeSettings

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import orjson
 
 from streamtable.core.capacity import ConsumedCapacity, add_by_table, read_units
-from streamtable.core.context import RequestContext
+from streamtable.core.context import Handler, RequestContext
 from streamtable.core.images import Image
 from streamtable.core.operations.check import Check
 from streamtable.core.operations.item_collections import add_metrics
@@ -16,7 +16,6 @@ from streamtable.core.operations.transact_write import plan_transact_write
 from streamtable.core.operations.transactions import check_transaction_size
 from streamtable.core.operations.write_answers import write_capacity
 from streamtable.core.operations.writes import Write
-from streamtable.operations.handler import Handler
 from streamtable.operations.lookup import item_lookup
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.shard import Outcome

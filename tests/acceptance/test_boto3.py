@@ -161,6 +161,11 @@ def test_batches_span_tables(resource, users, events):
     assert read["Responses"][events.name] == [{"user": "ada", "at": 3}]
 
 
+def test_the_endpoint_that_is_described_is_the_one_that_answers(client, endpoint):
+    [described] = client.describe_endpoints()["Endpoints"]
+    assert f"http://{described['Address']}" == endpoint
+
+
 def test_errors_are_the_sdk_s_own_exceptions(client, users, table_name):
     with pytest.raises(client.exceptions.ResourceNotFoundException):
         client.get_item(TableName=f"{table_name}-none", Key={"id": {"S": "x"}})
