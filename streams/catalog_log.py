@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import orjson
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.log import CLIENT_ERRORS
@@ -57,34 +56,39 @@ class CatalogLog:
         self._void: dict[int, bool] = {}
         self._waiting: dict[int, asyncio.Future[bool]] = {}
         self._next = 0
+        self._producer: Any = None
+        self._consumer: Any = None
         self._follower: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Read the catalog to its end, then follow it.
 
         Raises:
-            CatalogUnavailable: the brokers do not answer.
+            CatalogUnavailable: the brokers do not answer. Nothing is left open.
         """
         try:
-            self._producer = AIOKafkaProducer(
-                bootstrap_servers=self._address, acks="all", enable_idempotence=True
-            )
-            await self._producer.start()
-            self._consumer = await open_consumer(
-                self._address, [self._partition], missing="earliest"
-            )
-            await self._consumer.seek_to_beginning(self._partition)
-            end = (await self._consumer.end_offsets([self._partition]))[self._partition]
-            self._next = (await self._consumer.beginning_offsets([self._partition]))[
-                self._partition
-            ]
-            while self._next < end:
-                await self._read()
-        except KafkaError as error:
+            await self._start()
+        except CLIENT_ERRORS as error:
+            await self.stop()
             raise CatalogUnavailable(
                 f"the catalog {self._partition.topic} can't be read: {error!r}"
             ) from error
+        except BaseException:
+            await self.stop()
+            raise
         self._follower = asyncio.create_task(self._follow())
+
+    async def _start(self) -> None:
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._address, acks="all", enable_idempotence=True
+        )
+        await self._producer.start()
+        self._consumer = await open_consumer(self._address, [self._partition], missing="earliest")
+        await self._consumer.seek_to_beginning(self._partition)
+        end = (await self._consumer.end_offsets([self._partition]))[self._partition]
+        self._next = (await self._consumer.beginning_offsets([self._partition]))[self._partition]
+        while self._next < end:
+            await self._read()
 
     async def stop(self) -> None:
         """Stop following."""
@@ -92,8 +96,10 @@ class CatalogLog:
             self._follower.cancel()
             with suppress(asyncio.CancelledError):
                 await self._follower
-        await self._consumer.stop()
-        await self._producer.stop()
+        for client in (self._consumer, self._producer):
+            if client is not None:
+                with suppress(*CLIENT_ERRORS):
+                    await client.stop()
 
     async def put(self, name: str, document: Document | None) -> None:
         """Replace a document, on the revision this node knows; durable and in force on return.

@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from itertools import chain
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.admin import open_admin
-from streamtable.streams.log import LogUnavailable
+from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.partitions import open_consumer
 from streamtable.streams.records import LogRecord
 
@@ -59,7 +59,7 @@ class LogReader:
                 self.shards = await self._find_shards()
                 partitions = [self._partition(shard) for shard in self.shards]
                 self._consumer = await open_consumer(self._address, partitions, missing="earliest")
-        except (KafkaError, OSError) as error:
+        except CLIENT_ERRORS as error:
             raise LogUnavailable(f"no Kafka broker answers at {self._address}") from error
         return self
 
@@ -76,7 +76,8 @@ class LogReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._consumer.stop()
+        with suppress(*CLIENT_ERRORS):
+            await self._consumer.stop()
 
     async def spans(self) -> dict[int, Span]:
         """Return the offsets of each shard.
@@ -88,7 +89,7 @@ class LogReader:
         try:
             starts = await self._consumer.beginning_offsets(partitions)
             ends = await self._consumer.end_offsets(partitions)
-        except KafkaError as error:
+        except CLIENT_ERRORS as error:
             raise self._unavailable(error) from error
         return {
             partition.partition: Span(starts[partition], ends[partition])
@@ -105,7 +106,7 @@ class LogReader:
         times = {self._partition(shard): time_ms for shard in self.shards}
         try:
             found = await self._consumer.offsets_for_times(times)
-        except KafkaError as error:
+        except CLIENT_ERRORS as error:
             raise self._unavailable(error) from error
         return {
             partition.partition: ends[partition.partition].end if at is None else at.offset
@@ -130,7 +131,7 @@ class LogReader:
         while True:
             try:
                 found = await self._consumer.getmany(timeout_ms=_WAIT_MS)
-            except KafkaError as error:
+            except CLIENT_ERRORS as error:
                 raise self._unavailable(error) from error
             yield [LogRecord.from_consumer(each) for each in chain.from_iterable(found.values())]
 
