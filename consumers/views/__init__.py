@@ -1,0 +1,1 @@
+"""Views: tables whose rows follow from the changes of other tables."""
