@@ -5,7 +5,7 @@ A document is one JSON value in the catalog's topic. Documents are frozen: a cha
 use by `core.tables.Table`.
 """
 
-from typing import Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -28,6 +28,7 @@ __all__ = [
     "Throughput",
     "TimeToLive",
     "UnitLimits",
+    "ViewDocument",
 ]
 
 Status: TypeAlias = Literal["CREATING", "UPDATING", "ACTIVE", "DELETING"]
@@ -151,6 +152,31 @@ class DestinationDocument(_Document):
     reason: str | None = None
 
 
+class ViewDocument(_Document):
+    """What makes a table a view: its rows come from other tables' changes, by an app's code.
+
+    Attributes:
+        app: the app that declares the view.
+        name: the view's name, under which clients find its rows.
+        kind: "view" maps items to rows, "aggregate" groups them, "join" joins two tables.
+        sources: the names of the tables from which the rows come.
+        generation: counts how often the view was built; each build fills tables of its own.
+        part: which of the view's tables this is. "" has the rows that clients read, "values"
+            what an aggregate keeps besides to take back what it added; joins have others.
+        values_id: UUID of the "values" table of an aggregate that needs one.
+        measures: what an aggregate computes, by attribute: `{"revenue": {"kind": "sum"}}`.
+    """
+
+    app: str
+    name: str
+    kind: Literal["view", "aggregate", "join"]
+    sources: tuple[str, ...]
+    generation: int
+    part: str = ""
+    values_id: str | None = None
+    measures: dict[str, dict[str, Any]] = {}
+
+
 class TableDocument(_Document):
     """A table.
 
@@ -161,6 +187,8 @@ class TableDocument(_Document):
         streams: every period of the stream that may still be read, the newest last.
         encrypted: server-side encryption with a KMS key was asked for.
         destinations: where the changes are copied, one at a time that is on, the newest last.
+        view: what makes it a view, which clients only read; None for a table of clients.
+        hidden: it is left out of ListTables; whoever knows the name can use it.
     """
 
     name: str
@@ -191,6 +219,8 @@ class TableDocument(_Document):
     stream_policy: Policy | None = None
     insights: tuple[ContributorInsights, ...] = ()
     destinations: tuple[DestinationDocument, ...] = ()
+    view: ViewDocument | None = None
+    hidden: bool = False
 
     @property
     def arn(self) -> str:

@@ -68,7 +68,8 @@ def table_handlers(
         return {"Table": describe(table)}
 
     async def list_all(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
-        return list_tables(body, (table.name for table in catalog.tables()))
+        shown = (table.name for table in catalog.tables() if not table.document.hidden)
+        return list_tables(body, shown)
 
     async def update_table(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
         check_named(body)
