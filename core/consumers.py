@@ -32,6 +32,10 @@ class ConsumerDocument(BaseModel):
         definition: what the app declares besides, as JSON.
         request: what a user asks of the workers beyond pausing, or None.
         redrives: counts the times dead letters were sent back to it.
+        formerly: the names that it had before, the first one first. Its positions stay under
+            the first one.
+        removed: when it was removed, None while it is there. What is removed is remembered, so
+            that a consumer of its name begins in a consumer group of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,16 +53,23 @@ class ConsumerDocument(BaseModel):
     definition: dict[str, Any] = {}
     request: dict[str, Any] | None = None
     redrives: int = 0
+    formerly: tuple[str, ...] = ()
+    removed: float | None = None
 
     @property
     def key(self) -> str:
         """What users call it: `APP/NAME`."""
         return f"{self.app}/{self.name}"
 
+    @property
+    def origin(self) -> str:
+        """The name that it had first; positions and state are kept under it."""
+        return self.formerly[0] if self.formerly else self.name
+
     def group(self, region: str) -> str:
         """The consumer group under which this generation's positions are kept."""
-        return f"{region}.{self.kind}.{self.app}.{self.name}.{self.generation}"
+        return f"{region}.{self.kind}.{self.app}.{self.origin}.{self.generation}"
 
     def owner(self, shard: int) -> str:
         """The name under which this generation keeps what it notes about a shard."""
-        return f"{self.kind}/{self.app}/{self.name}/{self.generation}/{shard}"
+        return f"{self.kind}/{self.app}/{self.origin}/{self.generation}/{shard}"

@@ -91,11 +91,22 @@ class Catalog:
 
     def consumers(self) -> Iterable[ConsumerDocument]:
         """Every consumer, by app and name."""
-        return [self._consumers[key] for key in sorted(self._consumers)]
+        found = (self._consumers[key] for key in sorted(self._consumers))
+        return [consumer for consumer in found if consumer.removed is None]
 
     def consumer(self, app: str, name: str) -> ConsumerDocument | None:
         """Return a consumer of an app, None if there is none of that name."""
-        return self._consumers.get(f"{app}/{name}")
+        found = self._consumers.get(f"{app}/{name}")
+        return None if found is None or found.removed is not None else found
+
+    def next_generation(self, app: str, origin: str) -> int:
+        """Return the first generation of consumers that began under a name that was never used."""
+        known = [
+            consumer.generation
+            for consumer in self._consumers.values()
+            if consumer.app == app and consumer.origin == origin
+        ]
+        return max(known, default=0) + 1
 
     async def put_consumer(self, document: ConsumerDocument) -> None:
         """Add or replace a consumer; it is durable on return.
@@ -104,7 +115,11 @@ class Catalog:
             CatalogUnavailable: the outcome is unknown.
             ConsumerChangedMeanwhile: the consumer was changed at the same time.
         """
-        await self._put_consumer(document.app, document.name, document.model_dump(mode="json"))
+        name = f"{_CONSUMER}{document.app}/{document.name}"
+        try:
+            await self._log.put(name, document.model_dump(mode="json"))
+        except CatalogConflict:
+            raise ConsumerChangedMeanwhile(document.app, document.name) from None
 
     async def remove_consumer(self, app: str, name: str) -> None:
         """Remove a consumer; nothing happens where there is none.
@@ -113,14 +128,9 @@ class Catalog:
             CatalogUnavailable: the outcome is unknown.
             ConsumerChangedMeanwhile: the consumer was changed at the same time.
         """
-        if self.consumer(app, name) is not None:
-            await self._put_consumer(app, name, None)
-
-    async def _put_consumer(self, app: str, name: str, document: dict[str, Any] | None) -> None:
-        try:
-            await self._log.put(f"{_CONSUMER}{app}/{name}", document)
-        except CatalogConflict:
-            raise ConsumerChangedMeanwhile(app, name) from None
+        document = self.consumer(app, name)
+        if document is not None:
+            await self.put_consumer(document.model_copy(update={"removed": time.time()}))
 
     async def create(self, document: TableDocument) -> None:
         """Add a table; it is durable and can be used on return.

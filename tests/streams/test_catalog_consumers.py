@@ -56,6 +56,7 @@ async def test_a_consumer_is_there_for_every_node_after_a_restart_too(catalogs):
     await other.remove_consumer("shop", "welcome")
     await other.remove_consumer("shop", "welcome")
     assert [each.key for each in other.consumers()] == ["shop/audit"]
+    assert other.consumer("shop", "welcome") is None
 
 
 async def test_of_two_changes_at_once_one_is_refused(catalogs):
@@ -70,8 +71,24 @@ async def test_of_two_changes_at_once_one_is_refused(catalogs):
         assert catalog.consumer("shop", "welcome") == consumer(id=str(winner))
 
 
+async def test_no_generation_of_a_name_is_used_twice(catalogs):
+    catalog = catalogs[0]
+    assert catalog.next_generation("shop", "welcome") == 1
+    await catalog.put_consumer(consumer(generation=4))
+    await catalog.remove_consumer("shop", "welcome")
+    assert catalog.next_generation("shop", "welcome") == 5
+    await catalog.put_consumer(consumer(name="hello", formerly=("welcome",), generation=7))
+    assert catalog.next_generation("shop", "welcome") == 8
+    assert catalog.next_generation("shop", "hello") == 1
+    assert catalog.next_generation("mail", "welcome") == 1
+
+
 def test_names_of_a_generation():
     document = consumer(generation=3)
     assert document.key == "shop/welcome"
     assert document.group("eu") == "eu.trigger.shop.welcome.3"
     assert document.owner(2) == "trigger/shop/welcome/3/2"
+    renamed = consumer(name="hello", formerly=("welcome", "hi"), generation=3)
+    assert renamed.key == "shop/hello"
+    assert renamed.group("eu") == "eu.trigger.shop.welcome.3"
+    assert renamed.owner(2) == "trigger/shop/welcome/3/2"
