@@ -33,6 +33,7 @@ WAIT_S: Final = 10.0
 _COMMIT_BYTES: Final = 1024 * 1024
 _OVERLAY_BYTES: Final = 16 * 1024 * 1024
 _RETRY_S: Final = 0.2
+_TELL_S: Final = 2.0
 
 
 class LogGap(StreamtableError, LookupError):
@@ -66,7 +67,10 @@ class ShardState(Protocol):
         """Size of the item collection of that key, as far as it is applied."""
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """Yield what the commits noted about transactions and is still needed, oldest first."""
+        """Yield what the commits noted about transactions and is needed at once, oldest first."""
+
+    def decision(self, transaction: str) -> bool | None:
+        """What was decided of a transaction here in the last day, as far as it is applied."""
 
     def indexed(self, source: int) -> int:
         """Offset of shard `source` through which global indexes are applied here, or -1."""
@@ -84,6 +88,38 @@ class ShardState(Protocol):
         Raises:
             StateUnavailable: nothing was applied; it may be called again.
         """
+
+
+class _CatchUp:
+    """Tells now and then how far a shard's tables are behind its log while they catch up.
+
+    Args:
+        shard: the shard's number.
+        applied: the offset that they have.
+        end: the offset that they need.
+    """
+
+    def __init__(self, shard: int, applied: int, end: int) -> None:
+        self._shard = shard
+        self._first = applied
+        self._end = end
+        self._started = self._told = time.monotonic()
+
+    def tell(self, applied: int) -> None:
+        """Note how far they are."""
+        now = time.monotonic()
+        if now - self._told < _TELL_S:
+            return
+        self._told = now
+        rate = max(1.0, (applied - self._first) / (now - self._started))
+        logger.info(
+            "shard %d catches up: offset %d of %d, %.0f records/s, %.0f s left",
+            self._shard,
+            applied,
+            self._end,
+            rate,
+            (self._end - applied) / rate,
+        )
 
 
 class Owner:
@@ -287,11 +323,13 @@ class Owner:
         )
         start = await self._log.append(value, headers)
         # 3. Read up to the barrier: from here on the state is the log's.
+        progress = _CatchUp(self.number, self.state.applied, start)
         async with aclosing(self._log.read(self.state.applied + 1)) as batches:
             async for batch in batches:
                 self._apply([record for record in batch if record.offset <= start])
                 if self.state.applied >= start:
                     break
+                progress.tell(self.state.applied)
         # 4. The log says what became of the commit that had no answer.
         if pending is not None:
             if self._landed >= 0:

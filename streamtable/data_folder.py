@@ -47,6 +47,16 @@ class DataFolder:
         """Where a shard's tables are."""
         return self.path / "shards" / str(number)
 
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints of the shards are kept, unless they are kept elsewhere."""
+        return self.path / "checkpoints"
+
+    @property
+    def scratch(self) -> Path:
+        """A place for files that nobody misses."""
+        return self.path / "scratch"
+
     def release(self) -> None:
         """Let another process have the folder."""
         os.close(self._lock)

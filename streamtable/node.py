@@ -7,16 +7,23 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
 from streamtable.consumers.agents import Agents
+from streamtable.consumers.checkpoints.objects import Objects
+from streamtable.consumers.checkpoints.restore import Restorer, open_store
+from streamtable.consumers.checkpoints.taker import Checkpointer
 from streamtable.consumers.destinations import Destinations
 from streamtable.consumers.expiry import Sweeper
 from streamtable.consumers.indexes.backfill import Backfill
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.tables.epochs import StoreEpochs
 from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.control.checkpoints import CheckpointPages
+from streamtable.control.ingest import Ingest
+from streamtable.control.pages import Control
 from streamtable.core.errors import ValidationError
 from streamtable.core.tables import Table
 from streamtable.data_folder import DataFolder
@@ -98,13 +105,20 @@ class Node:
         # 3. The shards, with what is materialized of them.
         clock = HybridClock(lambda: time.time_ns() // 1_000_000)
         memory = StoreMemory(_CACHE_BYTES, _WRITE_BYTES)
+        objects = self._checkpoints(folder)
+        restorer = None if objects is None else Restorer(objects, settings.region, count)
         shards = {}
         for number in range(count):
-            store = self._stores[number] = ShardStore(folder.shard(number), memory, catalog.by_id)
+            log = ShardLog(self.kafka, topics.changelog, number)
+            parts.push_async_callback(log.close)
+            path = folder.shard(number)
+            store = self._stores[number] = await open_store(
+                number, path, log, partial(ShardStore, path, memory, catalog.by_id), restorer
+            )
             parts.callback(store.close)
             shards[number] = Shard(
                 number=number,
-                log=ShardLog(self.kafka, topics.changelog, number),
+                log=log,
                 state=store,
                 clock=clock,
                 region=settings.region,
@@ -173,24 +187,62 @@ class Node:
         )
         sweeper.start()
         parts.push_async_callback(sweeper.stop)
+        checkpointer = None
+        if objects is not None:
+            checkpointer = Checkpointer(
+                objects=objects,
+                region=settings.region,
+                node=folder.node,
+                stores=self._stores,
+                owns=lambda number: shards[number].owner.serving,
+                scratch=folder.scratch,
+                interval_s=settings.checkpoint_interval_s,
+            )
+            checkpointer.start()
+            parts.push_async_callback(checkpointer.stop)
         # 5. The endpoint.
         operations = {
             **handlers(
-                catalog,
-                all_shards,
-                transactions,
-                settings,
-                self._totals,
-                address=self._address,
+                catalog, all_shards, transactions, settings, self._totals, address=self._address
             ),
             **stream_handlers(catalog, reader),
         }
-        pages = {"/_streamtable/node": self._node_page, "/_streamtable/epochs": self._epochs_page}
-        app = create_app(operations, pages)
+        control = Control(
+            catalog=catalog,
+            settings=settings,
+            log=fetcher,
+            shards=count,
+            kafka=self.kafka,
+            changelog=topics.changelog,
+            handlers=operations,
+        )
+        parts.push_async_callback(control.stop)
+        ingest = Ingest(catalog, shards, self._stores)
+        checkpoints = CheckpointPages(objects, checkpointer, settings.region, count)
+        pages = {
+            "/_streamtable/node": self._node_page,
+            "/_streamtable/epochs": self._epochs_page,
+            "/_streamtable/checkpoints": checkpoints.list,
+            "/_streamtable/views/tokens": ingest.tokens,
+            **control.pages,
+        }
+        posts = {
+            "/_streamtable/checkpoints": checkpoints.act,
+            "/_streamtable/views/ingest": ingest.ingest,
+            **control.posts,
+        }
+        streams = {"/_streamtable/snapshot": ingest.snapshot}
+        app = create_app(operations, pages, posts=posts, streams=streams)
         server = HttpServer(app, host=settings.host, port=settings.port)
         await server.start()
         parts.push_async_callback(server.stop)
         self.endpoint = server.endpoint
+
+    def _checkpoints(self, folder: DataFolder) -> Objects | None:
+        place = self.settings.checkpoints
+        if place == "none":
+            return None
+        return Objects(str(folder.checkpoints) if place is None else place)
 
     async def wait_failed(self) -> None:
         """Return never, or raise what makes this node unable to go on."""

@@ -20,6 +20,9 @@ class NodeSettings(BaseModel):
         broker_port: the embedded broker's port, on loopback; 0 takes a free one.
         shards: shards of the change log where it is made now; None for the default.
         table_delay_ms: how long tables stay CREATING, UPDATING and DELETING, milliseconds.
+        checkpoints: where the shards' checkpoints are kept: a folder, `s3://bucket/prefix`,
+            `gs://...`, `az://...`, or `none`; None for `checkpoints` in the data folder.
+        checkpoint_interval_s: how often a shard that has changed gets one, seconds.
         ttl_interval_s: how often expired items are looked for, seconds.
     """
 
@@ -35,3 +38,5 @@ class NodeSettings(BaseModel):
     shards: int | None = Field(default=None, ge=1, le=1000)
     table_delay_ms: int = Field(default=0, ge=0)
     ttl_interval_s: float = Field(default=1.0, gt=0)
+    checkpoints: str | None = None
+    checkpoint_interval_s: float = Field(default=900.0, gt=0)

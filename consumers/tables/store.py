@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -12,6 +12,7 @@ from rocksdict import (
     AccessType,
     BlockBasedOptions,
     Cache,
+    Checkpoint,
     DBCompressionType,
     Options,
     Rdict,
@@ -35,7 +36,7 @@ from streamtable.streams.overlay import Overlay
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.records import LogRecord
 
-__all__ = ["ShardStore", "StoreMemory"]
+__all__ = ["Frozen", "ShardStore", "StoreMemory"]
 
 # What is not a row of a table or an index begins with a zero byte.
 _APPLIED: Final = b"\x00applied"
@@ -44,6 +45,7 @@ _INDEXED: Final = b"\x00indexed/"
 _INDEX_OFFSET: Final = b"\x00indexes"
 _PREPARED: Final = b"\x00prepared/"
 _DECIDED: Final = b"\x00decided/"
+_DECISIONS: Final = b"\x00decision/"
 _TOKENS: Final = b"\x00token/"
 _VIEWS: Final = b"\x00view/"
 _TOTALS: Final = b"\x00total/"
@@ -53,9 +55,27 @@ _NUMBER = struct.Struct(">Q")
 _INDEX_POSITION = struct.Struct(">QQ")
 _TOTAL = struct.Struct(">qq")
 _SIZE = struct.Struct(">q")
+_HAPPENED: Final = b"\x01"
+_DROPPED: Final = b"\x00"
 _FEW_ROWS: Final = 1000
 _FORGET_MS: Final = 60_000
 _WRITE_BUFFER_BYTES: Final = 16 * 1024 * 1024
+
+
+class Frozen(NamedTuple):
+    """Where a frozen store is in the logs.
+
+    Attributes:
+        offset: offset of the last record applied.
+        epoch: the epoch in force there.
+        barrier: offset of its barrier.
+        index_offset: the next offset of the indexes' log.
+    """
+
+    offset: int
+    epoch: str | None
+    barrier: int | None
+    index_offset: int
 
 
 class StoreMemory:
@@ -109,6 +129,31 @@ class ShardStore:
         """Write out what is in memory and close the files."""
         self._db.flush()
         self._db.close()
+
+    # Checkpoints
+
+    def flush(self) -> None:
+        """Write out what is in memory, so that `freeze` is quick; may run in a thread.
+
+        Raises:
+            StateUnavailable: it can't be written.
+        """
+        try:
+            self._db.flush()
+        except Exception as error:
+            raise StateUnavailable(f"the tables' store can't be written: {error}") from error
+
+    def freeze(self, folder: Path) -> Frozen:
+        """Link the store's files, as they are now, into a new folder of the same file system.
+
+        Raises:
+            StateUnavailable: they can't be.
+        """
+        try:
+            Checkpoint(self._db).create_checkpoint(str(folder))
+        except Exception as error:
+            raise StateUnavailable(f"the tables' store can't be frozen: {error}") from error
+        return Frozen(self.applied, self._epochs.epoch, self._epochs.barrier, self._index_offset)
 
     # Rows
 
@@ -188,6 +233,8 @@ class ShardStore:
         for prefix, kept_ms in ((_DECIDED, DECISION_MS), (_TOKENS, TOKEN_MS)):
             for key in self.keys(prefix, prefix + _NUMBER.pack(max(0, now_ms - kept_ms))):
                 batch.delete(key)
+                if prefix == _DECIDED:
+                    batch.delete(_DECISIONS + key[len(_DECIDED) + _NUMBER.size :])
 
     def total(self, prefix: bytes) -> tuple[int, int]:
         """How many rows the table or index with this prefix has here, and their size in bytes."""
@@ -288,10 +335,15 @@ class ShardStore:
         return rows.value().decode(), _NUMBER.unpack(rows.key()[len(_EPOCHS) :])[0]
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """Yield the entries that are still needed; see `ShardState.entries`."""
-        for prefix in (_PREPARED, _DECIDED, _TOKENS, _VIEWS):
+        """Yield the entries that are needed at once; see `ShardState.entries`."""
+        for prefix in (_PREPARED, _TOKENS, _VIEWS):
             for _, value in self._below(prefix):
                 yield orjson.loads(value)
+
+    def decision(self, transaction: str) -> bool | None:
+        """Return what was decided of a transaction; see `ShardState.decision`."""
+        stored = self._db.get(_DECISIONS + transaction.encode())
+        return None if stored is None else stored == _HAPPENED
 
     # The indexes' log
 
@@ -444,8 +496,10 @@ def _note(batch: WriteBatch, entry: dict[str, Any], prepared: dict[str, dict[str
             if prepared.pop(entry["id"], None) is None:
                 batch.delete(_PREPARED + entry["id"].encode())
         case "decide":
-            key = _DECIDED + _NUMBER.pack(at) + entry["id"].encode()
-            batch.put(key, orjson.dumps(entry))
+            # To be looked up by its id, and to be found again when it is too old.
+            name = entry["id"].encode()
+            batch.put(_DECISIONS + name, _HAPPENED if entry["commit"] else _DROPPED)
+            batch.put(_DECIDED + _NUMBER.pack(at) + name, b"")
         case "token":
             key = _TOKENS + _NUMBER.pack(at) + entry["token"].encode()
             batch.put(key, orjson.dumps(entry))

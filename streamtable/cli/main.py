@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from streamtable.cli.checkpoints import checkpoints_app
 from streamtable.cli.log import log_app
 from streamtable.cli.output import Failure, print_error
 from streamtable.cli.serve import serve
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(worker)
 app.add_typer(log_app)
+app.add_typer(checkpoints_app)
 app.command()(version)
 
 

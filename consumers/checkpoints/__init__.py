@@ -1,0 +1,1 @@
+"""Shards frozen at an offset and kept in object storage."""

@@ -1,0 +1,126 @@
+"""What a checkpoint is: a manifest that names its files by their content.
+
+    {region}/shard-0003/files/{sha256}
+    {region}/shard-0003/manifests/{offset, 20 digits}-{milliseconds since 1970}.json
+
+Files are written first, the manifest last: a checkpoint is there whole or not at all. A file that
+an older checkpoint has is not written again.
+"""
+
+from collections.abc import Iterable
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from streamtable.consumers.checkpoints.objects import ObjectEntry, Objects
+from streamtable.core.errors import StreamtableError
+
+__all__ = ["FORMAT", "DamagedCheckpoint", "FileEntry", "Manifest", "Names"]
+
+FORMAT: Final = 1
+"""Version of the manifest; a newer one is not read."""
+
+
+class DamagedCheckpoint(StreamtableError, ValueError):
+    """A checkpoint's object is not what its manifest says, or can't be read."""
+
+
+class FileEntry(BaseModel):
+    """One file of a checkpoint.
+
+    Attributes:
+        name: its name in the shard's folder.
+        size_bytes: its length.
+        sha256: of its content, hexadecimal; the last part of its object's name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """One checkpoint of one shard.
+
+    Attributes:
+        format: `FORMAT` of who wrote it.
+        region: the region's name.
+        shard: the shard's number.
+        shards: how many the region has.
+        offset: the last offset of the change log that is in it.
+        epoch: the epoch in force there, by which the log it belongs to is recognized.
+        barrier: the offset of that epoch's barrier.
+        index_offset: the next offset of the indexes' log that is not in it.
+        taken_ms: when, milliseconds since 1970.
+        node: the node that took it.
+        files: what it is made of.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    region: str
+    shard: int
+    shards: int
+    offset: int
+    epoch: str | None
+    barrier: int | None
+    index_offset: int
+    taken_ms: int
+    node: str
+    files: tuple[FileEntry, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.size_bytes for file in self.files)
+
+    @classmethod
+    async def read(cls, objects: Objects, key: str) -> Self:
+        """Read a manifest.
+
+        Raises:
+            DamagedCheckpoint: it is none, or of a newer version.
+            StorageUnavailable: it can't be read.
+        """
+        try:
+            manifest = cls.model_validate_json(await objects.get(key))
+        except ValidationError as error:
+            raise DamagedCheckpoint(
+                f"{key} in {objects.place} is no checkpoint's manifest: {error.errors()[0]['msg']}"
+            ) from error
+        if manifest.format > FORMAT:
+            raise DamagedCheckpoint(
+                f"{key} in {objects.place} has format {manifest.format}, this version of "
+                f"streamtable knows {FORMAT}"
+            )
+        return manifest
+
+
+class Names:
+    """Names of one shard's objects.
+
+    Args:
+        region: the region's name.
+        shard: the shard's number.
+    """
+
+    def __init__(self, region: str, shard: int) -> None:
+        folder = f"{region}/shard-{shard:04}"
+        self.files = f"{folder}/files"
+        self.manifests = f"{folder}/manifests"
+
+    def file(self, sha256: str) -> str:
+        """Return the name of a file."""
+        return f"{self.files}/{sha256}"
+
+    def manifest(self, manifest: Manifest) -> str:
+        """Return the name of a manifest; later ones sort after earlier ones."""
+        return f"{self.manifests}/{manifest.offset:020}-{manifest.taken_ms}.json"
+
+    @staticmethod
+    def newest_first(found: Iterable[ObjectEntry]) -> list[str]:
+        """Return the names of manifests, that of the newest checkpoint first."""
+        return sorted((each.key for each in found if each.key.endswith(".json")), reverse=True)

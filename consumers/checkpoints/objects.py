@@ -1,0 +1,175 @@
+"""Where checkpoints are kept: a folder, or a bucket of S3, Google Cloud or Azure."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import LocalStore, from_url
+
+from streamtable.core.errors import StreamtableError
+
+__all__ = ["NoObject", "ObjectEntry", "Objects", "StorageUnavailable", "sha256_of"]
+
+_CHUNK_BYTES: Final = 4 * 1024 * 1024
+_SCHEMES: Final = ("s3://", "s3a://", "gs://", "az://", "azure://", "abfs://", "abfss://")
+_FAILURES: Final = (BaseError, OSError)
+
+
+class StorageUnavailable(StreamtableError, OSError):
+    """The object storage can't be read or written."""
+
+
+class NoObject(StorageUnavailable, FileNotFoundError):
+    """The object storage has no object of that name."""
+
+
+class ObjectEntry(NamedTuple):
+    """One object of a listing."""
+
+    key: str
+    size_bytes: int
+    modified: datetime
+
+
+class Objects:
+    """Files under names, in a folder or a bucket.
+
+    Args:
+        place: a folder, or `s3://bucket/prefix`, `gs://bucket/prefix`, `az://container/prefix`.
+            A bucket's credentials, region and endpoint come from the environment, by the names
+            that its own tools use (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL_S3`,
+            `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME` ...).
+
+    Raises:
+        StorageUnavailable: the place can't be one.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        try:
+            self._store = _open(place)
+        except (*_FAILURES, ValueError, TypeError) as error:
+            raise StorageUnavailable(
+                f"{place} can't hold checkpoints: {error}. It is a folder, or one of "
+                f"{', '.join(f'{scheme}...' for scheme in ('s3://', 'gs://', 'az://'))}"
+            ) from error
+
+    async def put(self, key: str, content: bytes | Path) -> None:
+        """Write an object, whole or not at all; an object of that name is replaced.
+
+        Raises:
+            StorageUnavailable: it may be there or not.
+        """
+        try:
+            await obstore.put_async(self._store, key, content)
+        except _FAILURES as error:
+            raise self._unavailable("write", key, error) from error
+
+    async def get(self, key: str) -> bytes:
+        """Return an object's content.
+
+        Raises:
+            NoObject: there is none.
+            StorageUnavailable: it can't be read.
+        """
+        try:
+            found = await obstore.get_async(self._store, key)
+            return bytes(await found.bytes_async())
+        except _FAILURES as error:
+            raise self._unavailable("read", key, error) from error
+
+    async def download(self, key: str, path: Path) -> str:
+        """Write an object's content to a new file, synced; return its SHA-256.
+
+        Raises:
+            NoObject: there is none.
+            StorageUnavailable: it can't be read.
+        """
+        digest = hashlib.sha256()
+        try:
+            found = await obstore.get_async(self._store, key)
+            with path.open("xb") as file:
+                async for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
+                    await asyncio.to_thread(_take, file, digest, chunk)
+                await asyncio.to_thread(_sync, file)
+        except _FAILURES as error:
+            raise self._unavailable("read", key, error) from error
+        return digest.hexdigest()
+
+    async def list(self, prefix: str) -> list[ObjectEntry]:
+        """Return the objects whose names begin with a folder's name, in the order of the names.
+
+        Raises:
+            StorageUnavailable: they can't be listed.
+        """
+        entries = []
+        try:
+            async for page in obstore.list(self._store, prefix):
+                entries += [
+                    ObjectEntry(each["path"], each["size"], each["last_modified"]) for each in page
+                ]
+        except _FAILURES as error:
+            raise self._unavailable("list", prefix, error) from error
+        return sorted(entries)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects.
+
+        Raises:
+            StorageUnavailable: some may be there still.
+        """
+        if not keys:
+            return
+        try:
+            await obstore.delete_async(self._store, list(keys))
+        except _FAILURES as error:
+            raise self._unavailable("remove", keys[0], error) from error
+
+    def _unavailable(self, what: str, key: str, error: BaseException) -> StorageUnavailable:
+        kind = (
+            NoObject if isinstance(error, NotFoundError | FileNotFoundError) else StorageUnavailable
+        )
+        return kind(f"can't {what} {key} in {self.place}: {error}")
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open(place: str) -> Any:
+    if not place.startswith(_SCHEMES):
+        if "://" in place:
+            raise ValueError("its scheme is not known")
+        folder = Path(place).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        return LocalStore(folder)
+    if not place.startswith(("s3://", "s3a://")):
+        return from_url(place)
+    # The endpoint of DynamoDB may be in the environment too, and is not meant.
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3")
+    if endpoint is None:
+        return from_url(place)
+    return from_url(
+        place,
+        endpoint=endpoint,
+        client_options={"allow_http": endpoint.startswith("http://")},
+    )
+
+
+def _take(file: Any, digest: Any, chunk: Any) -> None:
+    data = memoryview(chunk)
+    digest.update(data)
+    file.write(data)
+
+
+def _sync(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())

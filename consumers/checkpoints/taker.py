@@ -1,0 +1,180 @@
+"""Takes checkpoints of this node's shards, beside everything else that the node does."""
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from streamtable.consumers.checkpoints.manifests import (
+    DamagedCheckpoint,
+    FileEntry,
+    Manifest,
+    Names,
+)
+from streamtable.consumers.checkpoints.objects import Objects, StorageUnavailable, sha256_of
+from streamtable.consumers.tables.store import ShardStore
+from streamtable.streams.owner import StateUnavailable
+
+__all__ = ["Checkpointer"]
+
+logger = logging.getLogger(__name__)
+
+_KEPT: Final = 3
+# A file that no manifest names may be another node's, whose manifest is not written yet.
+_ORPHAN_AGE: Final = timedelta(hours=1)
+_RETRY_S: Final = 30.0
+
+
+class Checkpointer:
+    """Freezes each shard at an offset now and then, and keeps it in object storage.
+
+    A shard is frozen in milliseconds: its files are linked, not copied, and RocksDB never changes
+    a file that it has written. Reading and sending them is nobody's to wait for. What an earlier
+    checkpoint has is not sent again. The newest three checkpoints of a shard are kept.
+
+    Args:
+        objects: where they are kept.
+        region: the region's name.
+        node: this node's name.
+        stores: the stores of the shards that are this node's.
+        owns: says whether a shard is this node's right now.
+        scratch: a folder on the stores' file system, for links.
+        interval_s: how often a shard that has changed is frozen.
+    """
+
+    def __init__(
+        self,
+        *,
+        objects: Objects,
+        region: str,
+        node: str,
+        stores: Mapping[int, ShardStore],
+        owns: Callable[[int], bool],
+        scratch: Path,
+        interval_s: float,
+    ) -> None:
+        self._objects = objects
+        self._region = region
+        self._node = node
+        self._stores = stores
+        self._owns = owns
+        self._scratch = scratch
+        self._interval_s = interval_s
+        self._turn = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._hashes: dict[int, dict[tuple[int, int, int], str]] = {}
+        self.last: dict[int, Manifest] = {}
+        """The newest checkpoint that was taken here, by shard."""
+
+    def start(self) -> None:
+        """Take checkpoints until `stop`."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop; a checkpoint that is not finished is none."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self.take()
+            except (StorageUnavailable, StateUnavailable) as error:
+                logger.warning("no checkpoint, trying again: %s", error)
+                await asyncio.sleep(min(_RETRY_S, self._interval_s))
+            except Exception:
+                logger.exception("no checkpoint")
+
+    async def take(self) -> list[Manifest]:
+        """Take a checkpoint of each shard of this node that has changed since its last one.
+
+        Raises:
+            StateUnavailable: a shard's files can't be written.
+            StorageUnavailable: the object storage can't be written.
+        """
+        async with self._turn:
+            return [
+                await self._take(number, store)
+                for number, store in self._stores.items()
+                if self._owns(number) and store.applied > self._last_offset(number)
+            ]
+
+    def _last_offset(self, number: int) -> int:
+        last = self.last.get(number)
+        return -1 if last is None else last.offset
+
+    async def _take(self, number: int, store: ShardStore) -> Manifest:
+        folder = self._scratch / f"shard-{number}"
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # 1. What is in memory goes to files, in the background.
+            await asyncio.to_thread(store.flush)
+            # 2. The shard is frozen, between two commits.
+            frozen = store.freeze(folder)
+            # 3. The files that are new.
+            names = Names(self._region, number)
+            known = {each.key for each in await self._objects.list(names.files)}
+            files = await asyncio.to_thread(self._entries, number, folder)
+            for entry in files:
+                if names.file(entry.sha256) not in known:
+                    await self._objects.put(names.file(entry.sha256), folder / entry.name)
+            # 4. The manifest.
+            manifest = Manifest(
+                region=self._region,
+                shard=number,
+                shards=len(self._stores),
+                offset=frozen.offset,
+                epoch=frozen.epoch,
+                barrier=frozen.barrier,
+                index_offset=frozen.index_offset,
+                taken_ms=time.time_ns() // 1_000_000,
+                node=self._node,
+                files=tuple(files),
+            )
+            content = manifest.model_dump_json().encode()
+            await self._objects.put(names.manifest(manifest), content)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        self.last[number] = manifest
+        # 5. What is too old.
+        await self._remove_old(names)
+        return manifest
+
+    def _entries(self, number: int, folder: Path) -> list[FileEntry]:
+        """Read what is new; a file that was read for the last checkpoint is known by its inode."""
+        known, hashes = self._hashes.get(number, {}), {}
+        entries = []
+        for path in sorted(folder.iterdir()):
+            status = path.stat()
+            identity = (status.st_ino, status.st_size, status.st_mtime_ns)
+            hashes[identity] = known.get(identity) or sha256_of(path)
+            entries.append(
+                FileEntry(name=path.name, size_bytes=status.st_size, sha256=hashes[identity])
+            )
+        self._hashes[number] = hashes
+        return entries
+
+    async def _remove_old(self, names: Names) -> None:
+        manifests = names.newest_first(await self._objects.list(names.manifests))
+        await self._objects.delete(manifests[_KEPT:])
+        try:
+            kept = [await Manifest.read(self._objects, key) for key in manifests[:_KEPT]]
+        except DamagedCheckpoint as error:
+            logger.warning("no old files are removed: %s", error)
+            return
+        needed = {names.file(file.sha256) for manifest in kept for file in manifest.files}
+        before = datetime.now(UTC) - _ORPHAN_AGE
+        await self._objects.delete(
+            [
+                each.key
+                for each in await self._objects.list(names.files)
+                if each.key not in needed and each.modified < before
+            ]
+        )

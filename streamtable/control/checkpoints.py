@@ -1,0 +1,91 @@
+"""The node's pages about checkpoints.
+
+| page | |
+|---|---|
+| `GET /_streamtable/checkpoints` | the checkpoints of each shard, the newest first |
+| `POST /_streamtable/checkpoints` `{"action": "take"}` | takes one of each shard of this node |
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from streamtable.consumers.checkpoints.manifests import DamagedCheckpoint, Manifest, Names
+from streamtable.consumers.checkpoints.objects import Objects
+from streamtable.consumers.checkpoints.taker import Checkpointer
+from streamtable.core.errors import ValidationError
+
+__all__ = ["CheckpointPages", "describe", "list_checkpoints"]
+
+
+class CheckpointPages:
+    """The pages.
+
+    Args:
+        objects: where checkpoints are kept; None where none are.
+        checkpointer: takes them; None where none are taken.
+        region: the region's name.
+        shards: how many shards it has.
+    """
+
+    def __init__(
+        self, objects: Objects | None, checkpointer: Checkpointer | None, region: str, shards: int
+    ) -> None:
+        self._objects = objects
+        self._checkpointer = checkpointer
+        self._region = region
+        self._shards = shards
+
+    async def list(self, _query: Mapping[str, str]) -> dict[str, Any]:
+        """Answer where checkpoints are kept, and which there are.
+
+        Raises:
+            StorageUnavailable: the object storage can't be read.
+        """
+        if self._objects is None:
+            return {"place": None, "region": self._region, "checkpoints": []}
+        found = await list_checkpoints(self._objects, self._region, range(self._shards))
+        return {"place": self._objects.place, "region": self._region, "checkpoints": found}
+
+    async def act(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Take checkpoints; answer those that were taken.
+
+        Raises:
+            StorageUnavailable: the object storage can't be written.
+            ValidationError: the action is none, or no checkpoints are taken here.
+        """
+        if body.get("action") != "take":
+            raise ValidationError('the action must be "take"')
+        if self._checkpointer is None:
+            raise ValidationError("this node takes no checkpoints: it has --checkpoints none")
+        return {"checkpoints": [describe(each) for each in await self._checkpointer.take()]}
+
+
+async def list_checkpoints(
+    objects: Objects, region: str, shards: Iterable[int]
+) -> list[dict[str, Any]]:
+    """Describe the checkpoints of shards, each shard's newest first.
+
+    Raises:
+        StorageUnavailable: the object storage can't be read.
+    """
+    described = []
+    for number in shards:
+        names = Names(region, number)
+        for key in names.newest_first(await objects.list(names.manifests)):
+            try:
+                described.append({"key": key, **describe(await Manifest.read(objects, key))})
+            except DamagedCheckpoint as error:
+                described.append({"key": key, "shard": number, "damaged": str(error)})
+    return described
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """Say of a checkpoint what a person asks for."""
+    return {
+        "shard": manifest.shard,
+        "offset": manifest.offset,
+        "taken_ms": manifest.taken_ms,
+        "size_bytes": manifest.size_bytes,
+        "files": len(manifest.files),
+        "node": manifest.node,
+    }

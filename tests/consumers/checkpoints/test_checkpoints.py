@@ -1,0 +1,312 @@
+"""Checkpoints in a folder: taken, sent once, loaded, checked, passed over, removed."""
+
+import asyncio
+import os
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from streamtable.consumers.checkpoints import taker
+from streamtable.consumers.checkpoints.manifests import (
+    FORMAT,
+    DamagedCheckpoint,
+    Manifest,
+    Names,
+)
+from streamtable.consumers.checkpoints.objects import NoObject, Objects, StorageUnavailable
+from streamtable.consumers.checkpoints.restore import NoCheckpoint, Restorer, open_store, verify
+from streamtable.consumers.checkpoints.taker import Checkpointer
+from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from tests.streams.shards import (
+    CONTEXT,
+    TABLE,
+    DeleteWrite,
+    MemoryLog,
+    PutWrite,
+    follow,
+    make_shard,
+)
+
+NAMES = Names("test", 0)
+MEMORY = StoreMemory(1024 * 1024, 1024 * 1024)
+
+
+class Place:
+    """A shard with its log, and checkpoints of it in a folder."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.tmp_path = tmp_path
+        self.log = MemoryLog()
+        self.objects = Objects(str(tmp_path / "objects"))
+        self.path = tmp_path / "tables"
+        self.shard = make_shard(self.path, self.log)
+
+    @property
+    def store(self) -> ShardStore:
+        assert isinstance(self.shard.state, ShardStore)
+        return self.shard.state
+
+    def checkpointer(self) -> Checkpointer:
+        return Checkpointer(
+            objects=self.objects,
+            region="test",
+            node="node-1",
+            stores={0: self.store},
+            owns=lambda _: True,
+            scratch=self.tmp_path / "scratch",
+            interval_s=3600,
+        )
+
+    async def write(self, *keys: str, value: int = 1) -> None:
+        for key in keys:
+            await self.shard.write(PutWrite(key, value), CONTEXT)
+        await follow(self.shard, self.log)
+
+    async def open(
+        self, name: str = "other", *, restorer: bool = True, log: MemoryLog | None = None
+    ) -> ShardStore:
+        path = self.tmp_path / name
+        make = partial(ShardStore, path, MEMORY, {TABLE.id: TABLE}.get)
+        found = Restorer(self.objects, "test", 1) if restorer else None
+        return await open_store(0, path, log or self.log, make, found)  # type: ignore[arg-type]
+
+    def files(self) -> list[Path]:
+        return sorted((self.tmp_path / "objects" / NAMES.files).iterdir())
+
+    def manifests(self) -> list[Path]:
+        return sorted((self.tmp_path / "objects" / NAMES.manifests).iterdir())
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> Place:
+    place = Place(tmp_path)
+    await place.shard.take_over()
+    return place
+
+
+def keys(store: ShardStore) -> set[str]:
+    return {image.item["id"]["S"] for _, image in store.scan(TABLE.prefix, TABLE.end)}
+
+
+async def test_an_empty_folder_gets_the_newest_checkpoint(place: Place) -> None:
+    await place.write("a", "b")
+    await place.checkpointer().take()
+    await place.write("c")
+    [manifest] = await place.checkpointer().take()
+    store = await place.open()
+    assert store.applied == manifest.offset == len(place.log.records) - 1
+    assert keys(store) == {"a", "b", "c"}
+
+
+async def test_the_log_goes_on_from_a_checkpoint(place: Place) -> None:
+    await place.write("a", "b")
+    await place.checkpointer().take()
+    await place.write("c")
+    await place.shard.write(DeleteWrite("a"), CONTEXT)
+    (await place.open()).close()
+    again = make_shard(place.tmp_path / "other", place.log)
+    await again.take_over()
+    assert keys(again.state) == {"b", "c"}  # type: ignore[arg-type]
+
+
+async def test_a_shard_away_for_too_long_gets_one(place: Place) -> None:
+    (await place.open("old", restorer=False)).close()
+    await place.write("a", "b")
+    await place.checkpointer().take()
+    place.log.first = place.store.applied + 1
+    store = await place.open("old")
+    assert keys(store) == {"a", "b"}
+
+
+async def test_a_shard_that_the_log_still_serves_keeps_its_files(place: Place) -> None:
+    await place.write("a")
+    await place.checkpointer().take()
+    (await place.open("other")).close()
+    inode = (place.tmp_path / "other").stat().st_ino
+    await place.write("b")
+    await place.checkpointer().take()
+    (await place.open("other")).close()
+    assert (place.tmp_path / "other").stat().st_ino == inode
+
+
+async def test_without_one_that_reaches_it_refuses(place: Place) -> None:
+    await place.write("a")
+    await place.checkpointer().take()
+    await place.write("b", "c")
+    place.log.first = place.store.applied + 1
+    for restorer in (True, False):
+        with pytest.raises(NoCheckpoint, match=r"need 0: .*no checkpoint in .* helps"):
+            await place.open(restorer=restorer)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+async def test_a_damaged_one_is_passed_over(
+    place: Place, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await place.write("a")
+    await place.checkpointer().take()
+    old = set(place.files())
+    await place.write("b")
+    await place.checkpointer().take()
+    [file] = [each for each in place.files() if each not in old and each.stat().st_size > 100][:1]
+    content = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        file.write_bytes(flipped if damage == "flipped" else content[:-1])
+    store = await place.open()
+    assert keys(store) == {"a"}
+    assert "is damaged" in caplog.text
+
+
+async def test_what_a_damaged_one_would_have_replaced_is_kept(place: Place) -> None:
+    (await place.open("old", restorer=False)).close()
+    await place.write("a")
+    await place.checkpointer().take()
+    for file in place.files():
+        file.unlink()
+    place.log.first = 1
+    with pytest.raises(NoCheckpoint):
+        await place.open("old")
+    place.log.first = 0
+    assert (await place.open("old", restorer=False)).applied == -1
+    names = {path.name for path in place.tmp_path.iterdir()}
+    assert names == {"objects", "old", "scratch", "tables"}
+
+
+async def test_one_of_another_log_is_passed_over(place: Place) -> None:
+    await place.write("a", "b")
+    await place.checkpointer().take()
+    other = MemoryLog()
+    shard = make_shard(place.tmp_path / "elsewhere", other)
+    await shard.take_over()
+    for number in range(5):
+        await shard.write(PutWrite("x", number), CONTEXT)
+    store = await place.open(log=other)
+    assert store.applied == -1
+
+
+async def test_one_that_is_ahead_of_the_log_is_passed_over(place: Place) -> None:
+    await place.write("a", "b")
+    await place.checkpointer().take()
+    del place.log.records[2:]
+    assert (await place.open()).applied == -1
+
+
+async def test_a_newer_format_is_not_read(place: Place) -> None:
+    await place.write("a")
+    await place.checkpointer().take()
+    [path] = place.manifests()
+    path.write_text(path.read_text().replace(f'"format":{FORMAT}', f'"format":{FORMAT + 1}'))
+    with pytest.raises(DamagedCheckpoint, match=f"has format {FORMAT + 1}"):
+        await Manifest.read(place.objects, f"{NAMES.manifests}/{path.name}")
+    assert (await place.open()).applied == -1
+
+
+async def test_what_was_sent_is_not_sent_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpointer = place.checkpointer()
+    await place.write(*(f"key-{number}" for number in range(50)))
+    [first] = await checkpointer.take()
+    sent: list[str] = []
+    put = Objects.put
+
+    async def listen(self: Objects, key: str, content: bytes | Path) -> None:
+        sent.append(key)
+        await put(self, key, content)
+
+    monkeypatch.setattr(Objects, "put", listen)
+    await place.write("one more")
+    [second] = await checkpointer.take()
+    tables = {file.sha256 for file in first.files if file.name.endswith(".sst")}
+    assert tables < {file.sha256 for file in second.files}
+    assert not any(NAMES.file(sha256) in sent for sha256 in tables)
+
+
+async def test_a_shard_that_did_not_change_gets_no_new_one(place: Place) -> None:
+    await place.write("a")
+    checkpointer = place.checkpointer()
+    assert len(await checkpointer.take()) == 1
+    assert await checkpointer.take() == []
+
+
+async def test_old_ones_are_removed_with_their_files(place: Place) -> None:
+    checkpointer = place.checkpointer()
+    for number in range(6):
+        await place.write("a", value=number)
+        await checkpointer.take()
+    manifests = place.manifests()
+    assert len(manifests) == taker._KEPT
+    # A file that nobody names is kept while its manifest may be on its way.
+    old = datetime.now(UTC) - timedelta(hours=2)
+    for file in place.files():
+        os.utime(file, (old.timestamp(), old.timestamp()))
+    await place.write("a", value=7)
+    await checkpointer.take()
+    needed = {
+        file.sha256
+        for path in place.manifests()
+        for file in Manifest.model_validate_json(path.read_text()).files
+    }
+    assert {file.name for file in place.files()} == needed
+    assert (await place.open()).applied == place.store.applied
+
+
+async def test_one_that_was_not_finished_is_none(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.write("a")
+
+    async def fail(self: Objects, key: str, content: bytes | Path) -> None:
+        if isinstance(content, bytes):
+            raise StorageUnavailable("away")
+        await put(self, key, content)
+
+    put = Objects.put
+    monkeypatch.setattr(Objects, "put", fail)
+    with pytest.raises(StorageUnavailable):
+        await place.checkpointer().take()
+    assert (await place.open()).applied == -1
+    assert not list((place.tmp_path / "scratch").iterdir())
+
+
+async def test_writes_go_on_while_one_is_taken(place: Place) -> None:
+    await place.write("a")
+    taking = asyncio.create_task(place.checkpointer().take())
+    number = 0
+    while not taking.done():
+        number += 1
+        await place.write("b", value=number)
+        await asyncio.sleep(0)
+    [manifest] = await taking
+    assert manifest.offset < place.store.applied
+    (await place.open()).close()
+    again = make_shard(place.tmp_path / "other", place.log)
+    await again.take_over()
+    assert keys(again.state) == {"a", "b"}  # type: ignore[arg-type]
+
+
+async def test_a_checkpoint_can_be_verified(place: Place, tmp_path: Path) -> None:
+    await place.write("a")
+    [manifest] = await place.checkpointer().take()
+    (tmp_path / "look").mkdir()
+    await verify(place.objects, NAMES, manifest, tmp_path / "look")
+    assert not list((tmp_path / "look").iterdir())
+    place.files()[0].write_bytes(b"something else")
+    with pytest.raises(DamagedCheckpoint, match="has the checksum"):
+        await verify(place.objects, NAMES, manifest, tmp_path / "look")
+
+
+async def test_places_that_cant_be(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailable, match="ftp://somewhere can't hold checkpoints"):
+        Objects("ftp://somewhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageUnavailable, match="can't hold checkpoints"):
+        Objects(str(tmp_path / "file"))
+    with pytest.raises(NoObject):
+        await Objects(str(tmp_path)).get("nothing")
