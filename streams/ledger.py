@@ -15,7 +15,7 @@ No decision means that the transaction did not happen.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -91,11 +91,21 @@ class Fed(NamedTuple):
 
 
 class Ledger:
-    """What a shard notes beside its rows, in memory; `load` brings it back from the store."""
+    """What a shard notes beside its rows, in memory; `load` brings it back from the store.
 
-    def __init__(self) -> None:
+    Args:
+        decided: looks up in the store what was decided of a transaction. A day's decisions are
+            too many to be kept in memory, and nearly none of them is asked for again.
+
+    Attributes:
+        prepared: transactions that wait for their coordinator's decision.
+        decisions: what was decided in this term and not every shard has heard yet.
+    """
+
+    def __init__(self, decided: Callable[[str], bool | None]) -> None:
         self.prepared: dict[str, Prepared] = {}
         self.decisions: dict[str, bool] = {}
+        self._decided = decided
         self._locks: dict[bytes, str] = {}
         self._tokens: dict[str, Token] = {}
         self._fed: dict[tuple[str, int], Fed] = {}
@@ -112,8 +122,6 @@ class Ledger:
             match entry["phase"]:
                 case "prepare":
                     self.prepare(read_prepared(entry))
-                case "decide":
-                    self.decisions[entry["id"]] = entry["commit"]
                 case "token":
                     self._tokens[entry["token"]] = Token(entry["digest"], entry["at"])
                 case "view":
@@ -129,6 +137,11 @@ class Ledger:
     def locks(self, row_key: bytes) -> bool:
         """Whether a transaction holds the row."""
         return row_key in self._locks
+
+    def decision(self, transaction: str) -> bool | None:
+        """Whether a transaction happened, None where nothing was decided."""
+        found = self.decisions.get(transaction)
+        return self._decided(transaction) if found is None else found
 
     def prepare(self, prepared: Prepared) -> None:
         """Lock the rows of a transaction."""
@@ -170,7 +183,6 @@ class Ledger:
             del self._tokens[oldest]
         self._tokens.pop(token, None)
         self._tokens[token] = Token(digest, now_ms)
-
 
     def fed(self, view: str, source: int) -> Fed | None:
         """How far a view is fed from a source's shard here, None if not at all."""

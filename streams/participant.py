@@ -130,7 +130,7 @@ class Participant:
             # Now, not earlier: a term may have started, with what the last one did not answer.
             if token is not None:
                 self.check_token(token)
-            if transaction is not None and transaction in self._ledger.decisions:
+            if transaction is not None and self._ledger.decision(transaction) is not None:
                 raise Refused({part.place: conflict() for part in parts})
             found = await self._evaluate(parts)
             if found is None:
@@ -199,7 +199,7 @@ class Participant:
         """Say whether a transaction happened; if that is open, decide that it does not."""
         while True:
             await self._open()
-            decided = self._ledger.decisions.get(transaction)
+            decided = self._ledger.decision(transaction)
             if decided is None:
                 decided = self._ledger.decisions[transaction] = False
                 commit = self.shard.owner.commit()
@@ -214,7 +214,7 @@ class Participant:
             return decided
 
     def forget(self, transaction: str) -> None:
-        """Forget a decision that every shard has heard; the log still has it."""
+        """Forget a decision that every shard has heard; the store and the log still have it."""
         self._ledger.decisions.pop(transaction, None)
 
     def check_token(self, token: UsedToken) -> None:

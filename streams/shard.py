@@ -143,7 +143,7 @@ class Shard:
     ) -> None:
         self.number = number
         self.state = state
-        self.ledger = Ledger()
+        self.ledger = Ledger(state.decision)
         self.index_rows = IndexOverlay()
         self.on_index_row: Callable[[int, int, IndexRow], None] | None = None
         self.on_started: Callable[[], None] | None = None

@@ -113,8 +113,12 @@ async def test_several_shards_commit_together(node: Node) -> None:
     assert not any(shard.ledger.locking for shard in node.shards)
     await node.follow()
     assert [node.number(key) for key in (A, B, C)] == [1, 2, 3]
-    entries = [entry for shard in node.shards for entry in shard.state.entries()]
-    assert [entry["phase"] for entry in entries] == ["decide"]
+    commits = [record for log in node.logs for record in log.records if record.kind != BARRIER]
+    noted = [entry for record in commits for entry in record.contents()[1]]
+    [transaction] = {entry["id"] for entry in noted}
+    assert not [entry for shard in node.shards for entry in shard.state.entries()]
+    decided = [shard.state.decision(transaction) for shard in node.shards]
+    assert sorted(decided, key=str) == [None, None, True]
 
 
 @pytest.mark.parametrize("failing", [A, B, C])
