@@ -9,6 +9,7 @@ ARGS ?=
 QUIET := --quiet --quiet --disable-pip-version-check
 
 KAFKA := .cache/kafka/.installed
+ELASTICSEARCH := .cache/elasticsearch/.installed
 JAVA := .cache/java/enhanced/.installed .cache/java/kcl/.installed
 AIO := .cache/aiobotocore/.installed
 JS := tests/acceptance/js/node_modules/.package-lock.json
@@ -40,12 +41,12 @@ setup: .venv/.dev ## install the project and what its development needs
 .venv/.dev: .venv/.python pyproject.toml
 	@echo "installing streamtable and what its tests need into .venv; this takes a minute, once"
 	@$(BIN)/python -m pip install $(QUIET) --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install $(QUIET) --editable . --group dev
+	@$(BIN)/python -m pip install $(QUIET) --editable ".[search]" --group dev
 	@touch $@ .venv/.installed
 
 tools: .venv/.dev $(AIO) ## fetch the real servers and clients that the tests run against
-	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) --no-print-directory $(KAFKA) $(JAVA); \
-	  else echo "no Java or no Maven: the tests on Apache Kafka and with Java clients will be skipped"; fi
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) --no-print-directory $(KAFKA) $(ELASTICSEARCH) $(JAVA); \
+	  else echo "no Java or no Maven: the tests on Apache Kafka, on Elasticsearch and with Java clients will be skipped"; fi
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(JS); \
 	  else echo "no Node.js: the tests with the JavaScript SDK and dynamodb-admin will be skipped"; fi
 	@command -v kcat >/dev/null || echo "no kcat: the tests with it will be skipped"
@@ -56,6 +57,13 @@ $(KAFKA): tests/support/kafka/pom.xml
 	@echo "fetching Apache Kafka for the tests"
 	@mvn -q -B -Dstyle.color=never -f $< dependency:copy-dependencies -DincludeScope=runtime \
 	  -DoutputDirectory=$(CURDIR)/.cache/kafka/libs
+	@touch $@
+
+$(ELASTICSEARCH): tests/support/elastic/pom.xml
+	@echo "fetching Elasticsearch for the tests"
+	@rm -rf $(@D)
+	@mvn -q -B -Dstyle.color=never -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D)
+	@cd $(@D) && $(PYTHON) -m zipfile -e *.zip . && rm *.zip
 	@touch $@
 
 .cache/java/%/.installed: tests/acceptance/java/%/pom.xml tests/acceptance/java/%/src/main/java/*.java
