@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption, KafkaOption, RegionOption
-from streamtable.cli.output import Failure, LogLevel, set_up_logging
+from streamtable.cli.output import Failure, LogLevel, print_line, set_up_logging
 from streamtable.cli.running import run_until_signal
 
 if TYPE_CHECKING:
@@ -89,6 +89,51 @@ def stat(
     async def run() -> None:
         async with _open(endpoint, kafka, region) as log:
             show(await survey(log.reader, log.epochs, _now_ms()))
+
+    run_until_signal(run())
+
+
+@log_app.command()
+def why(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="The item's table.")],
+    key: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY", help="The item's key: id=ada, or user_id=7 order_id=a, or JSON."
+        ),
+    ],
+    since: Annotated[
+        str,
+        typer.Option(metavar="WHEN", help='How far back to look: 30s, 15m, 2h, or "earliest".'),
+    ] = "24h",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    endpoint: EndpointOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Tell what happened to one item, and what became of it.
+
+    Each change of the item: when, where in the log, what changed, who asked for it, and what each
+    trigger, view and search index made of it.
+    """
+    from streamtable.cli.tail import Start
+    from streamtable.cli.why import explain, print_json, print_text
+    from streamtable.triggers.endpoint import Endpoint
+
+    set_up_logging(LogLevel.WARNING)
+    try:
+        beginning = Start.parse(since)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from error
+    since_ms = 0 if beginning.back_s is None else _now_ms() - beginning.back_s * 1000
+    show = print_json if as_json else print_text
+
+    async def run() -> None:
+        found = 0
+        async with Endpoint(endpoint) as node:
+            async for change in explain(node, table, " ".join(key), since_ms):
+                show(change)
+                found += 1
+        if not found:
+            print_line(f"the log has no change of this item of {table} since then ({since})")
 
     run_until_signal(run())
 

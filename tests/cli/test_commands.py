@@ -1,7 +1,6 @@
 """The commands as a user runs them: what they print, how they end."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -11,33 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import BIN, Background
+from tests.support.commands import BIN, Background, error_line, run
 from tests.support.server import Server
 
 ESCAPE = "\x1b"
-
-
-def run(*arguments: str, cwd: Path | None = None, **environment: str) -> tuple[int, str, str]:
-    """Return exit code, stdout and stderr of `streamtable ARGUMENTS`."""
-    done = subprocess.run(
-        [str(BIN / "streamtable"), *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=cwd,
-        env={**os.environ, **environment},
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
-def error_line(*arguments: str, cwd: Path | None = None) -> str:
-    """Return the one line that a command that fails prints."""
-    code, out, err = run(*arguments, cwd=cwd)
-    assert (code, out) == (1, "")
-    assert err.startswith("error: "), err
-    assert err.count("\n") == 1, err
-    return err
 
 
 @pytest.fixture
@@ -54,22 +30,6 @@ def unused_port() -> int:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
         return port
-
-
-@pytest.fixture(scope="module")
-def table(client: Any) -> Iterator[str]:
-    name = "log-of-test"
-    client.create_table(
-        TableName=name,
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    client.put_item(TableName=name, Item={"id": {"S": "a"}, "n": {"N": "1"}, "x": {"S": "y"}})
-    client.put_item(TableName=name, Item={"id": {"S": "a"}, "n": {"N": "2"}, "z": {"NULL": True}})
-    client.delete_item(TableName=name, Key={"id": {"S": "a"}})
-    yield name
-    client.delete_table(TableName=name)
 
 
 class TestVersion:

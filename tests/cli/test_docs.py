@@ -24,7 +24,7 @@ def commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 COMMANDS = dict(commands(typer.main.get_command(app), "streamtable"))
 SECTIONS = {
-    re.sub(r" [A-Z]+$", "", title): text
+    re.sub(r"( [A-Z]+)+$", "", title): text
     for title, text in re.findall(r"^## (.+)\n((?:(?!## ).*\n)+)", PAGE, re.MULTILINE)
 }
 

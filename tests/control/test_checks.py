@@ -16,8 +16,8 @@ from streamtable.control.checks import Checks
 from streamtable.core.errors import ValidationError
 from streamtable.core.images import Image
 from streamtable.core.values import dump_item, item_size
-from tests.cli.test_commands import error_line
 from tests.streams.shards import PutWrite
+from tests.support.commands import error_line
 from tests.support.server import Server, client_settings
 
 ROW = PutWrite("a", 1)

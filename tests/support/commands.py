@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.waiting import wait_until
 
-__all__ = ["BIN", "Background", "aws_environment", "require"]
+__all__ = ["BIN", "Background", "aws_environment", "error_line", "require", "run"]
 
 BIN = Path(sys.executable).parent
 
@@ -45,6 +45,29 @@ def aws_environment(endpoint: str) -> dict[str, str]:
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def run(*arguments: str, cwd: Path | None = None, **environment: str) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr of `streamtable ARGUMENTS`."""
+    done = subprocess.run(
+        [str(BIN / "streamtable"), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def error_line(*arguments: str, cwd: Path | None = None) -> str:
+    """Return the one line that a command that fails prints."""
+    code, out, err = run(*arguments, cwd=cwd)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: "), err
+    assert err.count("\n") == 1, err
+    return err
 
 
 class Background:

@@ -1,0 +1,123 @@
+"""The page `/_streamtable/why`: what happened to one item, and what became of it."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from streamtable.control.outcomes import ConsumerOnShard, outcomes
+from streamtable.core.changes import change_to_json
+from streamtable.core.errors import ResourceNotFound, ValidationError
+from streamtable.core.key_texts import InvalidKeyText, parse_key_text
+from streamtable.core.tables import Table
+from streamtable.streams.fetcher import LogTrimmed
+from streamtable.streams.item_history import ItemHistory, SoughtItem
+
+__all__ = ["ConsumersOf", "Why"]
+
+ConsumersOf = Callable[[str, int], Awaitable[Sequence[ConsumerOnShard]]]
+"""Returns what is known of the consumers of a table on a shard."""
+
+_DAY_MS: Final = 24 * 3600 * 1000
+
+
+class Why:
+    """Answers what happened to an item.
+
+    Args:
+        find: returns the table of a name, or raises ResourceNotFound.
+        shards: how many shards there are.
+        history: finds the item's changes.
+        consumers: what is known of a table's consumers on a shard.
+        now_ms: a clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        find: Callable[[str], Table],
+        shards: int,
+        history: ItemHistory,
+        consumers: ConsumersOf,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._find = find
+        self._shards = shards
+        self._history = history
+        self._consumers = consumers
+        self._now_ms = now_ms
+
+    async def page(self, query: Mapping[str, str]) -> dict[str, Any]:
+        """Answer a request.
+
+        `table` and `key` (see `core.key_texts`) name the item. `since_ms` is where to begin, in
+        milliseconds since 1970, 24 hours ago unless told. A search takes a limited time: while
+        `next` in the answer is less than `end`, the next request says `from=` what `next` was.
+
+        Returns:
+            `table`, `key`, `shard`, `from`, `next`, `end`, and `changes`: each as the log has it,
+            with its position and `consumers`, what each made of it.
+
+        Raises:
+            ResourceNotFound: there is no such table.
+            ValidationError: a parameter is missing or is none, or the log no longer has `from`.
+        """
+        name = _needed(query, "table")
+        try:
+            table = self._find(name)
+        except ResourceNotFound:
+            raise ResourceNotFound(f"there is no table {name}") from None
+        try:
+            key = parse_key_text(table.keys, _needed(query, "key"))
+        except InvalidKeyText as error:
+            raise ValidationError(str(error)) from error
+        number, _ = table.keys.locate(table.prefix, key)
+        item = SoughtItem(table.name, table.id, key, number % self._shards)
+        start = _number(query, "from")
+        if start is None:
+            since_ms = _number(query, "since_ms")
+            since_ms = self._now_ms() - _DAY_MS if since_ms is None else since_ms
+            start = await self._history.start(item.shard, since_ms)
+        try:
+            found = await self._history.read(item, start)
+        except LogTrimmed as error:
+            raise ValidationError(str(error)) from error
+        # After the search: what it found can only have got further since.
+        judges = [outcomes(each) for each in await self._consumers(table.name, item.shard)]
+        changes = []
+        for position, change in found.changes:
+            judged = [judge(position, change) for judge in judges]
+            changes.append(
+                {
+                    "shard": position.shard,
+                    "offset": position.offset,
+                    "index": position.index,
+                    "sequenceNumber": position.sequence_number,
+                    **change_to_json(change),
+                    "consumers": [each for each in judged if each is not None],
+                }
+            )
+        return {
+            "table": table.name,
+            "key": key,
+            "shard": item.shard,
+            "from": start,
+            "next": found.next,
+            "end": found.end,
+            "changes": changes,
+        }
+
+
+def _needed(query: Mapping[str, str], name: str) -> str:
+    value = query.get(name)
+    if not value:
+        raise ValidationError(f"{name} is missing: /_streamtable/why?table=NAME&key=KEY")
+    return value
+
+
+def _number(query: Mapping[str, str], name: str) -> int | None:
+    value = query.get(name)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit()):
+        raise ValidationError(f"{name}={value} is no number")
+    return int(value)
