@@ -47,7 +47,8 @@ class Agents:
         fail: told of an error after which the node can't go on.
 
     Attributes:
-        between: held while a batch of changes is applied and its index rows are sent.
+        between: for each shard, held while a batch of its changes is applied and its index rows
+            are sent.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Agents:
         sender: IndexSender,
         fail: Callable[[BaseException], None],
     ) -> None:
-        self.between = asyncio.Lock()
+        self.between = {number: asyncio.Lock() for number in shards}
         self._address = address
         self._topics = topics
         self._shards = shards
@@ -104,14 +105,26 @@ class Agents:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _follow(self, topic: str, apply: Callable[[list[Any]], Awaitable[None]]) -> None:
-        """Have an agent apply the topic's messages in gulps."""
-        gulps = Gulps(partial(self._persist, apply), self._fail)
+    def _follow(self, topic: str, apply: Callable[[int, list[Any]], Awaitable[None]]) -> None:
+        """Have an agent apply the topic's messages in gulps, each shard's by itself.
+
+        So a shard that waits, because its term has to start anew or its store can't be written,
+        holds up nobody else; what it is sent meanwhile is kept, up to the size of a gulp.
+        """
+        gulps: dict[int, Gulps] = {}
+
+        def start(number: int) -> Gulps:
+            made = Gulps(partial(self._persist, partial(apply, number)), self._fail)
+            self._tasks.append(asyncio.create_task(made.run()))
+            return made
 
         async def run(stream: Any) -> None:
-            self._tasks.append(asyncio.create_task(gulps.run()))
             async for event in stream.noack().events():
-                await gulps.add(event)
+                number = event.message.partition
+                theirs = gulps.get(number)
+                if theirs is None:
+                    theirs = gulps[number] = start(number)
+                await theirs.add(event)
 
         channel = self._app.topic(topic, value_type=bytes, value_serializer="raw")
         self._app.agent(channel, name=f"{topic}.follow")(run)
@@ -158,26 +171,21 @@ class Agents:
         self._indexes_followed[number].set()
         await self._shards[number].take_over()
 
-    async def _apply_changes(self, messages: list[Any]) -> None:
-        by_shard: dict[int, list[LogRecord]] = {}
+    async def _apply_changes(self, number: int, messages: list[Any]) -> None:
+        found: list[LogRecord] = []
         for message in messages:
             record = LogRecord.from_faust(message)
-            theirs = by_shard.setdefault(record.shard, [])
             # After a rebalance what was delivered comes again.
-            if not theirs or record.offset > theirs[-1].offset:
-                theirs.append(record)
-        async with self.between:
-            for number, found in by_shard.items():
-                await self._shards[number].owner.follow(found)
-                await self._sender.follow(number, found)
+            if not found or record.offset > found[-1].offset:
+                found.append(record)
+        async with self.between[number]:
+            await self._shards[number].owner.follow(found)
+            await self._sender.follow(number, found)
 
-    async def _apply_index_rows(self, messages: list[Any]) -> None:
-        by_target: dict[int, list[tuple[int, bytes]]] = {}
-        for message in messages:
-            by_target.setdefault(message.partition, []).append((message.offset, message.value))
-        for target, values in by_target.items():
-            await self._indexes_followed[target].wait()
-            self._apply_index_values(target, values)
+    async def _apply_index_rows(self, target: int, messages: list[Any]) -> None:
+        await self._indexes_followed[target].wait()
+        values = [(message.offset, message.value) for message in messages]
+        self._apply_index_values(target, values)
 
     def _apply_index_values(self, target: int, values: Sequence[tuple[int, bytes]]) -> None:
         if not values:

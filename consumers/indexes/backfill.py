@@ -39,7 +39,7 @@ class Backfill:
         shards: the shards by number.
         stores: their stores.
         sender: sends rows.
-        between: held while a chunk is sent, so that no change's rows are.
+        between: for each shard, held while a chunk of it is sent, so that no change's rows are.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Backfill:
         shards: Mapping[int, Shard],
         stores: Mapping[int, ShardStore],
         sender: IndexSender,
-        between: AbstractAsyncContextManager[None],
+        between: Mapping[int, AbstractAsyncContextManager[None]],
     ) -> None:
         self._catalog = catalog
         self._shards = shards
@@ -121,7 +121,7 @@ class Backfill:
             while cursor is not None:
                 if self._catalog.by_id(table.id) is None:
                     return
-                async with self._between:
+                async with self._between[number]:
                     if self._sender.sent(number) == store.applied >= answered[number]:
                         cursor = await self._send_chunk(number, store, table, index, cursor)
                         store.write([(note, cursor or table.end)])

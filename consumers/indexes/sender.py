@@ -64,13 +64,11 @@ class IndexSender:
         self._sent: dict[int, int] = {}
         self._positions: dict[int, dict[int, Position]] = {}
         self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
 
     async def stop(self) -> None:
         """Let go of the brokers."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            with suppress(*CLIENT_ERRORS):
-                await producer.stop()
+        await self._discard(self._producer)
 
     def sent(self, shard: int) -> int:
         """Offset of the last record of a shard whose index rows are sent, -1 if not known."""
@@ -124,17 +122,17 @@ class IndexSender:
             for record in _records(theirs)
         ]
         while values:
+            producer = None
             try:
-                if self._producer is None:
-                    self._producer = await self._start_producer()
+                producer = await self._started_producer()
                 sent = [
-                    await self._producer.send(self._topic, value, partition=target)
+                    await producer.send(self._topic, value, partition=target)
                     for target, value in values
                 ]
                 await asyncio.gather(*sent)
             except CLIENT_ERRORS as error:
                 logger.warning("index rows of shard %d wait: %r", source, error)
-                await self.stop()
+                await self._discard(producer)
                 await asyncio.sleep(_RETRY_S)
             else:
                 break
@@ -149,6 +147,22 @@ class IndexSender:
                 old = None if change.old is None else change.old.item
                 rows += [row for row in index_rows(table, old, change.new) if row.index.is_global]
         return rows
+
+    async def _started_producer(self) -> AIOKafkaProducer:
+        """Return the producer that all shards share, or a new one after it failed."""
+        async with self._starting:
+            if self._producer is None:
+                self._producer = await self._start_producer()
+            return self._producer
+
+    async def _discard(self, producer: AIOKafkaProducer | None) -> None:
+        """Let go of a producer; several shards may have seen it fail."""
+        if producer is None:
+            return
+        if self._producer is producer:
+            self._producer = None
+        with suppress(*CLIENT_ERRORS):
+            await producer.stop()
 
     async def _start_producer(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(

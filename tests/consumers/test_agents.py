@@ -1,0 +1,138 @@
+"""The agents of a node on the embedded broker."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamtable.consumers.agents import Agents
+from streamtable.consumers.indexes.sender import IndexSender
+from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.streams.broker import Broker, BrokerSettings
+from streamtable.streams.clock import HybridClock
+from streamtable.streams.log import ShardLog
+from streamtable.streams.owner import StateUnavailable
+from streamtable.streams.shard import Shard
+from streamtable.streams.topics import Topics
+from tests.streams.shards import CONTEXT, TABLE, PutWrite
+from tests.support.waiting import until
+
+
+class Node:
+    """Two shards and the agents that follow them."""
+
+    def __init__(self) -> None:
+        self.stores: dict[int, ShardStore] = {}
+        self.shards: dict[int, Shard] = {}
+        self.failed: list[BaseException] = []
+        self._parts = AsyncExitStack()
+
+    async def start(self, path: Path) -> None:
+        parts = self._parts
+        broker = Broker(BrokerSettings(data=path / "broker", port=0))
+        await broker.start()
+        parts.push_async_callback(broker.stop)
+        topics = Topics("test")
+        await topics.create(broker.address, 2)
+        clock = HybridClock(lambda: time.time_ns() // 1_000_000)
+        memory = StoreMemory(1024 * 1024, 1024 * 1024)
+        for number in range(2):
+            store = ShardStore(path / str(number), memory, {TABLE.id: TABLE}.get)
+            parts.callback(store.close)
+            self.stores[number] = store
+            self.shards[number] = Shard(
+                number=number,
+                log=ShardLog(broker.address, topics.changelog, number),
+                state=store,
+                clock=clock,
+                region="test",
+                node="node",
+                exclusive=True,
+                fail=self.failed.append,
+            )
+            parts.push_async_callback(self.shards[number].close)
+        sender = IndexSender(
+            address=broker.address,
+            topic=topics.indexes,
+            shards=2,
+            tables=lambda: [TABLE],
+            find={TABLE.id: TABLE}.get,
+            epoch_before=lambda number, offset: self.stores[number].epoch_before(offset),
+        )
+        parts.push_async_callback(sender.stop)
+        agents = Agents(
+            address=broker.address,
+            topics=topics,
+            node="node",
+            shards=self.shards,
+            stores=self.stores,
+            sender=sender,
+            fail=self.failed.append,
+        )
+        parts.push_async_callback(agents.stop)
+        await agents.start()
+
+    async def stop(self) -> None:
+        await self._parts.aclose()
+
+    async def write(self, number: int, key: str) -> int:
+        outcome = await self.shards[number].write(PutWrite(key, 1), CONTEXT)
+        return outcome.offset
+
+    async def applied(self, number: int, offset: int) -> None:
+        await until(lambda: self.stores[number].applied >= offset, f"offset {offset} of {number}")
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    made = Node()
+    try:
+        await made.start(tmp_path)
+        yield made
+    finally:
+        await made.stop()
+    assert not made.failed
+
+
+async def test_a_shard_that_waits_for_its_term_holds_up_no_other(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = node.shards[0].owner
+    recovered, follow = asyncio.Event(), owner.follow
+    waiting = asyncio.Event()
+
+    async def follow_when_recovered(found: Any) -> None:
+        waiting.set()
+        await recovered.wait()
+        await follow(found)
+
+    monkeypatch.setattr(owner, "follow", follow_when_recovered)
+    held = await node.write(0, "a")
+    await waiting.wait()
+    for key in "bcd":
+        await node.applied(1, await node.write(1, key))
+    assert node.stores[0].applied < held
+    recovered.set()
+    await node.applied(0, held)
+
+
+async def test_a_store_that_can_t_be_written_holds_up_no_other(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, apply = asyncio.Event(), node.stores[0].apply
+
+    def refuse(found: Any, known: Any) -> Any:
+        if not full.is_set():
+            raise StateUnavailable("the disk is full")
+        return apply(found, known)
+
+    monkeypatch.setattr(node.stores[0], "apply", refuse)
+    held = await node.write(0, "a")
+    await node.applied(1, await node.write(1, "b"))
+    assert node.stores[0].applied < held
+    full.set()
+    await node.applied(0, held)
