@@ -4,6 +4,7 @@ In the log a change is JSON in the shape of a DynamoDB stream record, so that an
 it readable. `dynamodb` has what the Streams API calls StreamRecord, always with both images.
 """
 
+from collections.abc import Container
 from typing import Any, Final
 
 import orjson
@@ -18,12 +19,20 @@ __all__ = [
     "change_from_json",
     "change_to_json",
     "decode_changes",
+    "decode_wanted",
     "encode_changes",
 ]
 
 INSERT: Final = "INSERT"
 MODIFY: Final = "MODIFY"
 REMOVE: Final = "REMOVE"
+
+# What stands in a commit's value at the begin, before each change, before the kind of a change,
+# and behind the last one.
+_CHANGES: Final = b'{"changes":['
+_CHANGE: Final = b'{"table":"'
+_EVENT: Final = b'"eventName":"'
+_TRANSACTIONS: Final = b'],"transactions":['
 
 
 class Change:
@@ -113,6 +122,31 @@ def decode_changes(value: bytes) -> tuple[list[Change], list[dict[str, Any]]]:
     return changes, record.get("transactions", [])
 
 
+def decode_wanted(value: bytes, table: str, events: Container[str]) -> list[tuple[int, Change]]:
+    """Read those changes of a commit that are of one table and of these kinds.
+
+    The others are not parsed: a change begins with its table and its kind, and the bytes that it
+    begins with stand nowhere else. In a text the quotes are escaped, and what an attribute's name
+    is followed by is an object.
+
+    Returns:
+        Each with its index in the commit, in order.
+    """
+    end = value.find(_TRANSACTIONS)
+    starting, *pieces = value[: end if end >= 0 else len(value) - 2].split(_CHANGE)
+    assert starting == _CHANGES, "a commit's value begins with its changes"
+    mine = f'{table}",'.encode()
+    found = []
+    for index, piece in enumerate(pieces):
+        if not piece.startswith(mine):
+            continue
+        at = piece.index(_EVENT) + len(_EVENT)
+        if piece[at : piece.index(b'"', at)].decode() in events:
+            text = piece[:-1] if piece.endswith(b",") else piece
+            found.append((index, change_from_json(orjson.loads(_CHANGE + text))))
+    return found
+
+
 def change_to_json(change: Change) -> dict[str, Any]:
     """Return a change as the log has it; images are `orjson.Fragment`."""
     old, new = change.old, change.new
@@ -147,9 +181,10 @@ def change_from_json(record: dict[str, Any]) -> Change:
     time, region = _version(record["version"])
     old = new = None
     if "NewImage" in stream:
-        new = _image(stream["NewImage"], record["newSize"], time, region)
+        new = Image.of_item(stream["NewImage"], record["newSize"], time, region)
     if "OldImage" in stream:
-        old = _image(stream["OldImage"], record["oldSize"], *_version(record["oldVersion"]))
+        version = _version(record["oldVersion"])
+        old = Image.of_item(stream["OldImage"], record["oldSize"], *version)
     identity = record.get("userIdentity")
     return Change(
         table=record["table"],
@@ -169,7 +204,3 @@ def change_from_json(record: dict[str, Any]) -> Change:
 def _version(text: str) -> tuple[int, str]:
     time, _, region = text.partition("@")
     return int(time), region
-
-
-def _image(item: dict[str, Any], size_bytes: int, time: int, region: str) -> Image:
-    return Image(orjson.dumps(item), size_bytes, time, region, item)

@@ -44,6 +44,20 @@ class Image:
         self.region = region
         self._item = item
 
+    @classmethod
+    def of_item(cls, item: dict[str, Any], size_bytes: int, time: int, region: str) -> "Image":
+        """Return an image of a parsed item, whose JSON is made when it is first asked for."""
+        image = cls(b"", size_bytes, time, region, item)
+        del image.json
+        return image
+
+    def __getattr__(self, name: str) -> bytes:
+        # Asked only for what is not set, so an image that has its JSON pays nothing for this.
+        if name != "json":
+            raise AttributeError(name)
+        self.json = made = orjson.dumps(self._item)
+        return made
+
     @property
     def item(self) -> dict[str, Any]:
         """The item in wire form, `{"name": {"S": "value"}}`; parsed once, not to be changed."""
@@ -53,6 +67,7 @@ class Image:
 
     def forget_item(self) -> None:
         """Keep only the JSON, which takes a fraction of the memory; `item` parses it again."""
+        assert self.json
         self._item = None
 
     def encode(self) -> bytes:

@@ -11,6 +11,7 @@ from streamtable.streams.admin import open_admin
 __all__ = ["MAX_RECORD_BYTES", "Topics", "WrongShards"]
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
+_DEAD_LETTERS_MS: Final = 14 * _DAY_MS
 MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -30,6 +31,7 @@ class Topics:
         self.changelog = f"{region}.changelog"
         self.indexes = f"{region}.indexes"
         self.catalog = f"{region}.catalog"
+        self.deadletters = f"{region}.deadletters"
 
     def table(self, name: str) -> str:
         """Return the name of the topic that a table's changes are copied to."""
@@ -48,7 +50,7 @@ class Topics:
         """
         async with open_admin(address) as admin:
             replication = min(3, len((await admin.describe_cluster())["brokers"]))
-            await _create(admin, _kept_a_day(self.table(name), shards, replication))
+            await _create(admin, _kept(self.table(name), shards, replication, _DAY_MS))
 
     async def create(self, address: str, shards: int | None) -> int:
         """Make the topics that are missing, each partition on up to three brokers.
@@ -67,7 +69,7 @@ class Topics:
         async with open_admin(address) as admin:
             replication = min(3, len((await admin.describe_cluster())["brokers"]))
             for name in (self.changelog, self.indexes):
-                await _create(admin, _kept_a_day(name, shards or 4, replication))
+                await _create(admin, _kept(name, shards or 4, replication, _DAY_MS))
             compacted = {
                 "cleanup.policy": "compact",
                 "min.compaction.lag.ms": "3600000",
@@ -75,7 +77,9 @@ class Topics:
             }
             await _create(admin, NewTopic(self.catalog, 1, replication, topic_configs=compacted))
             [topic] = await admin.describe_topics([self.changelog])
-        found = len(topic["partitions"])
+            found = len(topic["partitions"])
+            letters = _kept(self.deadletters, found, replication, _DEAD_LETTERS_MS)
+            await _create(admin, letters)
         if shards is not None and found != shards:
             raise WrongShards(
                 f"the change log {self.changelog} has {found} shards, not {shards}. The number "
@@ -89,14 +93,14 @@ def _in_sync(replication: int) -> str:
     return str(max(1, replication - 1))
 
 
-def _kept_a_day(name: str, partitions: int, replication: int) -> NewTopic:
+def _kept(name: str, partitions: int, replication: int, time_ms: int) -> NewTopic:
     return NewTopic(
         name,
         partitions,
         replication,
         topic_configs={
             "cleanup.policy": "delete",
-            "retention.ms": str(_DAY_MS),
+            "retention.ms": str(time_ms),
             "max.message.bytes": str(MAX_RECORD_BYTES),
             "min.insync.replicas": _in_sync(replication),
         },

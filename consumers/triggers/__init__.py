@@ -1,0 +1,1 @@
+"""The runtime of triggers: calls for changes, retries, parking, dead letters, windows."""
