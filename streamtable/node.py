@@ -23,7 +23,9 @@ from streamtable.consumers.tables.epochs import StoreEpochs
 from streamtable.consumers.tables.store import ShardStore, StoreMemory
 from streamtable.control.checkpoints import CheckpointPages
 from streamtable.control.ingest import Ingest
+from streamtable.control.knowledge import Knowledge
 from streamtable.control.pages import Control
+from streamtable.control.why import Why
 from streamtable.core.errors import ValidationError
 from streamtable.core.tables import Table
 from streamtable.data_folder import DataFolder
@@ -35,6 +37,7 @@ from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.fetcher import LogFetcher
+from streamtable.streams.item_history import ItemHistory
 from streamtable.streams.log import ShardLog
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.shard import Shard, WriteCheck
@@ -217,6 +220,15 @@ class Node:
             handlers=operations,
         )
         parts.push_async_callback(control.stop)
+        knowledge = Knowledge(
+            consumers=catalog.consumers, positions=control.overview, state=control.state
+        )
+        why = Why(
+            find=catalog.table,
+            shards=count,
+            history=ItemHistory(fetcher, epochs),
+            consumers=knowledge.of,
+        )
         ingest = Ingest(catalog, shards, self._stores)
         checkpoints = CheckpointPages(objects, checkpointer, settings.region, count)
         pages = {
@@ -224,6 +236,7 @@ class Node:
             "/_streamtable/epochs": self._epochs_page,
             "/_streamtable/checkpoints": checkpoints.list,
             "/_streamtable/views/tokens": ingest.tokens,
+            "/_streamtable/why": why.page,
             **control.pages,
         }
         posts = {
