@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import orjson
 import pytest
 
 from streamtable.cli import why
@@ -59,7 +60,7 @@ async def test_what_the_node_refuses() -> None:
 def printed(capsys: pytest.CaptureFixture[str], *consumers: dict[str, Any]) -> list[str]:
     """The lines after the difference."""
     json_form = json.loads(
-        why.orjson.dumps(change_to_json(change("ada", old={"n": {"N": "1"}}, new={})))
+        orjson.dumps(change_to_json(change("ada", old={"n": {"N": "1"}}, new={})))
     )
     found = {"shard": 1, "offset": 40, "index": 2, **json_form, "consumers": list(consumers)}
     why.print_text(found)

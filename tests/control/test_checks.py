@@ -20,6 +20,8 @@ from tests.streams.shards import PutWrite
 from tests.support.commands import error_line
 from tests.support.server import Server, client_settings
 
+Plain = dict[str, Any] | None
+
 ROW = PutWrite("a", 1)
 
 
@@ -47,7 +49,7 @@ def test_it_is_given_copies_of_both_items(app: App) -> None:
     asked: list[Any] = []
 
     @app.check("users")
-    def note(old: dict | None, new: dict | None) -> None:
+    def note(old: Plain, new: Plain) -> None:
         asked.append((old and dict(old), new and dict(new)))
         if new is not None:
             new["n"] = 7
@@ -63,11 +65,11 @@ def test_it_is_given_copies_of_both_items(app: App) -> None:
 
 def test_other_tables_other_events_and_expiry_are_not_asked_about(app: App) -> None:
     @app.check("users", on="INSERT")
-    def never(old: dict | None, new: dict | None) -> None:
+    def never(old: Plain, new: Plain) -> None:
         raise Refused("no")
 
     @app.check("orders")
-    def not_here(old: dict | None, new: dict | None) -> None:
+    def not_here(old: Plain, new: Plain) -> None:
         raise AssertionError
 
     checks = Checks([app])
@@ -82,7 +84,7 @@ def test_the_first_refusal_of_all_apps_counts(app: App) -> None:
     asked = []
     for each, name in ((app, "one"), (app, "two"), (App("other"), "three")):
 
-        def refuse(old: dict | None, new: dict | None, name: str = name) -> None:
+        def refuse(old: Plain, new: Plain, name: str = name) -> None:
             asked.append(name)
             if name == "two":
                 raise Refused(f"{name} says no")
@@ -94,7 +96,7 @@ def test_the_first_refusal_of_all_apps_counts(app: App) -> None:
 
 def test_a_refusal_without_words_names_the_check(app: App) -> None:
     @app.check("users")
-    def closed(old: dict | None, new: dict | None) -> None:
+    def closed(old: Plain, new: Plain) -> None:
         raise Refused
 
     assert refusal(app, None, image()) == "The write was refused by the check shop/closed"
@@ -106,7 +108,7 @@ def test_a_model_is_a_check(app: App) -> None:
         n: int
 
     @app.check("users")
-    def shaped(old: dict | None, new: User | None) -> None:
+    def shaped(old: Plain, new: User | None) -> None:
         assert new is None or new.n > 0
 
     Checks([app])(ROW, image(m=1), image(n=2))
@@ -118,7 +120,7 @@ def test_a_check_that_fails_refuses(
     app: App, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     @app.check("users")
-    def broken(old: dict | None, new: dict | None) -> None:
+    def broken(old: Plain, new: Plain) -> None:
         raise error("at the bottom")
 
     said = refusal(app, None, image())
@@ -137,7 +139,7 @@ def test_a_check_that_is_slow_is_named_now_and_then(
     seconds = count(step=4)
 
     @app.check("users")
-    def slow(old: dict | None, new: dict | None) -> None:
+    def slow(old: Plain, new: Plain) -> None:
         pass
 
     checks = Checks([app], monotonic=lambda: next(seconds))

@@ -96,7 +96,7 @@ class MemoryLog:
 class PutWrite:
     """Puts `{"id": key, "n": value}`; with `expect`, only if n has that value now."""
 
-    service = None
+    service: str | None = None
 
     def __init__(
         self, key: str, value: int, expect: int | None = None, table: Table = TABLE
