@@ -29,9 +29,11 @@ __all__ = [
     "TimeToLive",
     "UnitLimits",
     "ViewDocument",
+    "ViewType",
 ]
 
 Status: TypeAlias = Literal["CREATING", "UPDATING", "ACTIVE", "DELETING"]
+ViewType: TypeAlias = Literal["KEYS_ONLY", "NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES"]
 CREATING: Final = "CREATING"
 UPDATING: Final = "UPDATING"
 ACTIVE: Final = "ACTIVE"
@@ -103,7 +105,7 @@ class StreamDocument(_Document):
     """One period in which the table's stream was on. `disabled` is None while it is."""
 
     label: str
-    view_type: Literal["KEYS_ONLY", "NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES"]
+    view_type: ViewType
     enabled: float
     disabled: float | None = None
 
@@ -165,6 +167,8 @@ class ViewDocument(_Document):
             what an aggregate keeps besides to take back what it added; joins have others.
         values_id: UUID of the "values" table of an aggregate that needs one.
         measures: what an aggregate computes, by attribute: `{"revenue": {"kind": "sum"}}`.
+        indexes: the names of the indexes that the app declares; users may add others.
+        stream: the view type of the stream that the app declares.
     """
 
     app: str
@@ -175,6 +179,19 @@ class ViewDocument(_Document):
     part: str = ""
     values_id: str | None = None
     measures: dict[str, dict[str, Any]] = {}
+    indexes: tuple[str, ...] = ()
+    stream: ViewType | None = None
+
+    @property
+    def key(self) -> str:
+        """What users call it: `APP/NAME`."""
+        return f"{self.app}/{self.name}"
+
+    @property
+    def built_as(self) -> str:
+        """The name of this table while it is built; only rows that clients read get another."""
+        built = f"{self.name}~{self.generation}"
+        return f"{built}~{self.part}" if self.part else built
 
 
 class TableDocument(_Document):
@@ -233,6 +250,15 @@ class TableDocument(_Document):
         if self.streams and self.streams[-1].disabled is None:
             return self.streams[-1]
         return None
+
+    @property
+    def logged_as(self) -> tuple[str, ...]:
+        """The names under which its changes are in the log: its own, and of a view's table the
+        one that it was built under.
+        """
+        if self.view is None or self.view.built_as == self.name:
+            return (self.name,)
+        return self.name, self.view.built_as
 
     def stream_arn(self, stream: StreamDocument) -> str:
         """The Amazon resource name of one period of the stream."""

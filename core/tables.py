@@ -109,6 +109,7 @@ class Table:
         indexes: its secondary indexes by name.
         has_collections: it has local indexes, so its items form item collections.
         serving: items can be read and written.
+        view: what makes it a view, whose items clients can't write; None for other tables.
         locate_key: from the Key parameter of a request to the checked key, the partition hash
             and the row key; raises what `KeySchema.parse_key` raises.
         locate_item: the same from a canonical item that is to be put; raises what
@@ -129,6 +130,7 @@ class Table:
         "name",
         "prefix",
         "serving",
+        "view",
     )
 
     def __init__(self, document: TableDocument) -> None:
@@ -143,6 +145,7 @@ class Table:
         self.indexes = {index.name: Index(index, document, self.keys) for index in document.indexes}
         self.has_collections = any(not index.is_global for index in self.indexes.values())
         self.serving = document.status in ("ACTIVE", "UPDATING")
+        self.view = document.view
         self.locate_key = _compile_locate(self.keys, self.prefix, self.keys.parse_key, exact=True)
         self.locate_item = _compile_locate(
             self.keys, self.prefix, self.keys.key_of_item, exact=False

@@ -14,6 +14,7 @@ from streamtable.core.keys import KeySchema
 from streamtable.core.operations.check import Check
 from streamtable.core.operations.delete import Delete
 from streamtable.core.operations.put import Put
+from streamtable.core.operations.read_only import writable
 from streamtable.core.operations.update import UpdateItem
 from streamtable.core.operations.writes import Write
 from streamtable.core.partiql import statements
@@ -78,7 +79,7 @@ def plan_check(
 ) -> Check:
     """Plan an EXISTS; arguments and errors are those of `plan_write`."""
     select = statement.select
-    table = find(select.table)
+    table = writable(find(select.table))
     if select.index is not None:
         raise _no_key()
     key, test = _locate(select.where, filled, table)
@@ -92,7 +93,7 @@ def _plan_insert(
     find: Callable[[str], Table],
 ) -> Write:
     item, size = filled.item(statement.item)
-    table = find(statement.table)
+    table = writable(find(statement.table))
     located = table.locate_item(item)
     if table.indexes:
         table.check_index_keys(item)
@@ -105,7 +106,7 @@ def _plan_update(
     request: dict[str, Any],
     find: Callable[[str], Table],
 ) -> Write:
-    table = find(statement.table)
+    table = writable(find(statement.table))
     key, test = _locate(statement.where, filled, table)
     scope = Scope("UpdateExpression", filled.placeholders)
     for action in statement.actions.actions:
@@ -126,7 +127,7 @@ def _plan_delete(
     request: dict[str, Any],
     find: Callable[[str], Table],
 ) -> Write:
-    table = find(statement.table)
+    table = writable(find(statement.table))
     key, test = _locate(statement.where, filled, table)
     condition = None
     if test is not None:

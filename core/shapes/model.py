@@ -12,6 +12,7 @@ import orjson
 
 from streamtable.core.shapes.overrides import (
     ENUM_ORDERS,
+    EXISTING,
     LENGTHS,
     MEMBERS,
     OPTIONAL,
@@ -127,8 +128,11 @@ class _Reader:
                 for member_name in raw.get("required", ())
                 if (name, member_name) not in OPTIONAL
             ),
-            unless_arn=self.shape(UNLESS_ARN[name]) if name in UNLESS_ARN else None,
+            unless_arn=self._existing(UNLESS_ARN[name]) if name in UNLESS_ARN else None,
         )
+
+    def _existing(self, name: str) -> Shape:
+        return replace(self.shape(name), regex=re.compile(EXISTING[name], re.ASCII))
 
     def _member(self, structure: str, name: str, shape_name: str) -> Shape:
         shape = self.shape(MEMBERS.get((structure, name), shape_name))

@@ -7,8 +7,10 @@ from streamtable.core.errors import ValidationError
 
 __all__ = ["table_name"]
 
-_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
-_ARN = re.compile(r"arn:[^:]*:dynamodb:[^:]*:[^:]*:table/([a-zA-Z0-9_.-]{3,255})")
+# A view's tables that are not read by clients: its name, the generation, and what it is for.
+_HIDDEN = r"[a-zA-Z0-9_.-]{3,200}~[0-9]+(?:~[a-z]+)?"
+_NAME = re.compile(rf"[a-zA-Z0-9_.-]{{3,255}}|{_HIDDEN}")
+_ARN = re.compile(rf"arn:[^:]*:dynamodb:[^:]*:[^:]*:table/([a-zA-Z0-9_.-]{{3,255}}|{_HIDDEN})")
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,16 @@ from streamtable.core.limits import (
     STREAM_PAGE_STREAMS,
 )
 
-__all__ = ["ENUM_ORDERS", "LENGTHS", "MEMBERS", "OPTIONAL", "PATTERNS", "UNLESS_ARN", "UNQUOTED"]
+__all__ = [
+    "ENUM_ORDERS",
+    "EXISTING",
+    "LENGTHS",
+    "MEMBERS",
+    "OPTIONAL",
+    "PATTERNS",
+    "UNLESS_ARN",
+    "UNQUOTED",
+]
 
 # (structure, member) -> the shape that the service checks the member against. Data-plane
 # operations take an ARN as `TableName` and so have the wider shape; a new table has a name.
@@ -20,6 +29,10 @@ MEMBERS: dict[tuple[str, str], str] = {
 
 # Shapes that take an ARN or a name -> the shape that the service checks a name against.
 UNLESS_ARN: dict[str, str] = {"TableArn": "TableName"}
+
+# How the names of tables that there are may look, beyond those of new ones: the tables in which a
+# view is built, or keeps what it needs, have the name of the view and its generation's number.
+EXISTING: dict[str, str] = {"TableName": r"[a-zA-Z0-9_.-]+(?:~[0-9]+(?:~[a-z]+)?)?"}
 
 # Required members that the service misses later, and in words of its own.
 OPTIONAL: frozenset[tuple[str, str]] = frozenset(

@@ -13,7 +13,7 @@ from streamtable.core.operations.batch_get import TableKeys, plan_batch_get
 from streamtable.core.operations.batch_write import BatchedWrite, plan_batch_write
 from streamtable.core.operations.item_collections import add_metrics
 from streamtable.core.operations.write_answers import write_capacity
-from streamtable.operations.lookup import item_lookup
+from streamtable.operations.lookup import item_lookup, write_lookup
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.shard import Outcome
 from streamtable.streams.shards import Shards
@@ -23,7 +23,7 @@ __all__ = ["batch_handlers"]
 
 def batch_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
     """Return the handlers of the batch operations."""
-    find = item_lookup(catalog)
+    find, find_written = item_lookup(catalog), write_lookup(catalog)
 
     async def batch_get_item(body: dict[str, Any], _context: RequestContext) -> bytes:
         wanted = plan_batch_get(body, find)
@@ -39,7 +39,7 @@ def batch_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
         return _read(wanted, shards, body.get("ReturnConsumedCapacity", "NONE"))
 
     async def batch_write_item(body: dict[str, Any], context: RequestContext) -> bytes:
-        planned = plan_batch_write(body, find)
+        planned = plan_batch_write(body, find_written)
         by_shard: dict[int, list[BatchedWrite]] = {}
         for entry in planned:
             by_shard.setdefault(entry[2].hash % shards.count, []).append(entry)

@@ -13,7 +13,7 @@ from streamtable.core.operations.put import plan_put
 from streamtable.core.operations.update import plan_update
 from streamtable.core.operations.write_answers import answer_write
 from streamtable.core.operations.writes import Write
-from streamtable.operations.lookup import item_lookup
+from streamtable.operations.lookup import item_lookup, write_lookup
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.shards import Shards
 
@@ -22,7 +22,7 @@ __all__ = ["item_handlers"]
 
 def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
     """Return the handlers of the operations on one item."""
-    find = item_lookup(catalog)
+    find, find_written = item_lookup(catalog), write_lookup(catalog)
     shard_of = shards.of
 
     async def get_item(body: dict[str, Any], _context: RequestContext) -> bytes:
@@ -52,13 +52,13 @@ def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
         return answer_write(write, outcome.old, outcome.new, metrics)
 
     async def put_item(body: dict[str, Any], context: RequestContext) -> bytes:
-        return await carry_out(plan_put(body, find), context)
+        return await carry_out(plan_put(body, find_written), context)
 
     async def update_item(body: dict[str, Any], context: RequestContext) -> bytes:
-        return await carry_out(plan_update(body, find), context)
+        return await carry_out(plan_update(body, find_written), context)
 
     async def delete_item(body: dict[str, Any], context: RequestContext) -> bytes:
-        return await carry_out(plan_delete(body, find), context)
+        return await carry_out(plan_delete(body, find_written), context)
 
     return {
         "GetItem": get_item,

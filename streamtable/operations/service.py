@@ -11,8 +11,9 @@ from streamtable.core.operations.contributor_insights import (
     list_insights,
     plan_insights,
 )
+from streamtable.core.operations.read_only import check_time_to_live
 from streamtable.core.operations.time_to_live import describe_time_to_live, plan_time_to_live
-from streamtable.operations.lookup import find_described
+from streamtable.operations.lookup import find_changed, find_described
 from streamtable.streams.catalog import Catalog
 
 __all__ = ["service_handlers"]
@@ -46,7 +47,8 @@ def service_handlers(catalog: Catalog, address: Callable[[], str]) -> dict[str, 
         return {"TimeToLiveDescription": describe_time_to_live(table.document)}
 
     async def update_ttl(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
-        table = find_described(catalog, body["TableName"])
+        table = find_changed(catalog, body["TableName"])
+        check_time_to_live(table.document)
         await catalog.update(plan_time_to_live(body, table.document, time.time()))
         return {"TimeToLiveSpecification": body["TimeToLiveSpecification"]}
 

@@ -18,7 +18,7 @@ from streamtable.core.operations.update_table import (
     plan_update_table,
 )
 from streamtable.core.tables import Table
-from streamtable.operations.lookup import find_described
+from streamtable.operations.lookup import find_changed, find_described
 from streamtable.operations.transitions import Transitions
 from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog
@@ -74,7 +74,7 @@ def table_handlers(
     async def update_table(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
         check_named(body)
         check_update_table(body)
-        table = find_described(catalog, body["TableName"])
+        table = find_changed(catalog, body["TableName"])
         document = plan_update_table(
             body, table.document, now=time.time(), delay_s=delay_s, new_id=_new_id
         )
@@ -84,9 +84,11 @@ def table_handlers(
 
     async def delete_table(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
         check_named(body)
-        table = find_described(catalog, body["TableName"])
+        table = find_changed(catalog, body["TableName"])
         document = table.document
-        check_changeable(document)
+        # A view that was not built yet has nothing that could be under way.
+        if document.view is None or document.status != CREATING:
+            check_changeable(document)
         if document.deletion_protection:
             raise ValidationError(
                 "Resource cannot be deleted as it is currently protected against deletion. "

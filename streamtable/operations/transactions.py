@@ -16,7 +16,7 @@ from streamtable.core.operations.transact_write import plan_transact_write
 from streamtable.core.operations.transactions import check_transaction_size
 from streamtable.core.operations.write_answers import write_capacity
 from streamtable.core.operations.writes import Write
-from streamtable.operations.lookup import item_lookup
+from streamtable.operations.lookup import item_lookup, write_lookup
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.shard import Outcome
 from streamtable.streams.shards import Shards
@@ -41,10 +41,10 @@ def transaction_handlers(
     catalog: Catalog, shards: Shards, transactions: TransactionRunner
 ) -> dict[str, Handler]:
     """Return the handlers of the operations on transactions."""
-    find = item_lookup(catalog)
+    find, find_written = item_lookup(catalog), write_lookup(catalog)
 
     async def transact_write_items(body: dict[str, Any], context: RequestContext) -> bytes:
-        writes = plan_transact_write(body, find)
+        writes = plan_transact_write(body, find_written)
         outcomes = await transactions.write(writes, used_token(body, "TransactItems"), context)
         answer: dict[str, Any] = {}
         wanted = body.get("ReturnConsumedCapacity", "NONE")
