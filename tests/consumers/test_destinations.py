@@ -1,6 +1,9 @@
-"""Copies of a table's changes in a topic of its own, from a log that the test writes."""
+"""Copies of a table's changes in a topic of its own, on both kinds of broker.
 
-from collections.abc import AsyncIterator
+The test writes the log that they come from.
+"""
+
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from streamtable.core.tables import Table
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.fetcher import LogFetcher
 from streamtable.streams.topics import Topics
+from tests.support import apache_kafka
 from tests.support.changelog import Changelog, change
 from tests.support.topics import read_topic
 from tests.support.waiting import until
@@ -82,13 +86,28 @@ class Tables:
         self._replace(None)
 
 
+@pytest.fixture(scope="module")
+def apache_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    for kafka in apache_kafka.running(tmp_path_factory.mktemp("kafka")):
+        yield kafka.address
+
+
 @pytest.fixture
-async def log(tmp_path: Path) -> AsyncIterator[Changelog]:
+async def embedded_address(tmp_path: Path) -> AsyncIterator[str]:
     broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
     await broker.start()
-    async with Changelog(broker.address) as made:
-        yield made
+    yield broker.address
     await broker.stop()
+
+
+@pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.kafka)])
+async def log(request: pytest.FixtureRequest, embedded_address: str) -> AsyncIterator[Changelog]:
+    # An async fixture can't be asked for here, so the embedded broker runs in either case.
+    address = embedded_address
+    if request.param == "apache":
+        address = request.getfixturevalue("apache_address")
+    async with Changelog(address) as made:
+        yield made
 
 
 @asynccontextmanager
