@@ -21,13 +21,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-import orjson
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from streamtable.consumers.search.bulk import BulkLimits, BulkWriter, Rejected
 from streamtable.consumers.search.client import error_text
 from streamtable.consumers.search.indexes import Building, Current, SearchIndexes
-from streamtable.consumers.search.operations import Subject, make_operation, subject_of
+from streamtable.consumers.search.operations import Subject, make_operation, subjects_of
 from streamtable.consumers.search.spec import SearchSpec
 from streamtable.consumers.views.nodes import SNAPSHOT, Node
 from streamtable.core.changes import Change
@@ -246,10 +245,8 @@ class Builder:
                 count += 1
                 if not valid or self._spec.table not in record.tables:
                     continue
-                for index, change in enumerate(record.changes()):
-                    if change.table == self._spec.table:
-                        position = Position(record.shard, record.offset, index)
-                        await self._put(subject_of(change, position), writer)
+                for subject in subjects_of(record, self._spec.table):
+                    await self._put(subject, writer)
         return count
 
     async def _put(self, subject: Subject, writer: BulkWriter) -> None:
@@ -272,7 +269,7 @@ class Builder:
                 table_id=self._table_id,
                 keys=keys,
                 old=None,
-                new=Image(orjson.dumps(item), item_size(item), version, region, item),
+                new=Image.of_item(item, item_size(item), version, region),
                 time=version,
                 region=region,
                 created_ms=HybridClock.milliseconds(version),

@@ -76,6 +76,8 @@ class SearchIndexes:
     def __init__(self, spec: SearchSpec, client: AsyncElasticsearch) -> None:
         self._spec = spec
         self._client = client
+        self.owners = frozenset({spec.key})
+        """Whose indexes are its own: `APP/NAME`, with names that it had before."""
 
     async def put_templates(self) -> None:
         """Put what keeps indexes from being made by accident, and what they are made from."""
@@ -123,7 +125,7 @@ class SearchIndexes:
             )
         ((name, about),) = found.items()
         meta = about.get("mappings", {}).get("_meta", {}).get(_META)
-        if meta is None or meta.get("search") != self._spec.key:
+        if meta is None or meta.get("search") not in self.owners:
             owner = "something else" if meta is None else f"the search index {meta.get('search')}"
             raise IndexInTheWay(
                 f"the alias {alias!r} in Elasticsearch belongs to {owner}, not to the search "

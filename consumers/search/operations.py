@@ -3,15 +3,19 @@
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from streamtable.consumers.search.bulk import Operation, Rejection
 from streamtable.consumers.search.documents import document_id, item_json
 from streamtable.consumers.search.spec import SearchSpec
-from streamtable.core.changes import Change
+from streamtable.core.changes import INSERT, MODIFY, REMOVE, Change, decode_wanted
 from streamtable.core.positions import Position
 from streamtable.core.values import Item
+from streamtable.streams.records import LogRecord
 
-__all__ = ["Subject", "make_operation", "subject_of"]
+__all__ = ["Subject", "make_operation", "subject_of", "subjects_of"]
+
+_EVENTS: Final = frozenset({INSERT, MODIFY, REMOVE})
 
 
 @dataclass(slots=True)
@@ -37,6 +41,14 @@ def subject_of(change: Change, position: Position) -> Subject:
     """Return what an operation is made of, from a change of the log."""
     item = None if change.new is None else change.new.item
     return Subject(change.keys, item, change.time, position, lambda: change)
+
+
+def subjects_of(record: LogRecord, table: str) -> list[Subject]:
+    """Return what operations are made of, from a commit: the changes of one table, in order."""
+    return [
+        subject_of(change, Position(record.shard, record.offset, index))
+        for index, change in decode_wanted(record.value, table, _EVENTS)
+    ]
 
 
 def make_operation(

@@ -107,6 +107,9 @@ class SearchRunner:
             LogUnavailable: the log does not answer.
         """
         self._document = document
+        self._indexes.owners = frozenset(
+            f"{document.app}/{name}" for name in (document.name, *document.formerly)
+        )
         try:
             while True:
                 self._changed.clear()
@@ -123,6 +126,7 @@ class SearchRunner:
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
+            await self._tools.letters.close()
 
     def update(self, document: ConsumerDocument) -> None:
         """Take a newer registration."""

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from streamtable.consumers.search.bulk import BulkWriter
-from streamtable.consumers.search.operations import Subject, make_operation, subject_of
+from streamtable.consumers.search.operations import Subject, make_operation, subjects_of
 from streamtable.consumers.search.spec import SearchSpec
-from streamtable.core.positions import Position
 from streamtable.streams.records import LogRecord
 
 __all__ = ["SearchSink"]
@@ -56,10 +55,8 @@ class SearchSink:
     async def take(self, record: LogRecord, done: Callable[[], None]) -> None:
         """Take a valid commit, in its shard's order; return when there is room for the next."""
         ticket = _Ticket(done)
-        for index, change in enumerate(record.changes()):
-            if change.table == self._spec.table:
-                position = Position(record.shard, record.offset, index)
-                await self.put(subject_of(change, position), ticket.begin())
+        for subject in subjects_of(record, self._spec.table):
+            await self.put(subject, ticket.begin())
         ticket.end()
 
     async def put(self, subject: Subject, done: Callable[[], None]) -> None:

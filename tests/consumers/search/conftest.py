@@ -62,6 +62,9 @@ class MemoryLetters:
             self.again.remove(subject)
             await put(subject, lambda: None)
 
+    async def close(self) -> None:
+        pass
+
 
 class _Node:
     """A node's endpoint that notes what is posted, and does not send it."""
