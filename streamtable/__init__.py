@@ -12,6 +12,7 @@ from streamtable.triggers import (
     Refused,
     Sum,
     Top,
+    Window,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "Refused",
     "Sum",
     "Top",
+    "Window",
 ]

@@ -5,6 +5,8 @@ from streamtable.triggers.change import Change
 from streamtable.triggers.checks import Check
 from streamtable.triggers.errors import (
     DuplicateName,
+    HandlerExited,
+    InvalidAnswer,
     InvalidDeclaration,
     InvalidHandler,
     InvalidRow,
@@ -15,6 +17,7 @@ from streamtable.triggers.schedules import Schedule
 from streamtable.triggers.searches import Search
 from streamtable.triggers.trigger import Trigger
 from streamtable.triggers.views import Aggregate, Index, Join, View
+from streamtable.triggers.window import Window
 
 __all__ = [
     "Aggregate",
@@ -25,7 +28,9 @@ __all__ = [
     "Count",
     "Distinct",
     "DuplicateName",
+    "HandlerExited",
     "Index",
+    "InvalidAnswer",
     "InvalidDeclaration",
     "InvalidHandler",
     "InvalidRow",
@@ -39,4 +44,5 @@ __all__ = [
     "Top",
     "Trigger",
     "View",
+    "Window",
 ]

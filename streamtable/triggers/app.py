@@ -10,11 +10,12 @@ from streamtable.core.errors import ValidationError
 from streamtable.triggers.checks import Check, make_check
 from streamtable.triggers.errors import DuplicateName, InvalidDeclaration
 from streamtable.triggers.handlers import Handler
+from streamtable.triggers.lambda_handlers import LambdaHandler
 from streamtable.triggers.measures import Measure
 from streamtable.triggers.names import EVENTS, check_name, check_table, parse_events
 from streamtable.triggers.schedules import Schedule, make_schedule
 from streamtable.triggers.searches import Search, make_search
-from streamtable.triggers.starts import TRIM_HORIZON, Start, parse_start
+from streamtable.triggers.starts import Start, start_text
 from streamtable.triggers.trigger import OnFailure, Trigger, check_options
 from streamtable.triggers.views import (
     AnyView,
@@ -95,7 +96,7 @@ class App:
         retries: int | None = None,
         max_age_s: float = 82_800,
         on_failure: OnFailure = "deadletter",
-        start: Start = TRIM_HORIZON,
+        start: Start = "TRIM_HORIZON",
         parallelism: int = 1,
         timeout_s: float | None = None,
         bisect: bool = True,
@@ -143,7 +144,7 @@ class App:
         check_table(table)
         events = parse_events(on)
         chosen = _parse_where(where)
-        begin = parse_start(start)
+        begin = start_text(start)
 
         def register(function: FunctionT) -> FunctionT:
             handler = Handler(
@@ -176,6 +177,102 @@ class App:
             )
             return function
 
+        return register
+
+    def lambda_trigger(
+        self,
+        table: str,
+        handler: Callable[..., Any] | None = None,
+        *,
+        on: str | Iterable[str] = EVENTS,
+        where: Where | None = None,
+        batch_size: int = 100,
+        batch_window_s: float = 0.0,
+        retries: int | None = None,
+        max_age_s: float = 82_800,
+        on_failure: OnFailure = "deadletter",
+        start: Start = "TRIM_HORIZON",
+        parallelism: int = 1,
+        timeout_s: float = 900.0,
+        bisect: bool = True,
+        tumbling_window_s: float | None = None,
+        report_batch_item_failures: bool = True,
+        name: str | None = None,
+        was: str | None = None,
+    ) -> Callable[[FunctionT], FunctionT]:
+        """Register a Lambda function for the changes of a table, as it is.
+
+            app.lambda_trigger("orders", handler, batch_size=10)
+
+            @app.lambda_trigger("orders")
+            def handler(event, context): ...
+
+        The function is called with the event of Lambda's integration with DynamoDB Streams. The
+        records have the images that the view type of the table's stream says, both if it has no
+        stream. A call that raises has failed, otherwise it is done; what the function returns
+        counts where it has `batchItemFailures`: then the first record that it names and all
+        after it come again. All other arguments are those of `trigger`.
+
+        Args:
+            table: the table's name; it may be created later.
+            handler: the function; or decorate it.
+            on: as for `trigger`.
+            where: as for `trigger`; Lambda's FilterCriteria go here.
+            batch_size: the most records of a call.
+            batch_window_s: as for `trigger`.
+            retries: as for `trigger`.
+            max_age_s: as for `trigger`.
+            on_failure: as for `trigger`.
+            start: as for `trigger`.
+            parallelism: as for `trigger`.
+            timeout_s: a call that takes longer has failed; `context` tells how much is left.
+            bisect: as for `trigger`.
+            tumbling_window_s: the event has a window and its state; the state that the function
+                returns comes again with the next call.
+            report_batch_item_failures: False: what the function returns does not count.
+            name: as for `trigger`.
+            was: as for `trigger`.
+
+        Raises:
+            DuplicateName: the app has something of that name.
+            InvalidDeclaration: an argument is none, or two don't go together.
+            InvalidHandler: the function does not take an event and a context.
+        """
+        check_table(table)
+        events = parse_events(on)
+        chosen = _parse_where(where)
+        begin = start_text(start)
+
+        def register(function: FunctionT) -> FunctionT:
+            self._add_trigger(
+                Trigger(
+                    name=_name_of(function, name),
+                    table=table,
+                    events=events,
+                    handler=LambdaHandler(
+                        function,
+                        table,
+                        timeout_s=timeout_s,
+                        report_batch_item_failures=report_batch_item_failures,
+                    ),
+                    where=chosen,
+                    batch_size=batch_size,
+                    batch_window_s=batch_window_s,
+                    retries=retries,
+                    max_age_s=max_age_s,
+                    on_failure=on_failure,
+                    start=begin,
+                    parallelism=parallelism,
+                    timeout_s=timeout_s,
+                    bisect=bisect,
+                    tumbling_window_s=tumbling_window_s,
+                    was=was,
+                )
+            )
+            return function
+
+        if handler is not None:
+            register(handler)
         return register
 
     def view(

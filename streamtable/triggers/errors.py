@@ -4,6 +4,8 @@ from streamtable.core.errors import StreamtableError
 
 __all__ = [
     "DuplicateName",
+    "HandlerExited",
+    "InvalidAnswer",
     "InvalidDeclaration",
     "InvalidHandler",
     "InvalidRow",
@@ -29,3 +31,11 @@ class InvalidRow(StreamtableError, ValueError):
 
 class Refused(StreamtableError):
     """Raised by a check: the write is not to be made. Its text is told to the client."""
+
+
+class InvalidAnswer(StreamtableError, ValueError):
+    """A function has answered something from which it can't be told what is done."""
+
+
+class HandlerExited(StreamtableError):
+    """A function tried to end the program, or was cancelled by itself."""

@@ -2,12 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
+from streamtable.consumers.triggers.deliveries import Invoke
+from streamtable.consumers.triggers.options import MAX_AGE_S, TriggerOptions
+from streamtable.consumers.triggers.options import OnFailure as RuntimeOnFailure
 from streamtable.core.change_filters.filter import ChangeFilter
 from streamtable.triggers.errors import InvalidDeclaration
+from streamtable.triggers.event_sources import DescribeTable
 from streamtable.triggers.fingerprints import fingerprint
-from streamtable.triggers.handlers import Handler
+from streamtable.triggers.handlers import Handler, give_up
+from streamtable.triggers.lambda_handlers import LambdaHandler
 from streamtable.triggers.names import check_name, check_positive, check_table
 
 __all__ = ["OnFailure", "Trigger", "check_options"]
@@ -16,7 +22,6 @@ OnFailure: TypeAlias = Literal["deadletter", "drop"] | Callable[..., Any]
 
 _MAX_BATCH_SIZE: Final = 10_000
 _MAX_BATCH_WINDOW_S: Final = 300
-_MAX_AGE_S: Final = 82_800  # the log keeps 24 hours
 _MAX_PARALLELISM: Final = 100
 _MAX_WINDOW_S: Final = 900
 _ON_FAILURE: Final = ("deadletter", "drop")
@@ -31,19 +36,19 @@ class Trigger:
         table: name of the table whose changes it takes.
         events: the kinds of change it takes, of INSERT, MODIFY and REMOVE.
         handler: calls the function.
-        start: where it begins when it is registered, see `parse_start`.
+        start: where it begins when it is registered, a text that `core.starts` reads.
         was: the name that it had before.
     """
 
     name: str
     table: str
     events: frozenset[str]
-    handler: Handler = field(compare=False)
+    handler: Handler | LambdaHandler = field(compare=False)
     where: ChangeFilter | None = None
     batch_size: int = 1
     batch_window_s: float = 0.0
     retries: int | None = None
-    max_age_s: float = _MAX_AGE_S
+    max_age_s: float = MAX_AGE_S
     on_failure: OnFailure = "deadletter"
     start: str = "TRIM_HORIZON"
     parallelism: int = 1
@@ -56,6 +61,36 @@ class Trigger:
     def sources(self) -> tuple[str, ...]:
         """The tables that it follows."""
         return (self.table,)
+
+    def options(self) -> TriggerOptions:
+        """Return how the trigger wants its changes, for the runtime."""
+        on_failure: RuntimeOnFailure = "deadletter"
+        if isinstance(self.on_failure, str):
+            on_failure = self.on_failure
+        else:
+            on_failure = partial(give_up, self.on_failure, self.handler.item)
+        return TriggerOptions(
+            table=self.table,
+            events=self.events,
+            where=self.where,
+            batch_size=self.batch_size,
+            batch_window_s=self.batch_window_s,
+            retries=self.retries,
+            max_age_s=self.max_age_s,
+            parallelism=self.parallelism,
+            bisect=self.bisect,
+            tumbling_window_s=self.tumbling_window_s,
+            on_failure=on_failure,
+        )
+
+    def invoke(self, describe: DescribeTable) -> Invoke:
+        """Return what the runtime calls with batches.
+
+        Args:
+            describe: returns the `Table` of a DescribeTable answer; a Lambda function's events
+                name the table's stream.
+        """
+        return self.handler.bind(describe)
 
     def definition(self) -> dict[str, Any]:
         """Return what the app declared, as JSON.
@@ -100,9 +135,9 @@ def check_options(trigger: Trigger) -> None:
     _check_range("parallelism", trigger.parallelism, 1, _MAX_PARALLELISM)
     if trigger.retries is not None:
         _check_range("retries", trigger.retries, 0, None)
-    if trigger.max_age_s > _MAX_AGE_S:
+    if trigger.max_age_s > MAX_AGE_S:
         raise InvalidDeclaration(
-            f"max_age_s={trigger.max_age_s!r} must be at most {_MAX_AGE_S} (23 hours): the log "
+            f"max_age_s={trigger.max_age_s!r} must be at most {MAX_AGE_S:g} (23 hours): the log "
             "keeps a change for a day"
         )
     if not callable(trigger.on_failure) and trigger.on_failure not in _ON_FAILURE:
