@@ -253,9 +253,7 @@ class TableDocument(_Document):
 
     @property
     def logged_as(self) -> tuple[str, ...]:
-        """The names under which its changes are in the log: its own, and of a view's table the
-        one that it was built under.
-        """
+        """The names of its changes in the log: a view's table has two, before its swap and since."""
         if self.view is None or self.view.built_as == self.name:
             return (self.name,)
         return self.name, self.view.built_as

@@ -45,6 +45,8 @@ class Catalog:
     def __init__(self, address: str, topic: str) -> None:
         self._log = CatalogLog(address, topic, self._take)
         self._tables: dict[str, Table] = {}
+        # What `_tables` has, by id and name: a table that is being renamed has two names.
+        self._names: dict[str, dict[str, Table]] = {}
         self._by_id: dict[str, Table] = {}
         self._ended: dict[str, TableDocument] = {}
         self._consumers: dict[str, ConsumerDocument] = {}
@@ -61,8 +63,8 @@ class Catalog:
     def on_change(self, callback: Callable[[Table | None, Table | None], None]) -> None:
         """Have `callback(before, after)` called for each change of a table.
 
-        `before` is None for a new table, `after` for one that was removed; a table made again
-        under its name is both.
+        `before` is None for a new table, `after` for one that was removed. Both are the same
+        table, maybe under two names: a table made again under its name is two changes.
         """
         self._on_change.append(callback)
 
@@ -179,6 +181,47 @@ class Catalog:
         except CatalogConflict:
             raise ChangedMeanwhile(name) from None
 
+    async def rename(self, table: Table, document: TableDocument) -> None:
+        """Give a table another name, in place of whatever table has it, which is deleted.
+
+        One record does it: whoever reads the catalog finds either table under the name. Until
+        the next record the table has its old name too, and after a crash until somebody calls
+        `forget_name`.
+
+        Args:
+            table: the table, as it was looked at.
+            document: what it is to be.
+
+        Raises:
+            ChangedMeanwhile: one of the two tables was changed at the same time.
+        """
+        replaced = self._tables.get(document.name)
+        now = time.time()
+        try:
+            ended = None if replaced is None else end_streams(replaced.document, now)
+            if ended is not None:
+                await self._log.put(_ENDED + ended.id, ended.model_dump(mode="json"))
+            unchanged = self._tables.get(document.name) is replaced
+            if not unchanged or self._tables.get(table.name) is not table:
+                raise ChangedMeanwhile(document.name)
+            await self._put(document)
+        except CatalogConflict:
+            raise ChangedMeanwhile(document.name) from None
+        await self.forget_name(table.name)
+
+    async def forget_name(self, name: str) -> None:
+        """Remove a name of a table that has another one, with which it stays.
+
+        Raises:
+            ChangedMeanwhile: the table was changed at the same time.
+        """
+        if name not in self._tables:
+            return
+        try:
+            await self._log.put(_TABLE + name, None)
+        except CatalogConflict:
+            raise ChangedMeanwhile(name) from None
+
     async def _put(self, document: TableDocument) -> None:
         await self._log.put(_TABLE + document.name, document.model_dump(mode="json"))
 
@@ -195,18 +238,31 @@ class Catalog:
         if not name.startswith(_TABLE):
             return
         table_name = name.removeprefix(_TABLE)
+        ids = []
         before = self._tables.pop(table_name, None)
         if before is not None:
-            del self._by_id[before.id]
-        after = None
+            del self._names[before.id][table_name]
+            ids.append(before.id)
         if document is not None:
             after = Table(TableDocument.model_validate(document))
-            self._tables[table_name] = self._by_id[after.id] = after
-        if before is not None and after is not None and before.id != after.id:
-            self._tell(before, None)
-            before = None
-        self._tell(before, after)
+            self._tables[table_name] = after
+            self._names.setdefault(after.id, {})[table_name] = after
+            if after.id not in ids:
+                ids.append(after.id)
+        for table_id in ids:
+            self._look(table_id)
 
-    def _tell(self, before: Table | None, after: Table | None) -> None:
-        for callback in self._on_change:
-            callback(before, after)
+    def _look(self, table_id: str) -> None:
+        """See what a table is now, and tell."""
+        names = self._names[table_id]
+        # Of two names the one that users see counts.
+        after = min(names.values(), key=lambda table: table.document.hidden, default=None)
+        if after is None:
+            del self._names[table_id]
+            before = self._by_id.pop(table_id, None)
+        else:
+            before = self._by_id.get(table_id)
+            self._by_id[table_id] = after
+        if before is not after:
+            for callback in self._on_change:
+                callback(before, after)
