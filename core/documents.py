@@ -253,7 +253,7 @@ class TableDocument(_Document):
 
     @property
     def logged_as(self) -> tuple[str, ...]:
-        """The names of its changes in the log: a view's table has two, before its swap and since."""
+        """The names that its changes have in the log; a view's table has had another one."""
         if self.view is None or self.view.built_as == self.name:
             return (self.name,)
         return self.name, self.view.built_as

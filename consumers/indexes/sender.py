@@ -81,9 +81,10 @@ class IndexSender:
     async def follow(self, shard: int, found: Sequence[LogRecord]) -> None:
         """Send what follows from a shard's records; they are contiguous and in order."""
         indexed = {
-            table.name
+            name
             for table in self._tables()
             if any(index.is_global for index in table.indexes.values())
+            for name in table.document.logged_as
         }
         epochs = self._filters.get(shard)
         if epochs is None or self.sent(shard) + 1 != found[0].offset:

@@ -11,6 +11,7 @@
 import asyncio
 from binascii import b2a_base64
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
 import orjson
@@ -154,7 +155,11 @@ class Ingest:
         return {"applied": True, "position": [target, offset]}
 
     def _change(self, view: Table, target: int, operation: Mapping[str, Any]) -> Change:
-        """Check one operation; return what it does."""
+        """Check one operation; return what it does.
+
+        It looks the view up once more: its table may have got the view's name meanwhile, which is
+        then the name that the change has in the log.
+        """
         if "put" in operation:
             item, size_bytes = parse_item(operation["put"])
             check_item_size(size_bytes)
@@ -162,11 +167,11 @@ class Ingest:
             if view.indexes:
                 view.check_index_keys(item)
             self._check_target(view, number, target)
-            return lambda rows: rows.put(view, key, row_key, item)
+            return lambda rows: rows.put(self._view(view.id), key, row_key, item)
         if "delete" in operation:
             key, number, row_key = view.locate_key(operation["delete"])
             self._check_target(view, number, target)
-            return lambda rows: rows.put(view, key, row_key, None)
+            return lambda rows: rows.put(self._view(view.id), key, row_key, None)
         raw = operation.get("aggregate")
         document = view.document.view
         if not isinstance(raw, dict) or document is None or not document.measures:
@@ -179,7 +184,8 @@ class Ingest:
             values = self._catalog.by_id(document.values_id)
             if values is None:
                 raise ResourceNotFound("Requested resource not found: the view is gone")
-        return _regrouping(view, values, key, row_key, contribution)
+        find = partial(self._view, view.id)
+        return _regrouping(view, values, key, row_key, contribution, find=find)
 
     def _check_target(self, view: Table, number: int, target: int) -> None:
         if number % len(self._shards) != target:
@@ -230,7 +236,13 @@ class _GroupValues:
 
 
 def _regrouping(
-    view: Table, values: Table | None, key: Item, row_key: bytes, change: Contribution
+    view: Table,
+    values: Table | None,
+    key: Item,
+    row_key: bytes,
+    change: Contribution,
+    *,
+    find: Callable[[], Table],
 ) -> Change:
     """Return what a contribution does to its group's row."""
     document = view.document.view
@@ -242,7 +254,7 @@ def _regrouping(
     def regroup_row(rows: LatestRows) -> None:
         kept = None if values is None else _GroupValues(values, key, sort, rows)
         after = regroup(measures, key, rows.get(row_key), change, kept)
-        rows.put(view, key, row_key, after)
+        rows.put(find(), key, row_key, after)
 
     return regroup_row
 
