@@ -1,0 +1,190 @@
+"""Lambda functions as people write them, with Powertools and with Chalice, run unchanged."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import chalice
+import pytest
+from aws_lambda_powertools.utilities.batch import (
+    BatchProcessor,
+    EventType,
+    process_partial_response,
+)
+from aws_lambda_powertools.utilities.data_classes import DynamoDBStreamEvent, event_source
+from aws_lambda_powertools.utilities.data_classes.dynamo_db_stream_event import (
+    DynamoDBRecord,
+    DynamoDBRecordEventName,
+    StreamViewType,
+)
+from aws_lambda_powertools.utilities.parser.models import DynamoDBStreamModel
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from streamtable import App
+from streamtable.consumers.triggers.deliveries import Answer, Delivery
+from streamtable.core.plain import wire_item
+from streamtable.core.positions import Position
+from tests.support.changelog import change
+
+pytestmark = [
+    pytest.mark.acceptance,
+    # Chalice still calls it, and Python 3.12 warns.
+    pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning"),
+]
+
+ARN = "arn:aws:dynamodb:local:000000000000:table/users"
+
+
+async def describe(_: str) -> Mapping[str, Any]:
+    return {
+        "TableArn": ARN,
+        "StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+        "LatestStreamLabel": "2023-11-14T22:13:21.500",
+        "LatestStreamArn": f"{ARN}/stream/2023-11-14T22:13:21.500",
+    }
+
+
+async def call(handler: Any, *items: dict[str, Any]) -> Answer:
+    app = App("shop")
+    app.lambda_trigger("users", handler, name="handler")
+    deliveries = [
+        Delivery(
+            change(f"u{index}", old=wire_item({"n": 0}), new=wire_item(item)),
+            Position(3, 17, index),
+        )
+        for index, item in enumerate(items)
+    ]
+    return await app.triggers["handler"].invoke(describe)(deliveries, None)
+
+
+async def test_powertools_data_class() -> None:
+    seen: list[Any] = []
+
+    @event_source(data_class=DynamoDBStreamEvent)
+    def handler(event: DynamoDBStreamEvent, context: LambdaContext) -> None:
+        for record in event.records:
+            assert record.event_name is DynamoDBRecordEventName.MODIFY
+            assert record.event_source_arn == f"{ARN}/stream/2023-11-14T22:13:21.500"
+            assert record.event_version == "1.1"
+            assert record.aws_region == "local"
+            stream = record.dynamodb
+            assert stream is not None
+            assert stream.approximate_creation_date_time == 1_700_000_000
+            assert stream.stream_view_type is StreamViewType.NEW_AND_OLD_IMAGES
+            assert stream.size_bytes
+            seen.append((stream.sequence_number, stream.keys, stream.old_image, stream.new_image))
+        assert context.get_remaining_time_in_millis() > 0
+
+    assert await call(handler, {"n": 1, "tags": {"a"}, "blob": b"x"}) == Answer()
+    assert seen == [
+        (
+            "000000000000001700000",
+            {"id": "u0"},
+            {"id": "u0", "n": Decimal(0)},
+            {"id": "u0", "n": Decimal(1), "tags": {"a"}, "blob": "eA=="},
+        )
+    ]
+
+
+async def test_powertools_batch_processor() -> None:
+    processor = BatchProcessor(event_type=EventType.DynamoDBStreams)
+    seen: list[Any] = []
+
+    def take(record: DynamoDBRecord) -> None:
+        assert record.dynamodb is not None
+        assert record.dynamodb.new_image is not None
+        number = record.dynamodb.new_image["n"]
+        seen.append(number)
+        if number == 2:
+            raise ValueError("two")
+
+    def handler(event: dict[str, Any], context: LambdaContext) -> Any:
+        return process_partial_response(
+            event=event, record_handler=take, processor=processor, context=context
+        )
+
+    answer = await call(handler, {"n": 1}, {"n": 2}, {"n": 3})
+    assert seen == [1, 2, 3]
+    assert answer.checkpoint == 1
+    assert list(answer.failed) == [1]
+    assert await call(handler, {"n": 1}, {"n": 3}) == Answer()
+
+
+async def test_powertools_batch_of_which_all_fails() -> None:
+    processor = BatchProcessor(event_type=EventType.DynamoDBStreams)
+
+    def take(record: DynamoDBRecord) -> None:
+        raise ValueError("no")
+
+    def handler(event: dict[str, Any], context: LambdaContext) -> Any:
+        return process_partial_response(
+            event=event, record_handler=take, processor=processor, context=context
+        )
+
+    with pytest.raises(Exception, match="All records failed processing"):
+        await call(handler, {"n": 1}, {"n": 2})
+
+
+async def test_powertools_parser_model() -> None:
+    seen: list[Any] = []
+
+    def handler(event: dict[str, Any], _context: LambdaContext) -> None:
+        parsed = DynamoDBStreamModel.model_validate(event)
+        seen.extend((record.eventName, record.dynamodb.NewImage) for record in parsed.Records)
+
+    await call(handler, {"n": 1})
+    assert seen == [("MODIFY", {"id": "u0", "n": Decimal(1)})]
+
+
+async def test_chalice_event_handler() -> None:
+    seen: list[Any] = []
+    app = chalice.Chalice(app_name="shop")
+
+    @app.on_dynamodb_record(stream_arn=f"{ARN}/stream/2023-11-14T22:13:21.500")
+    def take(event: Any) -> None:
+        seen.extend(
+            (
+                record.table_name,
+                record.event_name,
+                record.keys,
+                record.new_image,
+                record.sequence_number,
+                record.stream_view_type,
+                record.aws_region,
+                record.event_id,
+                record.size_bytes,
+            )
+            for record in event
+        )
+
+    await call(take, {"n": 1})
+    assert [each[:7] for each in seen] == [
+        (
+            "users",
+            "MODIFY",
+            {"id": {"S": "u0"}},
+            {"id": {"S": "u0"}, "n": {"N": "1"}},
+            "000000000000001700000",
+            "NEW_AND_OLD_IMAGES",
+            "local",
+        )
+    ]
+
+
+async def test_chalice_record_class() -> None:
+    seen: list[Any] = []
+
+    def handler(event: Any, context: Any) -> None:
+        seen.extend(
+            (record.timestamp.replace(tzinfo=UTC), record.old_image)
+            for record in chalice.app.DynamoDBEvent(event, context)
+        )
+
+    await call(handler, {"n": 1})
+    assert seen == [
+        (
+            datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC),
+            {"id": {"S": "u0"}, "n": {"N": "0"}},
+        )
+    ]
