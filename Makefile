@@ -14,10 +14,13 @@ JAVA := .cache/java/enhanced/.installed .cache/java/kcl/.installed
 AIO := .cache/aiobotocore/.installed
 JS := tests/acceptance/js/node_modules/.package-lock.json
 
-.PHONY: run test setup tools lint types docs bench clean help
+.PHONY: run shop test setup tools lint types docs bench clean help
 
 run: .venv/.installed ## start a node on 127.0.0.1:8000 (ARGS="--port 8001" and so on)
 	@exec $(BIN)/streamtable serve $(ARGS)
+
+shop: .venv/.installed ## run the example shop beside `make run`: its worker, and traffic
+	@exec $(BIN)/python examples/shop/run.py
 
 test: lint tools ## check everything: style, types, imports, all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
