@@ -16,7 +16,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -122,9 +122,15 @@ class Feed:
         """How long a batch takes, lately."""
         self.reached: dict[int, int] = {}
         """By target shard, the offset in its log of the last commit that brought rows."""
+        self.log_ends: Callable[[], Awaitable[Mapping[int, int]]] | None = None
+        """Returns by shard where the log ends: for `reached`, where a batch's answer was lost."""
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Whoever feeds looks at it; nobody needs a warning that nobody did.
         self.failed.add_done_callback(lambda failed: failed.cancelled() or failed.exception())
+
+    def limit_in_flight(self, count: int) -> None:
+        """Have no more than so many batches under way; to be called before the first one."""
+        self._sending = asyncio.Semaphore(count)
 
     async def open(self, source: int) -> list[Place | None]:
         """Begin to feed from a shard; return by target through which place the view is fed.
@@ -267,6 +273,12 @@ class Feed:
         """Return the place through which a target is fed from a source."""
         return (await self._tokens(source))[target]
 
+    async def note_end(self, target: int) -> None:
+        """Take it that rows were brought by the last commit there is on a target."""
+        if self.log_ends is not None:
+            end = (await self.log_ends())[target]
+            self.reached[target] = max(end - 1, self.reached.get(target, -1))
+
     @property
     def exclusive(self) -> bool:
         """Nobody else may feed it."""
@@ -406,6 +418,8 @@ class _Lane:
         moved = self._feed.exclusive and token != self.token
         if moved and all(entry.place != token for entry in self._entries):
             raise Fenced("another worker has taken over")
+        if token != self.token:
+            await self._feed.note_end(self.target)
         self.token = token
         self._known = True
         if token is not None:

@@ -22,6 +22,7 @@ from streamtable.core.values import Item, item_size
 
 __all__ = [
     "AggregateMapper",
+    "Guard",
     "InvalidRows",
     "Mapper",
     "MappingFailed",
@@ -84,8 +85,13 @@ class Planned(NamedTuple):
 class Mapper(Protocol):
     """Makes operations of changes."""
 
-    def plan(self, old: Item | None, new: Item | None) -> Planned:
-        """Return what a change from one image to another does to the view.
+    def plan(self, source: str, old: Item | None, new: Item | None) -> Planned:
+        """Return what a change of an item does to the view.
+
+        Args:
+            source: the name of the item's table.
+            old: the item before, None if there was none.
+            new: the item after, None if there is none.
 
         Raises:
             MappingFailed: the function failed, and the view is to stop then.
@@ -142,15 +148,16 @@ class RowMapper:
     def __init__(self, spec: ViewSpec) -> None:
         assert spec.rows is not None
         self._keys = spec.keys
-        self._guard = _Guard(spec)
+        self._guard = Guard(spec)
         self._function = spec.rows
 
-    def plan(self, old: Item | None, new: Item | None) -> Planned:
+    def plan(self, source: str, old: Item | None, new: Item | None) -> Planned:
         """Return what a change from one image to another does to the view.
 
         Raises:
             MappingFailed: the function failed, and the view is to stop then.
         """
+        del source  # it has one
         before, _ = self._rows(old)
         after, failure = self._rows(new)
         return Planned(compare_rows(before, after), failure)
@@ -173,15 +180,16 @@ class AggregateMapper:
         assert spec.rows is not None
         self._keys = spec.keys
         self._measures = spec.measures
-        self._guard = _Guard(spec)
+        self._guard = Guard(spec)
         self._function = spec.rows
 
-    def plan(self, old: Item | None, new: Item | None) -> Planned:
+    def plan(self, source: str, old: Item | None, new: Item | None) -> Planned:
         """Return what a change from one image to another does to the aggregate.
 
         Raises:
             MappingFailed: the function failed, and the aggregate is to stop then.
         """
+        del source  # it has one
         groups: dict[bytes, GroupOperation] = {}
         before, _ = self._contributions(old, -1)
         after, failure = self._contributions(new, 1)
@@ -209,14 +217,23 @@ class AggregateMapper:
         return found
 
 
-class _Guard:
-    """Calls the user's function; decides what an error means."""
+class Guard:
+    """Calls a view's function; decides what an error means.
+
+    Args:
+        spec: the view.
+    """
 
     def __init__(self, spec: ViewSpec) -> None:
         self._view = spec.key
         self._goes_on = spec.on_error == "deadletter"
 
     def call(self, function: Callable[[], T]) -> tuple[T | None, MappingFailed | None]:
+        """Return what a function returns, or why it failed.
+
+        Raises:
+            MappingFailed: it failed, and the view is to stop then.
+        """
         try:
             return function(), None
         # A function that exits has not mapped its item either.

@@ -86,7 +86,9 @@ class ViewSink:
                 raise SourceReplaced(f"the table {change['table']} was deleted and made again")
             images = change["dynamodb"]
             try:
-                planned = self._mapper.plan(images.get("OldImage"), images.get("NewImage"))
+                planned = self._mapper.plan(
+                    change["table"], images.get("OldImage"), images.get("NewImage")
+                )
             except MappingFailed as error:
                 raise ViewStopped(_where(record, index, change, error)) from error.__cause__
             if planned.operations:

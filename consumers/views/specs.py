@@ -48,9 +48,9 @@ class ViewSpec:
         measures: of an aggregate, by name. A measure has `value(row)`: what a contribution
             measures, None where it has no value.
         table: what creating its table takes besides the key: indexes, a stream.
-        shape: what its rows depend on besides the function's code, as JSON. Where that changes
-            the view must be built anew.
-        fingerprint: of the function's code; where only that changes, the user is warned.
+        fingerprint: of what its rows depend on besides the function's code: sources, key,
+            measures. Where that changes the view must be built anew.
+        code: the fingerprint of the function's code; where only that changes, the user is warned.
         on_error: what becomes of an item that the function raises for. `stop`: the view stops
             there. `deadletter`: the item has no rows, and its change goes to the dead letters.
     """
@@ -66,8 +66,8 @@ class ViewSpec:
     join_kind: Literal["inner", "left"] = "inner"
     measures: Mapping[str, Any] = field(default_factory=dict)
     table: Mapping[str, Any] = field(default_factory=dict)
-    shape: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
+    code: str = ""
     on_error: Literal["stop", "deadletter"] = "stop"
 
     @property

@@ -51,12 +51,12 @@ def aggregate(**options: Any) -> ViewSpec:
 
 
 def test_an_item_that_comes_puts_its_rows():
-    planned = RowMapper(view()).plan(None, row(id="1", status="new"))
+    planned = RowMapper(view()).plan("orders", None, row(id="1", status="new"))
     assert done(planned.operations) == [{"put": row(id="1", status="new")}]
 
 
 def test_a_row_that_moves_is_deleted_and_put():
-    planned = RowMapper(view()).plan(row(id="1", status="new"), row(id="1", status="paid"))
+    planned = RowMapper(view()).plan("orders", row(id="1", status="new"), row(id="1", status="paid"))
     assert done(planned.operations) == [
         {"delete": row(status="new", id="1")},
         {"put": row(id="1", status="paid")},
@@ -68,6 +68,7 @@ def test_a_row_that_stays_costs_nothing():
         return [{"id": item["id"], "status": item["status"]}]
 
     planned = RowMapper(view(rows=rows)).plan(
+            "orders",
         row(id="1", status="new", n=1), row(id="1", status="new", n=2)
     )
     assert planned.operations == []
@@ -77,7 +78,7 @@ def test_an_item_that_goes_takes_all_its_rows_along():
     def rows(item: Item) -> list[Item]:
         return [row(status=tag, id=item["id"]["S"]) for tag in item["tags"]["SS"]]
 
-    planned = RowMapper(view(rows=rows)).plan({"id": {"S": "1"}, "tags": {"SS": ["a", "b"]}}, None)
+    planned = RowMapper(view(rows=rows)).plan("orders", {"id": {"S": "1"}, "tags": {"SS": ["a", "b"]}}, None)
     assert done(planned.operations) == [
         {"delete": row(status="a", id="1")},
         {"delete": row(status="b", id="1")},
@@ -96,7 +97,7 @@ def test_an_item_that_goes_takes_all_its_rows_along():
 )
 def test_what_is_no_row_stops_the_view(rows, complaint):
     with pytest.raises(MappingFailed, match=complaint):
-        RowMapper(view(rows=lambda _item: rows)).plan(None, row(id="1"))
+        RowMapper(view(rows=lambda _item: rows)).plan("orders", None, row(id="1"))
 
 
 def test_a_function_that_raises_stops_the_view_and_is_named():
@@ -104,7 +105,7 @@ def test_a_function_that_raises_stops_the_view_and_is_named():
         raise KeyError(item["id"]["S"])
 
     with pytest.raises(MappingFailed, match="shop/by_status: KeyError: '7'") as caught:
-        RowMapper(view(rows=rows)).plan(None, row(id="7"))
+        RowMapper(view(rows=rows)).plan("orders", None, row(id="7"))
     assert isinstance(caught.value.__cause__, KeyError)
 
 
@@ -116,22 +117,23 @@ def test_an_item_that_fails_has_no_rows_where_the_view_goes_on():
 
     mapper = RowMapper(view(rows=rows, on_error="deadletter"))
     good, bad = row(id="1", status="good"), row(id="1", status="bad")
-    gone = mapper.plan(good, bad)
+    gone = mapper.plan("orders", good, bad)
     assert done(gone.operations) == [{"delete": row(status="good", id="1")}]
     assert gone.failure is not None
-    back = mapper.plan(bad, good)
+    back = mapper.plan("orders", bad, good)
     assert done(back.operations) == [{"put": good}]
     assert back.failure is None
 
 
 def test_a_contribution_that_does_not_change_vanishes():
     item = row(id="1", day="mon", total=5)
-    planned = AggregateMapper(aggregate()).plan(item, {**item, "note": {"S": "x"}})
+    planned = AggregateMapper(aggregate()).plan("orders", item, {**item, "note": {"S": "x"}})
     assert planned.operations == []
 
 
 def test_a_contribution_is_taken_back_and_added():
     planned = AggregateMapper(aggregate()).plan(
+            "orders",
         row(id="1", day="mon", total=5), row(id="1", day="mon", total=7)
     )
     assert done(planned.operations) == [
@@ -160,7 +162,7 @@ def test_sums_are_exact_whatever_the_order():
         {"id": {"S": str(n)}, "day": {"S": "mon"}, "total": {"N": text}}
         for n, text in enumerate(["1e30", "0.0000001", "-1e30"])
     ]
-    operations = [op for item in items for op in mapper.plan(None, item).operations]
+    operations = [op for item in items for op in mapper.plan("orders", None, item).operations]
     [found] = done(operations)
     assert float(found["aggregate"]["sums"]["revenue"]) == 0.0000001
 
@@ -170,7 +172,7 @@ def test_a_merge_leaves_the_operations_as_they_were():
     operations = [
         op
         for n in range(3)
-        for op in mapper.plan(None, row(id=str(n), day="mon", total=n)).operations
+        for op in mapper.plan("orders", None, row(id=str(n), day="mon", total=n)).operations
     ]
     assert merge(operations) == merge(operations)
 
@@ -192,7 +194,7 @@ def test_any_history_gives_what_its_end_gives(history, size):
     operations: list[Operation] = []
     for name, state in history:
         new = None if state is None else {**state, "id": {"S": name}}
-        operations += mapper.plan(items.pop(name, None), new).operations
+        operations += mapper.plan("orders", items.pop(name, None), new).operations
         if new is not None:
             items[name] = new
     followed = FakeView(spec.keys, MEASURES)
@@ -201,6 +203,6 @@ def test_any_history_gives_what_its_end_gives(history, size):
             followed.apply(operation)
     computed = FakeView(spec.keys, MEASURES)
     for item in items.values():
-        for operation in done(mapper.plan(None, item).operations):
+        for operation in done(mapper.plan("orders", None, item).operations):
             computed.apply(operation)
     assert followed.items() == computed.items()

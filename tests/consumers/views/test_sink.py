@@ -283,7 +283,7 @@ async def test_rows_are_exact_over_crashes_and_rivals(spec, seed):
     feed = Feed(recomputed, "v", 3)
     await feed.open(0)
     steps = [
-        (place_of(0, n), mapper.plan(None, item).operations)
+        (place_of(0, n), mapper.plan("orders", None, item).operations)
         for n, item in enumerate([*items[0].values(), *items[1].values()])
     ]
     feed.push(0, steps, lambda: None)
