@@ -3,10 +3,10 @@
 1. A new index is made, under the next number, with an alias of its own to fill it through.
 2. Each shard's rows, as of an offset of its log, are put into it with their versions.
 3. The log is followed from there, until little is left.
-4. The search index's alias is moved to the new index, and the old one removed, in one step. The
-   index has a note from which offsets on the log is to be read once more.
+4. The search index's alias is moved from the old index to the new one, in one step. The new one
+   has a note from which offsets on the log is to be read once more.
 5. The log is read from there to where it ends after that step. What went to the old index
-   meanwhile is in the new one too then. The note is removed.
+   meanwhile is in the new one too then. The note is removed, and the old index a little later.
 
 Versions make each document's latest state win, whatever is sent twice and in whichever order. A
 builder that dies before the fourth step leaves an index that the next one removes; after it, the

@@ -326,7 +326,9 @@ class BulkWriter:
             status, error = why
             if status == _NOT_FOUND:
                 self.missing.set()
-            self._note(f"{status} {error['type']}: {error['reason']}")
+                self.error = f"there is no index {self._alias} yet"
+            else:
+                self._note(f"{status} {error['type']}: {error['reason']}")
         return again + await self._settle(done, refused)
 
     async def _settle(

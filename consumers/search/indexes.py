@@ -161,9 +161,16 @@ class SearchIndexes:
 
     async def drop_leftovers(self) -> None:
         """Remove indexes that somebody began to fill and did not finish."""
-        found = await self._client.indices.get_alias(name=f"{self._spec.index}-building-*")
+        await self._drop(f"{self._spec.index}-building-*", "unfinished")
+
+    async def drop_retired(self) -> None:
+        """Remove indexes that are not served any more, and that nobody wanted to keep."""
+        await self._drop(f"{self._spec.index}-retired-*", "old")
+
+    async def _drop(self, aliases: str, what: str) -> None:
+        found = await self._client.indices.get_alias(name=aliases)
         for name in found.body:
-            logger.info("%s: removing the unfinished index %s", self._spec.key, name)
+            logger.info("%s: removing the %s index %s", self._spec.key, what, name)
             await self._client.indices.delete(index=name, ignore_unavailable=True)
 
     async def create(self) -> Building:
@@ -205,11 +212,13 @@ class SearchIndexes:
     ) -> None:
         """Have the alias stand for a new index, from one moment to the next.
 
+        The old index stays until `drop_retired`: searches that have begun on it go on.
+
         Args:
             building: the new index.
             before: what the alias stands for; where that has changed meanwhile, this fails.
             after: what is to be noted of the new one.
-            keep: leave the old index in place, without the alias.
+            keep: leave the old index in place for good.
         """
         await self.note(after)
         alias = self._spec.index
@@ -217,11 +226,12 @@ class SearchIndexes:
             {"add": {"index": building.name, "alias": alias}},
             {"remove": {"index": building.name, "alias": building.alias, "must_exist": True}},
         ]
-        if before is not None and keep:
+        if before is not None:
             old = {"index": before.name, "alias": alias, "must_exist": True}
             actions.append({"remove": old})
-        elif before is not None:
-            actions.append({"remove_index": {"index": before.name}})
+            if not keep:
+                retired = {"index": before.name, "alias": f"{alias}-retired-{uuid4().hex[:12]}"}
+                actions.append({"add": retired})
         await self._client.indices.update_aliases(actions=actions)
 
     async def note(self, current: Current) -> None:

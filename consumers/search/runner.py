@@ -98,6 +98,7 @@ class SearchRunner:
         self._background: set[asyncio.Task[None]] = set()
         self._finished: str | None = None
         self._skip_lost = tools.skip_lost
+        self._retired = True
         self._error: str | None = None
 
     async def run(self, document: ConsumerDocument) -> None:
@@ -277,6 +278,9 @@ class SearchRunner:
 
     async def _look(self) -> None:
         """Do what is to be done with the indexes now."""
+        if self._retired:
+            await self._indexes.drop_retired()
+            self._retired = False
         current = await self._indexes.current()
         table_id = await self._table_id()
         request = self._request()
@@ -284,6 +288,7 @@ class SearchRunner:
             build = "" if request is None else str(request["id"])
             keep = request is not None and bool(request.get("keep"))
             await self._builder.build(build, keep=keep)
+            self._retired = True
             current = await self._indexes.current()
         if current is None:
             return

@@ -84,7 +84,14 @@ class _Node:
 class Indexing:
     """Runs one search index against a node and an Elasticsearch."""
 
-    def __init__(self, spec: SearchSpec, node: _Node, runner: SearchRunner, letters: MemoryLetters):
+    def __init__(
+        self,
+        spec: SearchSpec,
+        node: _Node,
+        runner: SearchRunner,
+        letters: MemoryLetters,
+        formerly: tuple[str, ...],
+    ) -> None:
         self.spec = spec
         self.node = node
         self.runner = runner
@@ -98,6 +105,7 @@ class Indexing:
             start={},
             start_text="TRIM_HORIZON",
             created=0.0,
+            formerly=formerly,
         )
 
     async def request(self, **request: Any) -> None:
@@ -124,7 +132,11 @@ def run(server: Any, elasticsearch: Elasticsearch) -> Run:
 
     @asynccontextmanager
     async def running_index(
-        spec: SearchSpec, *, url: str | None = None, letters: MemoryLetters | None = None
+        spec: SearchSpec,
+        *,
+        url: str | None = None,
+        letters: MemoryLetters | None = None,
+        formerly: tuple[str, ...] = (),
     ) -> AsyncIterator[Indexing]:
         client = open_elasticsearch(url or elasticsearch.url)
         async with Endpoint(server.endpoint) as endpoint:
@@ -141,7 +153,7 @@ def run(server: Any, elasticsearch: Elasticsearch) -> Run:
                 limits=LIMITS,
             )
             runner = SearchRunner(spec, tools)
-            indexing = Indexing(spec, node, runner, letters)
+            indexing = Indexing(spec, node, runner, letters, formerly)
             task = asyncio.create_task(runner.run(indexing.document))
             try:
                 yield indexing

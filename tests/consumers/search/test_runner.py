@@ -1,12 +1,17 @@
 """A search index follows a table: real node, real log, real Elasticsearch."""
 
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from streamtable.consumers.search.bulk import Rejection
 from streamtable.consumers.search.spec import SearchSpec
-from tests.consumers.search.conftest import Run
+from tests.consumers.search.conftest import MemoryLetters, Run
+from tests.support.elastic_proxy import proxied
 from tests.support.elasticsearch import Elasticsearch
 from tests.support.waiting import until
 
@@ -57,3 +62,209 @@ async def test_rows_from_before_and_changes_from_then_on(
         report = indexing.runner.report()
         assert (report["state"], report["error"]) == ("running", None)
     assert [*elasticsearch.call("GET", f"/{index}/_alias")] == [f"{index}-000001"]
+
+
+async def test_what_is_refused_is_a_dead_letter_and_the_rest_goes_on(
+    run: Run, elasticsearch: Elasticsearch, table: Any, index: str
+) -> None:
+    mapping = {"properties": {"price": {"type": "long"}}}
+    put(table, "row", 1, price="cheap")
+
+    def make(item: Any) -> Any:
+        if item["owner"]["S"] == "none":
+            return None
+        return {"price": item["price"].get("N") or item["price"]["S"]}
+
+    async with run(spec_of(table, index, mapping=mapping, make=make)) as indexing:
+        letters = indexing.letters
+        await until(lambda: len(letters.refused) == 1, "the row's refusal")
+        put(table, "good", 1, price=5)
+        put(table, "bad", 1, price="expensive")
+        put(table, "odd", 1)
+        put(table, "none", 1, price=1)
+        put(table, "good", 2, price=6)
+        await until(lambda: len(elasticsearch.documents(index)) == 2, "the good ones")
+
+        def refusals() -> dict[str, Rejection]:
+            return {each.keys["owner"]["S"]: why for each, why in letters.refused}
+
+        await until(lambda: len(refusals()) == 3, "the refusals")
+        refused = refusals()
+        assert refused.keys() == {"row", "bad", "odd"}
+        assert refused["bad"].kind == "document_parsing_exception"
+        assert refused["odd"].kind == "KeyError"
+        assert "KeyError" in refused["odd"].trace
+        assert elasticsearch.documents(index) == {
+            "good|1": {"price": "5"},
+            "good|2": {"price": "6"},
+        }
+
+
+async def test_a_redriven_letter_is_indexed_after_the_mapping_was_mended(
+    run: Run, elasticsearch: Elasticsearch, table: Any, index: str
+) -> None:
+    strict = {"dynamic": "strict", "properties": {"owner": {"type": "keyword"}}}
+    wide = {**strict, "properties": {**strict["properties"], "n": {"type": "long"}}}
+    letters = MemoryLetters()
+    async with run(spec_of(table, index, mapping=strict), letters=letters):
+        put(table, "a", 1)
+        await until(lambda: letters.refused, "the refusal")
+    async with run(spec_of(table, index, mapping=wide), letters=letters) as indexing:
+        # Looking after the index begins with what the declared mapping has more.
+        await until(lambda: "n" in properties(elasticsearch, index), "the wider mapping")
+        letters.again = [letters.refused[0][0]]
+        indexing.update(redrives=1)
+        await until(lambda: "a|1" in elasticsearch.documents(index), "the letter")
+
+
+def properties(elasticsearch: Elasticsearch, index: str) -> Any:
+    found = elasticsearch.call("GET", f"/{index}*/_mapping")
+    return {name for about in found.values() for name in about["mappings"]["properties"]}
+
+
+def plain(table: Any) -> dict[str, Any]:
+    found = table.scan(ConsistentRead=True)["Items"]
+    return {
+        f"{item['owner']}|{item['n']}": {
+            name: int(value) if isinstance(value, Decimal) else value
+            for name, value in item.items()
+        }
+        for item in found
+    }
+
+
+async def test_a_rebuild_under_writes_is_complete_and_swaps_at_once(
+    run: Run, elasticsearch: Elasticsearch, table: Any, index: str
+) -> None:
+    with table.batch_writer() as batch:
+        for n in range(300):
+            batch.put_item(Item={"owner": "o", "n": n, "round": 0})
+    stop = threading.Event()
+    counts = []
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            if number % 5:
+                put(table, "o", number % 400, round=number)
+            else:
+                table.delete_item(Key={"owner": "o", "n": (number * 7) % 400})
+
+    def read() -> None:
+        while not stop.is_set():
+            counts.append(elasticsearch.call("GET", f"/{index}/_count")["count"])
+
+    async with run(spec_of(table, index)) as indexing:
+        await until(lambda: len(elasticsearch.documents(index)) == 300, "the rows")
+        with ThreadPoolExecutor(2) as threads:
+            tasks = [threads.submit(write), threads.submit(read)]
+            try:
+                await indexing.request()
+                await indexing.request(keep=True)
+            finally:
+                stop.set()
+            for task in tasks:
+                task.result()
+        assert [*elasticsearch.call("GET", f"/{index}/_alias")] == [f"{index}-000003"]
+        await until(lambda: elasticsearch.documents(index) == plain(table), "the last changes")
+        # Kept as it was, and not fed any more.
+        assert elasticsearch.documents(f"{index}-000002")
+        await until(lambda: not elasticsearch.documents(f"{index}-000001"), "the removal")
+        assert elasticsearch.call("GET", f"/_alias/{index}-building-*") == {}
+        settings = elasticsearch.call("GET", f"/{index}/_settings?flat_settings=true")
+        found = settings[f"{index}-000003"]["settings"]
+        assert found["index.gc_deletes"] == "1h"
+        assert found["index.number_of_replicas"] == "0"
+        assert "index.refresh_interval" not in found
+    # Whoever searched meanwhile always had a whole index before him.
+    assert len(counts) > 10
+    assert min(counts) > 150
+
+
+async def test_an_index_that_somebody_removed_is_built_again(
+    run: Run, elasticsearch: Elasticsearch, table: Any, index: str
+) -> None:
+    put(table, "a", 1)
+    async with run(spec_of(table, index)):
+        await until(lambda: elasticsearch.documents(index), "the row")
+        elasticsearch.call("DELETE", f"/{index}-000001")
+        put(table, "b", 1)
+        await until(lambda: len(elasticsearch.documents(index)) == 2, "the new index")
+    assert [*elasticsearch.call("GET", f"/{index}/_alias")] == [f"{index}-000001"]
+
+
+async def test_a_build_that_was_cut_off_is_begun_anew(
+    run: Run, elasticsearch: Elasticsearch, table: Any, index: str
+) -> None:
+    for n in range(50):
+        put(table, "o", n)
+    async with proxied(elasticsearch.url) as proxy:
+        proxy.refuse = lambda path, _: 503 if path.endswith("_bulk") else None
+        async with run(spec_of(table, index), url=proxy.url) as indexing:
+            progress = await until(lambda: indexing.runner.report()["progress"], "the build")
+            await until(lambda: "error" in indexing.runner.report()["progress"], "its error")
+            report = indexing.runner.report()
+            assert report["state"] == "building"
+            progress = report["progress"]
+            assert (progress["phase"], progress["done"], progress["total"]) == ("log", 50, None)
+            assert "503" in progress["error"]
+    assert len(elasticsearch.call("GET", f"/_alias/{index}-building-*")) == 1
+    assert elasticsearch.documents(index) == {}
+    async with run(spec_of(table, index)):
+        await until(lambda: len(elasticsearch.documents(index)) == 50, "the rows")
+    assert elasticsearch.call("GET", f"/_alias/{index}-building-*") == {}
+
+
+async def test_a_swap_without_an_answer_is_looked_up_and_its_tail_read(
+    run: Run, elasticsearch: Elasticsearch, table: Any, index: str
+) -> None:
+    put(table, "a", 1)
+    async with proxied(elasticsearch.url) as proxy:
+        lost = iter([True])
+        proxy.lose = lambda path: path == "/_aliases" and next(lost, False)
+        async with run(spec_of(table, index), url=proxy.url) as indexing:
+            await until(lambda: elasticsearch.documents(index), "the row")
+            await until(lambda: indexing.runner.report()["progress"] is None, "the end")
+            put(table, "b", 1)
+            await until(lambda: len(elasticsearch.documents(index)) == 2, "the change")
+            await indexing.request()
+    (about,) = elasticsearch.call("GET", f"/{index}").values()
+    assert "tail" not in about["mappings"]["_meta"]["streamtable"]
+
+
+async def test_a_table_that_was_made_again_has_an_index_of_its_own(
+    run: Run, elasticsearch: Elasticsearch, resource: Any, table: Any, index: str
+) -> None:
+    put(table, "old", 1)
+    async with run(spec_of(table, index)):
+        await until(lambda: elasticsearch.documents(index), "the row")
+        schema = {
+            "KeySchema": table.key_schema,
+            "AttributeDefinitions": table.attribute_definitions,
+        }
+        table.delete()
+        resource.create_table(TableName=table.name, BillingMode="PAY_PER_REQUEST", **schema)
+        put(table, "new", 1)
+        await until(lambda: [*elasticsearch.documents(index)] == ["new|1"], "the new table's item")
+
+
+async def test_an_index_of_somebody_else_is_left_alone(
+    run: Run, elasticsearch: Elasticsearch, table: Any, index: str
+) -> None:
+    put(table, "a", 1)
+    elasticsearch.call("PUT", f"/{index}")
+    async with run(spec_of(table, index)) as indexing:
+        said = f"Elasticsearch has an index named {index!r}"
+        await until(lambda: said in (indexing.runner.report()["error"] or ""), "the error")
+        assert indexing.runner.report()["state"] == "waiting"
+        elasticsearch.call("DELETE", f"/{index}")
+        await until(lambda: elasticsearch.documents(index), "the row")
+    other = dataclasses.replace(spec_of(table, index), name="others")
+    async with run(other) as indexing:
+        error = await until(lambda: indexing.runner.report()["error"], "the error")
+        assert f"belongs to the search index app-{index}/items" in error
+    renamed = dataclasses.replace(spec_of(table, index), name="renamed")
+    async with run(renamed, formerly=("items",)) as indexing:
+        put(table, "b", 1)
+        await until(lambda: len(elasticsearch.documents(index)) == 2, "the change")
