@@ -179,10 +179,11 @@ class SidesSink:
     async def stop(self) -> None:
         """Finish what is in hand, within a time limit."""
         await self._sink.stop()
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=_STOP_S)
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        task = self._task
+        if task is not None:
+            await asyncio.wait({task}, timeout=_STOP_S)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def _is_there(self, shard: int, done: Callable[[], None]) -> None:
         self._waiting.append((dict(self._feed.reached), done, shard))
@@ -190,26 +191,26 @@ class SidesSink:
             self._task = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
+        """See to it that what waits is done, until nothing waits."""
         try:
             while self._waiting:
-                passed = await self._passed()
-                while self._waiting:
-                    needed, done, _ = self._waiting[0]
-                    if any(passed.get(shard, -1) <= offset for shard, offset in needed.items()):
-                        break
-                    self._waiting.popleft()
-                    done()
-                await asyncio.sleep(_CHECK_S)
-        except StreamtableError as error:
-            logger.debug("where the second stage is can't be asked for: %s", error)
+                try:
+                    self._pass(await self._passed())
+                except StreamtableError as error:
+                    logger.debug("where the second stage is can't be asked for: %s", error)
+                    await asyncio.sleep(_RETRY_S)
+                if self._waiting:
+                    await asyncio.sleep(_CHECK_S)
         finally:
             self._task = None
-            if self._waiting and not asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                self._task = asyncio.create_task(self._watch_again())
 
-    async def _watch_again(self) -> None:
-        await asyncio.sleep(_RETRY_S)
-        await self._watch()
+    def _pass(self, passed: Mapping[int, int]) -> None:
+        while self._waiting:
+            needed, done, _ = self._waiting[0]
+            if any(passed.get(shard, -1) <= offset for shard, offset in needed.items()):
+                return
+            self._waiting.popleft()
+            done()
 
 
 class _Partition:

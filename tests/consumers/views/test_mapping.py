@@ -56,7 +56,9 @@ def test_an_item_that_comes_puts_its_rows():
 
 
 def test_a_row_that_moves_is_deleted_and_put():
-    planned = RowMapper(view()).plan("orders", row(id="1", status="new"), row(id="1", status="paid"))
+    planned = RowMapper(view()).plan(
+        "orders", row(id="1", status="new"), row(id="1", status="paid")
+    )
     assert done(planned.operations) == [
         {"delete": row(status="new", id="1")},
         {"put": row(id="1", status="paid")},
@@ -68,8 +70,7 @@ def test_a_row_that_stays_costs_nothing():
         return [{"id": item["id"], "status": item["status"]}]
 
     planned = RowMapper(view(rows=rows)).plan(
-            "orders",
-        row(id="1", status="new", n=1), row(id="1", status="new", n=2)
+        "orders", row(id="1", status="new", n=1), row(id="1", status="new", n=2)
     )
     assert planned.operations == []
 
@@ -78,7 +79,9 @@ def test_an_item_that_goes_takes_all_its_rows_along():
     def rows(item: Item) -> list[Item]:
         return [row(status=tag, id=item["id"]["S"]) for tag in item["tags"]["SS"]]
 
-    planned = RowMapper(view(rows=rows)).plan("orders", {"id": {"S": "1"}, "tags": {"SS": ["a", "b"]}}, None)
+    planned = RowMapper(view(rows=rows)).plan(
+        "orders", {"id": {"S": "1"}, "tags": {"SS": ["a", "b"]}}, None
+    )
     assert done(planned.operations) == [
         {"delete": row(status="a", id="1")},
         {"delete": row(status="b", id="1")},
@@ -133,8 +136,7 @@ def test_a_contribution_that_does_not_change_vanishes():
 
 def test_a_contribution_is_taken_back_and_added():
     planned = AggregateMapper(aggregate()).plan(
-            "orders",
-        row(id="1", day="mon", total=5), row(id="1", day="mon", total=7)
+        "orders", row(id="1", day="mon", total=5), row(id="1", day="mon", total=7)
     )
     assert done(planned.operations) == [
         {
