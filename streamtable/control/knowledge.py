@@ -6,7 +6,10 @@ from typing import Any, Final, Protocol
 from streamtable.control.outcomes import ConsumerOnShard, Place
 from streamtable.core.consumers import ConsumerDocument
 
-__all__ = ["Kept", "Knowledge", "Positions"]
+__all__ = ["Kept", "Knowledge", "Letters", "Positions"]
+
+Letters = Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
+"""Takes a query, answers with the open dead letters as `letters`."""
 
 _PARKED: Final = "parked/"
 
@@ -32,7 +35,7 @@ class Knowledge:
         consumers: returns every consumer that is registered.
         positions: where they stand.
         state: what they keep, the changes that they have parked among it.
-        dead_letters: returns the open dead letters; None where there are none.
+        dead_letters: the page of the open dead letters.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class Knowledge:
         consumers: Callable[[], Iterable[ConsumerDocument]],
         positions: Positions,
         state: Kept,
-        dead_letters: Callable[[], Awaitable[Iterable[Mapping[str, Any]]]] | None = None,
+        dead_letters: Letters,
     ) -> None:
         self._consumers = consumers
         self._positions = positions
@@ -62,7 +65,7 @@ class Knowledge:
             return []
         # Parked changes last: one that is parked now was in a worker's hands before.
         standing = await self._positions.describe(found)
-        letters = [] if self._dead_letters is None else await self._dead_letters()
+        letters = (await self._dead_letters({}))["letters"]
         return [
             await self._on_shard(document, stands, letters, shard)
             for document, stands in zip(found, standing, strict=True)

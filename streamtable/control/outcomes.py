@@ -105,4 +105,7 @@ def _wants(document: ConsumerDocument) -> Callable[[Change], bool]:
 
 
 def _told(found: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: found[name] for name in names if found.get(name) is not None}
+    told = {name: found[name] for name in names if found.get(name) is not None}
+    if not told.get("next_ms"):
+        told.pop("next_ms", None)
+    return told

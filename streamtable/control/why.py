@@ -82,7 +82,8 @@ class Why:
         except LogTrimmed as error:
             raise ValidationError(str(error)) from error
         # After the search: what it found can only have got further since.
-        judges = [outcomes(each) for each in await self._consumers(table.name, item.shard)]
+        known = await self._consumers(table.name, item.shard) if found.changes else ()
+        judges = [outcomes(each) for each in known]
         changes = []
         for position, change in found.changes:
             judged = [judge(position, change) for judge in judges]

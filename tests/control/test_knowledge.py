@@ -1,6 +1,6 @@
 """What is known of consumers: from where they stand, what they keep, and what they gave up."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from streamtable.control.knowledge import Knowledge
@@ -37,6 +37,10 @@ class State(dict[str, dict[str, dict[str, Any]]]):
         return self.get(owner, {})
 
 
+async def none(_query: Mapping[str, str]) -> dict[str, Any]:
+    return {"letters": []}
+
+
 def letter(consumer: str, shard: int, offset: int, app: str = "shop") -> dict[str, Any]:
     return {"app": app, "consumer": consumer, "position": [shard, offset, 0], "attempts": 3}
 
@@ -55,8 +59,8 @@ async def test_what_is_known_of_each() -> None:
         letter("audit", 1, 4),
     ]
 
-    async def dead_letters() -> list[dict[str, Any]]:
-        return letters
+    async def dead_letters(_query: Mapping[str, str]) -> dict[str, Any]:
+        return {"letters": letters}
 
     knowledge = Knowledge(
         consumers=lambda: [mail, document("audit", "orders", "users"), document("bill", "orders")],
@@ -81,14 +85,15 @@ async def test_what_is_known_of_each() -> None:
 async def test_a_change_that_a_worker_tries_and_that_is_parked_too() -> None:
     mail = document("mail", "users")
     state = State({mail.owner(1): {"parked/3.0": {"position": [1, 3, 0], "attempts": 1}}})
-    knowledge = Knowledge(consumers=lambda: [mail], positions=Positions(), state=state)
+    knowledge = Knowledge(
+        consumers=lambda: [mail], positions=Positions(), state=state, dead_letters=none
+    )
     [found] = await knowledge.of("users", 1)
     assert found.failing[3, 0]["attempts"] == 2
     assert found.failing[3, 0]["parked"] is True
 
 
 async def test_a_table_without_consumers_asks_nobody() -> None:
-    positions: Any = None
-    state: Any = None
-    knowledge = Knowledge(consumers=list, positions=positions, state=state)
+    nobody: Any = None
+    knowledge = Knowledge(consumers=list, positions=nobody, state=nobody, dead_letters=nobody)
     assert await knowledge.of("users", 1) == []

@@ -96,7 +96,7 @@ def test_one_that_failed() -> None:
 
 
 def test_one_that_waits_behind_it() -> None:
-    waiting = {PLACE: {"attempts": 0, "next_ms": None, "error": None, "parked": True}}
+    waiting = {PLACE: {"attempts": 0, "next_ms": 0, "error": None, "parked": True}}
     assert told(document(), 41, failing=waiting) == {"outcome": "parked", "attempts": 0}
 
 
