@@ -618,7 +618,12 @@ class ViewRunner:
             "request_id": build.request_id,
         }
         answer = await self._tools.node.post(_CHANGE, body)
-        self.update(ConsumerDocument.model_validate(answer))
+        known = ConsumerDocument.model_fields
+        self.update(
+            ConsumerDocument.model_validate(
+                {name: value for name, value in answer.items() if name in known}
+            )
+        )
 
     async def _take_back(self, request: Mapping[str, Any]) -> None:
         """Take a request off that can't be carried out, so that it is not tried for ever."""
