@@ -87,6 +87,11 @@ class Agents:
         # Its types want a plain function; a coroutine is awaited.
         self._app.on_partitions_assigned.connect(self._on_assigned)  # type: ignore[arg-type]
 
+    @property
+    def assigned(self) -> frozenset[int]:
+        """The shards that are this node's."""
+        return frozenset(self._assigned)
+
     async def start(self) -> None:
         """Join the group; returns when this node's shards serve.
 

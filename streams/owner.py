@@ -90,6 +90,10 @@ class ShardState(Protocol):
         """
 
 
+def _measure_nothing(_changes: int, _seconds: float) -> None:
+    pass
+
+
 class _CatchUp:
     """Tells now and then how far a shard's tables are behind its log while they catch up.
 
@@ -136,6 +140,7 @@ class Owner:
 
     Attributes:
         overlay: writes that the state does not have yet.
+        measure: told of each commit that is durable: its changes, seconds since it was sent.
         epoch: this term's id.
     """
 
@@ -153,6 +158,7 @@ class Owner:
         self.number = number
         self.state = state
         self.overlay = Overlay()
+        self.measure: Callable[[int, float], None] = _measure_nothing
         self.epoch = ""
         self._log = log
         self._node = node
@@ -226,6 +232,7 @@ class Owner:
         while self._open:
             commit = self._open.popleft()
             value, headers = records.commit(self.epoch, commit.changes, commit.entries)
+            sent = time.perf_counter()
             try:
                 offset = await self._log.append(value, headers)
                 owned = offset == self._last + 1 or await self._owned_until(offset)
@@ -235,6 +242,7 @@ class Owner:
             if not owned:
                 self._recover(commit)
                 return
+            self.measure(len(commit.changes), time.perf_counter() - sent)
             self._last, self._landed = offset, -1
             self.overlay.made_durable(offset, commit)
             self._durable(commit, offset)

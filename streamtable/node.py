@@ -30,6 +30,9 @@ from streamtable.core.errors import ValidationError
 from streamtable.core.tables import Table
 from streamtable.data_folder import DataFolder
 from streamtable.gateway import HttpServer, create_app
+from streamtable.metrics.meters import Meters
+from streamtable.metrics.pages import NodePages
+from streamtable.metrics.shards import ShardMetrics
 from streamtable.operations import handlers
 from streamtable.operations.streams import stream_handlers
 from streamtable.settings import NodeSettings
@@ -110,6 +113,7 @@ class Node:
         memory = StoreMemory(_CACHE_BYTES, _WRITE_BYTES)
         objects = self._checkpoints(folder)
         restorer = None if objects is None else Restorer(objects, settings.region, count)
+        meters = Meters()
         shards = {}
         for number in range(count):
             log = ShardLog(self.kafka, topics.changelog, number)
@@ -130,6 +134,7 @@ class Node:
                 fail=self._fail,
             )
             shards[number].check = self._check
+            shards[number].owner.measure = meters.appends(number)
             parts.push_async_callback(shards[number].close)
         self._remove_leftovers(catalog.tables())
         catalog.on_change(self._remove_rows)
@@ -231,7 +236,29 @@ class Node:
         )
         ingest = Ingest(catalog, shards, self._stores)
         checkpoints = CheckpointPages(objects, checkpointer, settings.region, count)
+        monitoring = NodePages(
+            info={
+                "region": settings.region,
+                "node": folder.node,
+                "version": version("streamtable"),
+            },
+            collectors=[
+                meters.registry,
+                ShardMetrics(
+                    shards=shards,
+                    stores=self._stores,
+                    sender=sender,
+                    checkpointed_ms=lambda number: _taken_ms(checkpointer, number),
+                    now_ms=lambda: time.time_ns() // 1_000_000,
+                ),
+            ],
+            in_flight=lambda: app.running,
+            consumers=lambda: control.overview.describe(catalog.consumers()),
+            failed=self._has_failed,
+            waiting=lambda: [n for n in sorted(agents.assigned) if not shards[n].owner.serving],
+        )
         pages = {
+            **monitoring.pages,
             "/_streamtable/node": self._node_page,
             "/_streamtable/epochs": self._epochs_page,
             "/_streamtable/checkpoints": checkpoints.list,
@@ -245,7 +272,7 @@ class Node:
             **control.posts,
         }
         streams = {"/_streamtable/snapshot": ingest.snapshot}
-        app = create_app(operations, pages, posts=posts, streams=streams)
+        app = create_app(operations, pages, posts=posts, streams=streams, meter=meters.request)
         server = HttpServer(app, host=settings.host, port=settings.port)
         await server.start()
         parts.push_async_callback(server.stop)
@@ -276,6 +303,9 @@ class Node:
         logger.critical("the node stops: %s", error)
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
+
+    def _has_failed(self) -> bool:
+        return self._failed is not None and self._failed.done()
 
     def _address(self) -> str:
         return self.endpoint.removeprefix("http://")
@@ -328,3 +358,9 @@ class Node:
             raise ValidationError(msg) from None
         found = store.epoch_before(offset)
         return {"epoch": found and found[0], "barrier": found and found[1]}
+
+
+def _taken_ms(checkpointer: Checkpointer | None, number: int) -> int | None:
+    """When this node took its newest checkpoint of a shard."""
+    last = None if checkpointer is None else checkpointer.last.get(number)
+    return None if last is None else last.taken_ms

@@ -154,16 +154,16 @@ class IndexSender:
         async with self._starting:
             if self._producer is None:
                 self._producer = await self._start_producer()
-            return self._producer
+            producer: AIOKafkaProducer = self._producer
+            return producer
 
     async def _discard(self, producer: AIOKafkaProducer | None) -> None:
         """Let go of a producer; several shards may have seen it fail."""
-        if producer is None:
-            return
-        if self._producer is producer:
+        if producer is not None and self._producer is producer:
             self._producer = None
-        with suppress(*CLIENT_ERRORS):
-            await producer.stop()
+        if producer is not None:
+            with suppress(*CLIENT_ERRORS):
+                await producer.stop()
 
     async def _start_producer(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(

@@ -15,7 +15,15 @@ from rich.text import Text
 
 from streamtable.core.errors import StreamtableError
 
-__all__ = ["Failure", "LogLevel", "print_error", "print_line", "set_up_logging", "stdout"]
+__all__ = [
+    "Failure",
+    "LogFormat",
+    "LogLevel",
+    "print_error",
+    "print_line",
+    "set_up_logging",
+    "stdout",
+]
 
 _LIBRARIES: Final = ("aiokafka", "asyncio", "faust", "mode", "uvicorn")
 _STYLES: Final = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
@@ -28,6 +36,13 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """What a log line looks like."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 class Failure(StreamtableError):
@@ -62,13 +77,19 @@ def print_error(message: str, details: str = "") -> None:
     console.print(Text.assemble(("error: ", "bold red"), message))
 
 
-def set_up_logging(level: LogLevel) -> None:
+def set_up_logging(level: LogLevel, form: LogFormat = LogFormat.TEXT) -> None:
     """Have streamtable's own log lines printed to stderr.
 
     Those of the libraries are printed at `debug` only: what matters of them, streamtable says.
+
+    Args:
+        level: what is told, and all that is more important.
+        form: lines for people, or one JSON object a line: time, level, logger, message, and where
+            they have to do with a request `request_id` and `operation`.
     """
-    handler = _ConsoleHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler = _json_handler() if form is LogFormat.JSON else _ConsoleHandler()
+    if form is LogFormat.TEXT:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
     root.handlers = [handler]
     logging.getLogger("streamtable").setLevel(level.upper())
@@ -87,6 +108,20 @@ def _log_thread_error(error: threading.ExceptHookArgs) -> None:
     """Keep quiet about a library's thread that ends badly because its broker is gone."""
     if error.exc_type not in {SystemExit, asyncio.CancelledError}:
         logging.getLogger("asyncio").error("a thread failed: %r", error.exc_value)
+
+
+def _json_handler() -> logging.Handler:
+    from pythonjsonlogger.orjson import OrjsonFormatter
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        OrjsonFormatter(
+            "%(levelname)s %(name)s %(message)s",
+            rename_fields={"levelname": "level", "name": "logger"},
+            timestamp="time",
+        )
+    )
+    return handler
 
 
 class _ConsoleHandler(logging.Handler):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamtable.cli.output import Failure, LogLevel, print_line, set_up_logging, stdout
+from streamtable.cli.output import Failure, LogFormat, LogLevel, print_line, set_up_logging, stdout
 from streamtable.cli.running import run_until_signal
 
 if TYPE_CHECKING:
@@ -98,6 +98,9 @@ def serve(  # noqa: PLR0917 - the options of the command
     log_level: Annotated[
         LogLevel, typer.Option(help="How much to tell on stderr.")
     ] = LogLevel.INFO,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Lines for people, or JSON for log collectors.")
+    ] = LogFormat.TEXT,
 ) -> None:
     """Start a node: DynamoDB's API on http://127.0.0.1:8000.
 
@@ -126,7 +129,7 @@ def serve(  # noqa: PLR0917 - the options of the command
         problem = error.errors()[0]
         option = str(problem["loc"][0]).replace("_", "-")
         raise Failure(f"--{option} {problem['input']}: {problem['msg']}") from error
-    set_up_logging(log_level)
+    set_up_logging(log_level, log_format)
     run_until_signal(_serve(settings, _load_checks(checks) if checks else None))
 
 

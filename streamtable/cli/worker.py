@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption
-from streamtable.cli.output import Failure, LogLevel, set_up_logging
+from streamtable.cli.output import Failure, LogFormat, LogLevel, set_up_logging
 from streamtable.cli.running import run_until_signal
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ def worker(
     log_level: Annotated[
         LogLevel, typer.Option(help="How much to tell on stderr.")
     ] = LogLevel.INFO,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Lines for people, or JSON for log collectors.")
+    ] = LogFormat.TEXT,
 ) -> None:
     """Run the triggers of an app against a running node.
 
@@ -46,7 +49,7 @@ def worker(
     """
     from streamtable.cli.loading import load_app
 
-    set_up_logging(log_level)
+    set_up_logging(log_level, log_format)
     loaded = load_app(app)
     if not loaded.triggers:
         raise Failure(f"the app {loaded.name} in {app} has no triggers")

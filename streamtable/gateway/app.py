@@ -5,6 +5,7 @@ One class and no layers of middleware: what a request costs here comes on top of
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,15 +23,18 @@ from streamtable.core.errors import (
 )
 from streamtable.gateway.answers import error_body, gzip_answer, new_request_id, wants_gzip
 from streamtable.gateway.bodies import Bodies, Receive, parse_object, unpack
+from streamtable.gateway.content import Content
 from streamtable.gateway.credentials import read_credential
 from streamtable.gateway.limits import GatewayLimits
 from streamtable.gateway.services import Service, dynamodb_services
 from streamtable.gateway.streamed import Send, StreamPage, Streams
 
-__all__ = ["Gateway", "Handler", "Page", "Post", "StreamPage", "create_app"]
+__all__ = ["Gateway", "Handler", "Meter", "Page", "Post", "StreamPage", "create_app"]
 
-Page = Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
+Page = Callable[[Mapping[str, str]], Awaitable[dict[str, Any] | Content]]
 Post = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+Meter = Callable[[str, int, float], None]
+"""Counts a request that is answered: operation, HTTP's status, seconds."""
 
 Headers = dict[bytes, bytes]
 Scope = Mapping[str, Any]
@@ -48,6 +52,7 @@ _EXPOSED = b"x-amzn-RequestId,x-amzn-ErrorType,x-amzn-ErrorMessage,x-amz-crc32,D
 _PREFLIGHT_MAX_AGE_S = b"172800"
 
 logger = logging.getLogger(__name__)
+_telling = logger.isEnabledFor
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ def create_app(
     streams: Mapping[str, StreamPage] | None = None,
     services: Sequence[Service] | None = None,
     limits: GatewayLimits | None = None,
+    meter: Meter | None = None,
 ) -> "Gateway":
     """Return the endpoint's ASGI application.
 
@@ -78,7 +84,7 @@ def create_app(
             the body, already checked against the operation's shape, and returns the answer's
             JSON, as bytes or as what orjson dumps; it raises ApiError for an error answer.
         pages: what `GET` answers, by path, for example "/_streamtable/node". A page gets the
-            query's parameters and returns what orjson dumps.
+            query's parameters and returns what orjson dumps, or a `Content`.
         posts: what `POST` answers, by path. It gets the body, a JSON object, and returns what
             orjson dumps; it raises ApiError for an error answer, as a page does.
         streams: what `GET` answers in chunks, by path. Called with the query's parameters, it
@@ -88,6 +94,7 @@ def create_app(
             later, the answer is cut off, so that the client sees that it is not whole.
         services: DynamoDB and DynamoDB Streams if not given.
         limits: the defaults of `GatewayLimits` if not given.
+        meter: told of each operation that is answered.
 
     Raises:
         ValueError: a handler has the name of no operation of the services.
@@ -99,7 +106,12 @@ def create_app(
         GatewayLimits() if limits is None else limits,
         posts={} if posts is None else posts,
         streams={} if streams is None else streams,
+        meter=_count_nothing if meter is None else meter,
     )
+
+
+def _count_nothing(_operation: str, _status: int, _seconds: float) -> None:
+    pass
 
 
 class Gateway:
@@ -114,6 +126,7 @@ class Gateway:
         *,
         posts: Mapping[str, Post],
         streams: Mapping[str, StreamPage],
+        meter: Meter,
     ) -> None:
         known = frozenset[str]().union(*(service.operations for service in services))
         if not known.issuperset(handlers):
@@ -131,7 +144,13 @@ class Gateway:
         self._streams = Streams()
         self._limits = limits
         self._bodies = Bodies(limits)
+        self._meter = meter
         self._running = 0
+
+    @property
+    def running(self) -> int:
+        """How many operations are being worked on."""
+        return self._running
 
     def close_streams(self) -> None:
         """Cut the answers that are sent in chunks: the server stops."""
@@ -155,6 +174,7 @@ class Gateway:
     async def _answer_operation(
         self, scope: Scope, headers: Headers, request_id: str, receive: Receive, send: Send
     ) -> None:
+        started = time.perf_counter()
         status = 200
         held = 0
         arrived = False
@@ -179,15 +199,29 @@ class Gateway:
         except asyncio.CancelledError:
             # The server stops and has waited long enough. This is the request's outermost frame,
             # so nobody else waits for the cancellation; a write's outcome is unknown.
-            logger.warning("%s %s was cut off by a stop", route.operation, request_id)
+            logger.warning(
+                "%s %s was cut off by a stop",
+                route.operation,
+                request_id,
+                extra={"operation": route.operation, "request_id": request_id},
+            )
             status = InternalServerError.status
             answer = error_body(InternalServerError(_UNKNOWN_CAUSE))
         except Exception:
-            logger.exception("%s %s failed", route.operation, request_id)
+            logger.exception(
+                "%s %s failed",
+                route.operation,
+                request_id,
+                extra={"operation": route.operation, "request_id": request_id},
+            )
             status = InternalServerError.status
             answer = error_body(InternalServerError(_UNKNOWN_CAUSE))
         finally:
             self._bodies.release(held)
+        took_s = time.perf_counter() - started
+        self._meter("unknown" if route.service is None else route.operation, status, took_s)
+        if _telling(logging.DEBUG):
+            _tell(route.operation, request_id, status, took_s)
         if arrived:
             await _send(
                 send, headers, request_id, answer, status=status, content_type=route.content_type
@@ -236,21 +270,28 @@ class Gateway:
                 return
             page = self._pages.get(path)
             if page is not None:
-                status, answer = await self._page(page, scope["query_string"], path, request_id)
-                await _send(send, headers, request_id, answer, status=status, content_type=_JSON)
+                found = await self._page(page, scope["query_string"], path, request_id)
+                await _send(
+                    send,
+                    headers,
+                    request_id,
+                    found.body,
+                    status=found.status,
+                    content_type=found.content_type,
+                )
                 return
         error = UnknownOperation(
             f"There is no {method} {path} here: AWS SDKs send POST to the path /"
         )
         await _send(send, headers, request_id, error_body(error), status=404)
 
-    async def _page(
-        self, page: Page, query: bytes, path: str, request_id: str
-    ) -> tuple[int, bytes]:
+    async def _page(self, page: Page, query: bytes, path: str, request_id: str) -> Content:
         try:
-            return 200, orjson.dumps(await page(_parameters(query)))
+            found = await page(_parameters(query))
+            return found if isinstance(found, Content) else Content(orjson.dumps(found), _JSON)
         except Exception as error:  # noqa: BLE001 - an answer in any case
-            return _failure(error, f"GET {path}", request_id)
+            status, answer = _failure(error, f"GET {path}", request_id)
+            return Content(answer, _JSON, status)
 
     async def _answer_post(
         self, scope: Scope, headers: Headers, request_id: str, receive: Receive, send: Send
@@ -295,6 +336,22 @@ class Gateway:
             await _send(send, headers, request_id, answer, status=status, content_type=_JSON)
 
 
+def _tell(operation: str, request_id: str, status: int, took_s: float) -> None:
+    logger.debug(
+        "%s %s answered %d in %.1f ms",
+        operation,
+        request_id,
+        status,
+        took_s * 1000,
+        extra={
+            "operation": operation,
+            "request_id": request_id,
+            "status": status,
+            "took_ms": round(took_s * 1000, 3),
+        },
+    )
+
+
 def _parameters(query: bytes) -> dict[str, str]:
     return dict(parse_qsl(query.decode("latin-1")))
 
@@ -303,7 +360,8 @@ def _failure(error: Exception, what: str, request_id: str) -> tuple[int, bytes]:
     """Return status and body that tell a client what a page raised."""
     if isinstance(error, ApiError):
         return error.status, error_body(error)
-    logger.error("%s %s failed", what, request_id, exc_info=error)
+    extra = {"operation": what, "request_id": request_id}
+    logger.error("%s %s failed", what, request_id, exc_info=error, extra=extra)
     return InternalServerError.status, error_body(InternalServerError(_UNKNOWN_CAUSE))
 
 

@@ -120,9 +120,11 @@ async def serve():
     """A function that starts an endpoint with the handlers, pages and limits given."""
     running = []
 
-    async def start(handlers=None, pages=None, *, posts=None, streams=None, **limits):
+    async def start(handlers=None, pages=None, *, posts=None, streams=None, meter=None, **limits):
         bounds = GatewayLimits(**limits)
-        app = create_app(handlers or {}, pages, posts=posts, streams=streams, limits=bounds)
+        app = create_app(
+            handlers or {}, pages, posts=posts, streams=streams, limits=bounds, meter=meter
+        )
         server = HttpServer(app, port=0, limits=bounds)
         await server.start()
         running.append(server)

@@ -15,13 +15,17 @@ from streamtable.core.errors import (
     ServiceUnavailable,
     TransactionCanceled,
 )
-from streamtable.gateway import create_app
+from streamtable.gateway import Content, create_app
 
 GET = {"TableName": "users", "Key": {"id": {"S": "a"}}}
 
 
 async def get_item(body, context):
     return {"Item": body["Key"]}
+
+
+async def empty(body, context):
+    return {}
 
 
 def failing_with(error):
@@ -234,6 +238,50 @@ async def test_health(serve):
     assert answer.status == 200
     assert answer.headers["content-type"] == "text/plain"
     assert answer.raw.decode() == f"healthy: 127.0.0.1:{endpoint.server.port} "
+
+
+async def test_a_page_can_answer_other_than_json(serve):
+    async def metrics(query):
+        return Content(b"up 1\n", b"text/plain; version=1", 503)
+
+    endpoint = await serve(pages={"/metrics": metrics})
+    answer = await endpoint.ask(endpoint.request("GET", "/metrics"))
+    assert (answer.status, answer.raw) == (503, b"up 1\n")
+    assert answer.headers["content-type"] == "text/plain; version=1"
+
+
+async def test_each_operation_that_is_answered_is_counted(serve):
+    counted = []
+    endpoint = await serve(
+        {
+            "ListTables": empty,
+            "DescribeLimits": failing_with(RuntimeError()),
+            "DescribeEndpoints": failing_with(ServiceUnavailable("not now")),
+        },
+        meter=lambda operation, status, seconds: counted.append((operation, status, seconds > 0)),
+    )
+    await endpoint.ask(endpoint.operation("ListTables"))
+    await endpoint.ask(endpoint.operation("DescribeLimits"))
+    await endpoint.ask(endpoint.operation("DescribeEndpoints"))
+    await endpoint.ask(endpoint.operation("PutItem", b"no JSON"))
+    await endpoint.ask(endpoint.operation("Nothing"))
+    await endpoint.ask(endpoint.request("GET", "/"))
+    assert counted == [
+        ("ListTables", 200, True),
+        ("DescribeLimits", 500, True),
+        ("DescribeEndpoints", 503, True),
+        ("PutItem", 400, True),
+        ("unknown", 400, True),
+    ]
+
+
+async def test_each_request_is_told_of_at_debug(serve, caplog):
+    endpoint = await serve({"ListTables": empty})
+    with caplog.at_level("DEBUG", "streamtable.gateway"):
+        answer = await endpoint.ask(endpoint.operation("ListTables"))
+    [record] = [each for each in caplog.records if each.name == "streamtable.gateway.app"]
+    assert record.request_id == answer.headers["x-amzn-requestid"]
+    assert (record.operation, record.status) == ("ListTables", 200)
 
 
 async def test_pages_answer_json(serve, caplog):

@@ -1,0 +1,41 @@
+"""What is told of consumers: triggers, views and search indexes."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from prometheus_client.metrics_core import GaugeMetricFamily
+
+__all__ = ["consumer_families"]
+
+_BY_SHARD: Final = (
+    ("lag_records", "lag", "Records in the log that the consumer has not passed"),
+    ("lag_seconds", "lag_s", "Age of the oldest record that the consumer has not passed"),
+    ("parked_records", "parked", "Records that are set aside to be tried again"),
+    ("lost_records", "lost", "Records that the log let go of before the consumer saw them"),
+)
+_RUNNING: Final = ("running", "building")
+
+
+def consumer_families(described: Iterable[Mapping[str, Any]]) -> Iterator[GaugeMetricFamily]:
+    """Yield the metrics of consumers.
+
+    Args:
+        described: what `Overview.describe` says of them.
+    """
+    found = list(described)
+    running = GaugeMetricFamily(
+        "streamtable_consumer_running",
+        "Whether a worker runs the consumer",
+        labels=["consumer", "kind"],
+    )
+    for each in found:
+        running.add_metric([each["key"], each["kind"]], each["state"] in _RUNNING)
+    yield running
+    for name, member, told in _BY_SHARD:
+        family = GaugeMetricFamily(
+            f"streamtable_consumer_{name}", told, labels=["consumer", "kind", "shard"]
+        )
+        for each in found:
+            for shard, one in each["shards"].items():
+                family.add_metric([each["key"], each["kind"], shard], one[member])
+        yield family
