@@ -10,9 +10,12 @@ from types import ModuleType
 from typing import Final
 
 from streamtable.cli.output import Failure
+from streamtable.core.errors import StreamtableError
 from streamtable.triggers import App
+from streamtable.triggers.declarations import read_app
+from streamtable.triggers.lambda_apps import lambda_app
 
-__all__ = ["load_app"]
+__all__ = ["load_app", "load_handler"]
 
 _OWN_FRAMES: Final = ("streamtable.", "importlib")
 
@@ -20,12 +23,15 @@ _OWN_FRAMES: Final = ("streamtable.", "importlib")
 def load_app(target: str) -> App:
     """Import `path/to/file.py:variable` or `module:variable` and return the app.
 
-    The file's folder, or the current one, is put first on the path, as `python` does.
+    `path/to/file.toml` is an app that is declared without Python, see `triggers.declarations`. The
+    file's folder, or the current one, is put first on the path, as `python` does.
 
     Raises:
         Failure: there is no such file, module or app; or the module can't be imported, with the
             traceback of its own code.
     """
+    if target.endswith(".toml"):
+        return read_app(Path(target))
     where, separator, variable = target.rpartition(":")
     if not separator or not where or not variable:
         raise Failure(f"{target!r}: name the app as path/to/file.py:variable or module:variable")
@@ -39,6 +45,21 @@ def load_app(target: str) -> App:
     if not isinstance(found, App):
         raise Failure(f"{target} is no streamtable.App but {type(found).__name__}")
     return found
+
+
+def load_handler(handler: str, table: str) -> App:
+    """Return an app that gives a table's changes to a Lambda function, `module.function`.
+
+    Raises:
+        Failure: the module can't be imported, with the traceback of its own code.
+        InvalidDeclaration: there is no such module or function.
+    """
+    try:
+        return lambda_app(handler, table)
+    except StreamtableError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _import_failure(handler, error) from error
 
 
 def _load_file(path: Path) -> ModuleType:

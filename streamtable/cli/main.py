@@ -7,9 +7,13 @@ from typing import Annotated
 import typer
 
 from streamtable.cli.checkpoints import checkpoints_app
+from streamtable.cli.deadletters import deadletters_app
+from streamtable.cli.lag import lag
 from streamtable.cli.log import log_app
 from streamtable.cli.output import Failure, print_error
+from streamtable.cli.search import search_app
 from streamtable.cli.serve import serve
+from streamtable.cli.triggers import triggers_app
 from streamtable.cli.version import print_version, version
 from streamtable.cli.worker import worker
 from streamtable.core.errors import StreamtableError
@@ -25,6 +29,10 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(worker)
+app.add_typer(triggers_app)
+app.add_typer(search_app)
+app.add_typer(deadletters_app)
+app.command()(lag)
 app.add_typer(log_app)
 app.add_typer(checkpoints_app)
 app.command()(version)

@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -11,6 +13,8 @@ from streamtable.cli.output import Failure, LogFormat, LogLevel, set_up_logging
 from streamtable.cli.running import run_until_signal
 
 if TYPE_CHECKING:
+    from elasticsearch import AsyncElasticsearch
+
     from streamtable import App
 
 __all__ = ["worker"]
@@ -20,14 +24,47 @@ __all__ = ["worker"]
 _SWITCH_INTERVAL_S: Final = 0.0005
 
 
-def worker(
+def worker(  # noqa: PLR0917 - options of the command line, named there
     app: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="APP", help="Where the app is: path/to/file.py:variable, or module:variable."
+            metavar="[APP]",
+            help="Where the app is: path/to/file.py:variable, module:variable, or a TOML file.",
         ),
-    ],
+    ] = None,
+    handler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE.FUNCTION",
+            help="In place of APP: a Lambda function, as Lambda's configuration names it.",
+        ),
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", "-t", help="With --handler: whose changes it gets.")
+    ] = None,
     endpoint: EndpointOption = DEFAULT_ENDPOINT,
+    elasticsearch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL,...",
+            envvar="STREAMTABLE_ELASTICSEARCH",
+            help="Elasticsearch, for an app with search indexes; user:password@ in it if need be.",
+        ),
+    ] = None,
+    elasticsearch_api_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            envvar="STREAMTABLE_ELASTICSEARCH_API_KEY",
+            help="An API key for Elasticsearch, in its encoded form.",
+        ),
+    ] = None,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload", help="Start again when a Python file beside the app, or below, changes."
+        ),
+    ] = False,
     skip_lost: Annotated[
         bool,
         typer.Option(
@@ -42,30 +79,85 @@ def worker(
         LogFormat, typer.Option(help="Lines for people, or JSON for log collectors.")
     ] = LogFormat.TEXT,
 ) -> None:
-    """Run the triggers of an app against a running node.
+    """Run the triggers, views, searches and schedules of an app against a running node.
 
     Waits while the node is down. On Ctrl-C and SIGTERM the functions that run are finished and
-    their positions committed. Exits with 1 when a trigger has stopped on an error.
+    their positions committed. Exits with 1 when one of them has stopped on an error.
     """
-    from streamtable.cli.loading import load_app
-
     set_up_logging(log_level, log_format)
-    loaded = load_app(app)
-    if not loaded.triggers:
-        raise Failure(f"the app {loaded.name} in {app} has no triggers")
+    if (app is None) == (handler is None):
+        raise Failure("say what to run: APP, or --handler MODULE.FUNCTION --table TABLE")
+    if (handler is None) != (table is None):
+        raise Failure("--handler and --table go together")
+    if reload:
+        from streamtable.cli.reloading import run_reloading
+
+        run_until_signal(run_reloading(_folder(app), sys.argv[1:]))
+        return
+    loaded = _load(app, handler, table)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     stopped: list[str] = []
-    run_until_signal(_work(loaded, endpoint, skip_lost, stopped))
+    client = None
+    if loaded.searches:
+        client = _open_elasticsearch(loaded, elasticsearch, elasticsearch_api_key)
+    run_until_signal(_work(loaded, endpoint, skip_lost, client, stopped))
     if stopped:
         raise Failure(f"stopped on an error: {', '.join(stopped)}")
 
 
-async def _work(app: "App", url: str, skip_lost: bool, stopped: list[str]) -> None:
+def _folder(app: str | None) -> Path:
+    """Return the folder that the app's code is in."""
+    where = "" if app is None else app.rpartition(":")[0]
+    return Path(where).absolute().parent if where.endswith(".py") else Path.cwd()
+
+
+def _load(app: str | None, handler: str | None, table: str | None) -> "App":
+    from streamtable.cli.loading import load_app, load_handler
+
+    if app is None:
+        assert handler is not None
+        assert table is not None
+        return load_handler(handler, table)
+    loaded = load_app(app)
+    if not (loaded.triggers or loaded.views or loaded.searches or loaded.schedules):
+        raise Failure(f"the app {loaded.name} in {app} has nothing to run: no triggers, no views")
+    return loaded
+
+
+def _open_elasticsearch(app: "App", url: str | None, api_key: str | None) -> "AsyncElasticsearch":
+    """Return the client that the app's search indexes need."""
+    if url is None:
+        raise Failure(
+            f"the app {app.name} has search indexes ({', '.join(app.searches)}): say where "
+            "Elasticsearch is, --elasticsearch URL or STREAMTABLE_ELASTICSEARCH"
+        )
+    try:
+        from streamtable.consumers.search.client import open_elasticsearch
+    except ModuleNotFoundError:
+        raise Failure(
+            "search indexes need Elasticsearch's client: pip install 'streamtable[search]'"
+        ) from None
+    try:
+        return open_elasticsearch(url, api_key=api_key)
+    except ValueError as error:
+        raise Failure(f"--elasticsearch: {error}") from None
+
+
+async def _work(
+    app: "App",
+    url: str,
+    skip_lost: bool,
+    client: "AsyncElasticsearch | None",
+    stopped: list[str],
+) -> None:
     from streamtable.triggers.endpoint import Endpoint
     from streamtable.triggers.worker import Worker
 
-    async with Endpoint(url) as endpoint:
-        running = Worker(app, endpoint, skip_lost=skip_lost)
+    async with AsyncExitStack() as stack:
+        endpoint = await stack.enter_async_context(Endpoint(url))
+        if client is not None:
+            stack.push_async_callback(client.close)
+        running = Worker(app, endpoint, skip_lost=skip_lost, elasticsearch=client)
         try:
             await running.run()
         except asyncio.CancelledError:

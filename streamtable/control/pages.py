@@ -4,7 +4,8 @@ GET `/_streamtable/consumers` and `/_streamtable/lag` say where every consumer s
 `?consumer=APP/NAME` one. A worker that is about to run a consumer posts to
 `/_streamtable/consumers/register`, and while it runs, where its consumers stand to
 `/_streamtable/workers/report`; the answer has what people want of them. That they tell with
-`/_streamtable/consumers/change`.
+`/_streamtable/consumers/change`. The changes that consumers gave up are told by GET
+`/_streamtable/deadletters`, and sent back or dropped by POST.
 """
 
 import time
@@ -14,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from streamtable.control.bodies import Change, Registration, Report, parse_body
+from streamtable.control.dead_letters import DeadLetters
 from streamtable.control.frontiers import Frontiers
 from streamtable.control.overview import Overview
 from streamtable.control.registrations import Registrations
@@ -27,6 +29,7 @@ from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.fetcher import Fetches
 from streamtable.streams.group_offsets import GroupOffsets
+from streamtable.streams.topics import Topics
 
 __all__ = ["Control"]
 
@@ -86,15 +89,28 @@ class Control:
             parked=self._parked,
         )
         """Where they stand."""
+        self.dead_letters = DeadLetters(
+            kafka,
+            Topics(settings.region).deadletters,
+            catalog=catalog,
+            registrations=self.registrations,
+            state=self.state,
+        )
+        """What they gave up."""
 
     async def stop(self) -> None:
         """Close the connections."""
+        await self.dead_letters.stop()
         await self._groups.stop()
 
     @property
     def pages(self) -> dict[str, Page]:
         """What GET answers, by path."""
-        return {"/_streamtable/consumers": self._list, "/_streamtable/lag": self._lag}
+        return {
+            "/_streamtable/consumers": self._list,
+            "/_streamtable/lag": self._lag,
+            "/_streamtable/deadletters": self.dead_letters.show,
+        }
 
     @property
     def posts(self) -> dict[str, Post]:
@@ -103,6 +119,7 @@ class Control:
             "/_streamtable/consumers/register": self._register,
             "/_streamtable/consumers/change": self._change,
             "/_streamtable/workers/report": self._report,
+            "/_streamtable/deadletters": self.dead_letters.settle,
         }
 
     async def _list(self, query: Mapping[str, str]) -> dict[str, Any]:

@@ -170,7 +170,9 @@ class Endpoint:
             NodeUnavailable: no node answers; whether it did what it was asked to is unknown.
         """
         headers = {"Content-Type": "application/json"}
-        return await self._request("POST", path, data=orjson.dumps(body), headers=headers)
+        # Numbers of shards are keys.
+        data = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
+        return await self._request("POST", path, data=data, headers=headers)
 
     async def stream(
         self, path: str, query: Mapping[str, str] | None = None

@@ -1,128 +1,206 @@
-"""Runs the triggers of an app against a node's change log."""
+"""Runs what an app declares against a node's change log."""
 
 import asyncio
 import logging
-import traceback
-from typing import Final
+import os
+import secrets
+import socket
+from typing import Any, Final
 
+from streamtable.consumers.dead_letters import DeadLetterWriter
+from streamtable.control.state import TableStateStore
+from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import StreamtableError
-from streamtable.streams.follower import Follower, Sequential, Source
-from streamtable.streams.log import LogUnavailable
-from streamtable.triggers.app import App, Trigger
-from streamtable.triggers.delivery import ChangeFailed, Delivery
-from streamtable.triggers.endpoint import Endpoint, NodeDescription, NodeUnavailable
+from streamtable.streams.follower import Source
+from streamtable.streams.topics import Topics
+from streamtable.triggers.app import App
+from streamtable.triggers.endpoint import Endpoint, NodeDescription, NodeError, NodeUnavailable
+from streamtable.triggers.kinds import Declaration, Tools, declarations
+from streamtable.triggers.node_clock import NodeClock
+from streamtable.triggers.patience import PatientCalls
+from streamtable.triggers.reporting import Reporter
+from streamtable.triggers.seats import Seat
+from streamtable.triggers.timetable import Timetable
 from streamtable.triggers.watch import NodeWatch
 
-__all__ = ["Worker"]
+__all__ = ["RegistrationRefused", "Worker"]
 
 logger = logging.getLogger(__name__)
 
 _RETRY_S: Final = 1.0
-_OWN_FRAMES: Final = ("streamtable.", "asyncio", "concurrent.")
+_STOP_S: Final = 5.0
+_REGISTER: Final = "/_streamtable/consumers/register"
+
+
+class RegistrationRefused(StreamtableError):
+    """The node does not take what the app declares; the text says why, and what to do."""
 
 
 class Worker:
-    """Follows the log for each trigger of an app, and calls it.
+    """Follows the log for each trigger, view and search of an app, and calls its schedules.
 
-    Each trigger is a consumer group of its own, `{region}.trigger.{app}.{name}`: a slow one, or
-    one that stopped, never holds up another. The triggers wait while the node or its log is
-    gone, and go on when it is back.
+    Each is a consumer group of its own: a slow one, or one that stopped, never holds up another.
+    They wait while the node or its log is gone, and go on when it is back.
 
     Args:
-        app: the triggers.
+        app: what is run.
         endpoint: the node.
-        skip_lost: let triggers go on where the log has lost changes that they have not seen.
+        skip_lost: go on where the log has lost changes that a consumer has not seen.
+        elasticsearch: the client for the app's searches; it stays the caller's to close.
     """
 
-    def __init__(self, app: App, endpoint: Endpoint, *, skip_lost: bool = False) -> None:
+    def __init__(
+        self,
+        app: App,
+        endpoint: Endpoint,
+        *,
+        skip_lost: bool = False,
+        elasticsearch: Any = None,
+    ) -> None:
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._app = app
         self._endpoint = endpoint
         self._skip_lost = skip_lost
+        self._elasticsearch = elasticsearch
         self._watch = NodeWatch(endpoint)
-        self.stopped: dict[str, BaseException] = {}
-        """The triggers that stopped by name, each with what stopped it."""
+        self._calls = PatientCalls(endpoint)
+        self._state = TableStateStore(self._calls)
+        self._clock = NodeClock()
+        self._seats: list[Seat] = []
+        self._dead_letters: dict[str, DeadLetterWriter] = {}
+
+    @property
+    def stopped(self) -> dict[str, BaseException]:
+        """The consumers that stopped for good by name, each with what stopped it."""
+        return {seat.name: seat.stopped for seat in self._seats if seat.stopped is not None}
 
     async def run(self) -> None:
-        """Run the triggers until each has stopped, or until cancelled.
+        """Run until every consumer has stopped for good, or until cancelled.
 
         When cancelled, it lets the functions that run finish and commits their positions.
+
+        Raises:
+            RegistrationRefused: running the app would skip changes, or repeat them, without
+                anybody having said so; nothing was run.
         """
         watching = asyncio.create_task(self._watch.run())
         try:
             await self._watch.node()
-            await self._announce()
-            async with asyncio.TaskGroup() as group:
-                for trigger in self._app.triggers.values():
-                    group.create_task(self._keep(trigger), name=trigger.name)
+            await self._register()
+            await self._work()
         finally:
             watching.cancel()
+            for writer in self._dead_letters.values():
+                await writer.close()
 
-    async def _announce(self) -> None:
-        for trigger in self._app.triggers.values():
-            events = ", ".join(sorted(trigger.events))
-            logger.info("%s follows %s of the table %s", trigger.name, events, trigger.table)
+    async def _work(self) -> None:
+        reporter = Reporter(
+            self._endpoint,
+            worker_id=self.id,
+            app=self._app.name,
+            seats=self._seats,
+            clock=self._clock,
+        )
+        reporting = asyncio.create_task(reporter.run())
+        running = asyncio.create_task(self._run_all(reporter))
+        try:
+            await asyncio.wait({running, reporting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._calls.hurry(_STOP_S)
+            running.cancel()
+            await asyncio.wait({running})
+            # Until here people see that it is still at work.
+            reporting.cancel()
+            await asyncio.wait({reporting})
+            await reporter.leave()
+        for task in (running, reporting):
+            if not task.cancelled():
+                task.result()
+
+    async def _run_all(self, reporter: Reporter) -> None:
+        async with asyncio.TaskGroup() as group:
+            for seat in self._seats:
+                group.create_task(seat.keep(), name=seat.name)
+            if self._app.schedules:
+                await reporter.reported.wait()
+                timetable = Timetable(
+                    self._app.name,
+                    self._app.schedules.values(),
+                    call=self._calls,
+                    clock=self._clock,
+                    worker_id=self.id,
+                )
+                group.create_task(timetable.run())
+
+    async def _register(self) -> None:
+        """Register every consumer; nothing is run unless all of them are taken."""
+        declared = declarations(self._app)
+        names = [each.name for each in declared]
+        refused = []
+        for each in declared:
             try:
-                found = await self._endpoint.has_table(trigger.table)
-            except NodeUnavailable:
+                document = await self._register_one(each, names)
+            except NodeError as error:
+                refused.append(str(error))
+                continue
+            await self._announce(each)
+            self._seats.append(Seat(each, document, self._tools, self._watch))
+        if refused:
+            raise RegistrationRefused("\n".join(refused))
+
+    async def _register_one(self, declared: Declaration, names: list[str]) -> ConsumerDocument:
+        body = {
+            "kind": declared.kind,
+            "app": self._app.name,
+            "name": declared.name,
+            "sources": declared.sources,
+            "start": declared.start,
+            "definition": declared.definition,
+            "was": declared.was,
+            "names": names,
+        }
+        while True:
+            try:
+                answer = await self._endpoint.post(_REGISTER, body)
+            except NodeUnavailable as error:
+                logger.debug("%s is not registered yet: %s", declared.name, error)
+                await asyncio.sleep(_RETRY_S)
+                continue
+            for note in answer["notes"]:
+                logger.info("%s", note)
+            return ConsumerDocument(**answer["document"])
+
+    async def _announce(self, declared: Declaration) -> None:
+        tables = ", ".join(declared.sources)
+        logger.info("%s follows the table %s", declared.name, tables)
+        for table in declared.sources:
+            try:
+                found = await self._endpoint.has_table(table)
+            except (NodeError, NodeUnavailable):
                 continue
             if not found:
                 logger.warning(
-                    "there is no table %s yet: %s waits for it to be created",
-                    trigger.table,
-                    trigger.name,
+                    "there is no table %s yet: %s waits for it to be created", table, declared.name
                 )
 
-    async def _keep(self, trigger: Trigger) -> None:
-        """Follow the log for one trigger until it stops."""
-        delivery = Delivery(trigger)
-        while True:
-            node = await self._watch.node()
-            try:
-                await self._follow(trigger, delivery, node)
-            except LogUnavailable as error:
-                logger.warning("%s has lost the log, it tries again: %s", trigger.name, error)
-                await asyncio.sleep(_RETRY_S)
-            except Exception as error:  # noqa: BLE001 - the other triggers go on
-                self.stopped[trigger.name] = error
-                logger.error("%s", _report(trigger, error))  # noqa: TRY400 - the trace is in it
-                return
-
-    async def _follow(self, trigger: Trigger, delivery: Delivery, node: NodeDescription) -> None:
-        """Follow the log that `node` names; returns when the node names another."""
-        follower = Follower(
-            Source(node.kafka, node.changelog, self._watch),
-            f"{node.region}.trigger.{self._app.name}.{trigger.name}",
-            wants=delivery.wants,
-            sink=Sequential(delivery.deliver),
+    def _tools(self, node: NodeDescription) -> Tools:
+        return Tools(
+            app=self._app.name,
+            worker_id=self.id,
+            region=node.region,
+            shards=node.shards,
+            node=self._endpoint,
+            source=Source(node.kafka, node.changelog, self._watch),
+            state=self._state,
+            dead_letters=self._writer(node),
             skip_lost=self._skip_lost,
+            elasticsearch=self._elasticsearch,
         )
-        following = asyncio.create_task(follower.run())
-        moved = asyncio.create_task(self._watch.moved(node))
-        try:
-            await asyncio.wait({following, moved}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            moved.cancel()
-            following.cancel()
-            await asyncio.wait({following})
-            if not following.cancelled():
-                following.result()
 
-
-def _report(trigger: Trigger, error: Exception) -> str:
-    """Say which trigger stopped, at what, and why."""
-    again = "It was not skipped: the trigger gets it again at the next start of the worker."
-    if isinstance(error, ChangeFailed):
-        cause = error.__cause__
-        assert cause is not None
-        return f"{trigger.name} stopped at {error}\n{_trace(cause)}\n{again}"
-    if isinstance(error, StreamtableError):
-        return f"{trigger.name} stopped: {error}"
-    return f"{trigger.name} stopped: {_trace(error)}"
-
-
-def _trace(error: BaseException) -> str:
-    """Return the traceback from the first frame on that is not streamtable's or asyncio's."""
-    trace = error.__traceback__
-    while trace and trace.tb_frame.f_globals.get("__name__", "").startswith(_OWN_FRAMES):
-        trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    def _writer(self, node: NodeDescription) -> DeadLetterWriter:
+        """Return what writes dead letters to the node's brokers; one for all consumers."""
+        known = self._dead_letters.get(node.kafka)
+        if known is None:
+            topic = Topics(node.region).deadletters
+            known = self._dead_letters[node.kafka] = DeadLetterWriter(node.kafka, topic)
+        return known

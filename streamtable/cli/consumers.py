@@ -1,0 +1,136 @@
+"""What the commands on triggers, views and searches share: finding one, and showing them."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from streamtable.cli.output import Failure, stdout
+from streamtable.triggers.endpoint import Endpoint
+
+__all__ = ["change", "consumers", "find", "lag_table", "show_consumers", "until_stopped"]
+
+_PATH: Final = "/_streamtable/consumers"
+_LEAST_WIDTH: Final = 110
+_LOOK_S: Final = 0.1
+_STYLES: Final = {"running": "green", "building": "green", "stopped": "red", "paused": "yellow"}
+
+
+async def consumers(node: Endpoint) -> list[dict[str, Any]]:
+    """Return every consumer that the node knows, with where it stands.
+
+    Raises:
+        NodeUnavailable: no node answers.
+    """
+    found: list[dict[str, Any]] = (await node.get(_PATH))["consumers"]
+    return found
+
+
+async def find(node: Endpoint, name: str) -> dict[str, Any]:
+    """Return the consumer of that name, `APP/NAME` or `NAME`.
+
+    Raises:
+        Failure: there is none, or several.
+    """
+    known = await consumers(node)
+    chosen = [each for each in known if name in {each["key"], each["name"]}]
+    if len(chosen) == 1:
+        return chosen[0]
+    if chosen:
+        keys = ", ".join(each["key"] for each in chosen)
+        raise Failure(f"{name} is the name of several: say which one, {keys}")
+    keys = ", ".join(each["key"] for each in known)
+    raise Failure(f"there is no {name}; there is {keys}" if keys else f"there is no {name}")
+
+
+async def change(
+    node: Endpoint, consumer: Mapping[str, Any], action: str, **more: Any
+) -> dict[str, Any]:
+    """Have the node change a consumer; see `streamtable.control.bodies.Change`."""
+    body = {"app": consumer["app"], "name": consumer["name"], "action": action, **more}
+    return await node.post(f"{_PATH}/change", body)
+
+
+async def until_stopped(node: Endpoint, consumer: Mapping[str, Any], limit_s: float) -> None:
+    """Wait until no worker runs a consumer that was paused.
+
+    Raises:
+        Failure: one still does.
+    """
+    deadline = time.monotonic() + limit_s
+    while True:
+        [found] = (await node.get(_PATH, {"consumer": consumer["key"]}))["consumers"]
+        if found["state"] != "pausing":
+            return
+        if time.monotonic() > deadline:
+            raise Failure(
+                f"{consumer['key']} still runs after {limit_s:g} s: a function that runs is waited "
+                f"for. It is paused as soon as that ends (at {', '.join(found['workers'])})"
+            )
+        await asyncio.sleep(_LOOK_S)
+
+
+def show_consumers(found: Iterable[Mapping[str, Any]]) -> None:
+    """Print where consumers stand, a line each."""
+    table = _table("name", "state", "position", "lag", "behind", "retrying", "parked", "workers")
+    for each in found:
+        table.add_row(
+            each["key"],
+            _state(each["state"]),
+            " ".join(f"{shard}/{at['next']}" for shard, at in each["shards"].items()) or "-",
+            str(each["lag"]),
+            _age(each["lag_s"]),
+            str(each["retrying"]),
+            str(each["parked"]),
+            str(len(each["workers"])),
+        )
+    _widen().print(table)
+    for each in found:
+        if each["error"]:
+            stdout().print(f"{each['key']}: {each['error']}")
+
+
+def lag_table(found: Iterable[Mapping[str, Any]]) -> Table:
+    """Return a table of how far consumers are behind, a line each."""
+    table = _table("name", "kind", "state", "position", "lag", "behind", "parked")
+    for each in found:
+        table.add_row(
+            each["key"],
+            each["kind"],
+            _state(each["state"]),
+            " ".join(f"{shard}/{at['next']}" for shard, at in each["shards"].items()) or "-",
+            str(each["lag"]),
+            _age(each["lag_s"]),
+            str(each["parked"]),
+        )
+    _widen()
+    return table
+
+
+def _widen() -> Console:
+    console = stdout()
+    console.width = max(console.width, _LEAST_WIDTH)
+    return console
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        numeric = name in {"lag", "behind", "retrying", "parked", "workers"}
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "position")
+    return table
+
+
+def _state(state: str) -> Text:
+    return Text(state, style=_STYLES.get(state, ""))
+
+
+def _age(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return str(timedelta(seconds=int(seconds)))

@@ -1,0 +1,1 @@
+"""What runs each kind of consumer in a worker; see `streamtable.triggers.kinds`."""
