@@ -12,6 +12,7 @@ from streamtable.triggers.errors import (
     InvalidRow,
     Refused,
 )
+from streamtable.triggers.local_store import LocalBatch, LocalStore
 from streamtable.triggers.measures import Avg, Count, Distinct, Max, Min, Sum, Top
 from streamtable.triggers.schedules import Schedule
 from streamtable.triggers.searches import Search
@@ -35,6 +36,8 @@ __all__ = [
     "InvalidHandler",
     "InvalidRow",
     "Join",
+    "LocalBatch",
+    "LocalStore",
     "Max",
     "Min",
     "Refused",
