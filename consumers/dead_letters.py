@@ -42,6 +42,7 @@ _READ_S: Final = 10.0
 _POLL_MS: Final = 500
 _MESSAGE_CHARACTERS: Final = 4_000
 _TRACE_CHARACTERS: Final = 20_000
+_OWN_FRAMES: Final = ("streamtable.", "asyncio", "concurrent.")
 
 
 class LetterGone(StreamtableError, LookupError):
@@ -162,8 +163,14 @@ def letter_id(app: str, consumer: str, position: Position) -> str:
 
 
 def letter_error(error: BaseException) -> dict[str, str]:
-    """Return an error's type, message and trace, cut to what a letter keeps of them."""
-    trace = "".join(traceback.format_exception(error))
+    """Return an error's type, message and trace, cut to what a letter keeps of them.
+
+    The trace begins with the first frame that is not streamtable's own.
+    """
+    frames = error.__traceback__
+    while frames and frames.tb_frame.f_globals.get("__name__", "").startswith(_OWN_FRAMES):
+        frames = frames.tb_next
+    trace = "".join(traceback.format_exception(type(error), error, frames))
     return {
         "type": type(error).__name__,
         "message": str(error)[:_MESSAGE_CHARACTERS],

@@ -5,13 +5,13 @@ commit), `epoch` (the writer's), and for a commit `tables`, the names of the tab
 so that a consumer passes over what is not its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import orjson
 
-from streamtable.core.changes import Change, decode_changes, encode_changes
+from streamtable.core.changes import Change, decode_changes, decode_wanted, encode_changes
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.epochs import BARRIER
 
@@ -101,6 +101,13 @@ class LogRecord:
     def changes(self) -> list[Change]:
         """The changes of a commit, in order."""
         return decode_changes(self.value)[0]
+
+    def wanted(self, table: str, events: Container[str]) -> list[tuple[int, Change]]:
+        """The changes of a commit that are of this table and of these kinds, with their indexes.
+
+        The others are not parsed.
+        """
+        return decode_wanted(self.value, table, events)
 
     def contents(self) -> tuple[list[Change], list[dict[str, Any]]]:
         """The changes of a commit and its transactions' entries, in order."""
