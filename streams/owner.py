@@ -34,6 +34,8 @@ _COMMIT_BYTES: Final = 1024 * 1024
 _OVERLAY_BYTES: Final = 16 * 1024 * 1024
 _RETRY_S: Final = 0.2
 _TELL_S: Final = 2.0
+# A node that lost a shard hears of it with its next heartbeat to the group.
+_YIELD_S: Final = 3.5
 
 
 class LogGap(StreamtableError, LookupError):
@@ -174,6 +176,9 @@ class Owner:
         self._following = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._wanted = False
+        self._turn = asyncio.Lock()
+        self._pending: Commit | None = None
         self._proof: asyncio.Task[None] | None = None
         self._provers: list[asyncio.Future[None]] = []
 
@@ -230,19 +235,27 @@ class Owner:
 
     async def _append_all(self) -> None:
         while self._open:
-            commit = self._open.popleft()
+            commit = self._pending = self._open.popleft()
             value, headers = records.commit(self.epoch, commit.changes, commit.entries)
             sent = time.perf_counter()
+            failed = lost = False
             try:
                 offset = await self._log.append(value, headers)
-                owned = offset == self._last + 1 or await self._owned_until(offset)
+                lost = offset != self._last + 1 and not await self._owned_until(offset)
             except Exception as error:  # noqa: BLE001 - whatever failed, the log has the answer
                 logger.warning("shard %d: reading what became of a commit: %r", self.number, error)
-                owned = False
-            if not owned:
-                self._recover(commit)
+                failed = True
+            if self._pending is not commit:
+                return  # the group gave the shard away and back meanwhile: that term has settled it
+            if lost:
+                # A barrier lies before it: it is void, for ever.
+                self._pending = None
+                commit.not_written()
+            if failed or lost:
+                self._recover(lost=lost)
                 return
             self.measure(len(commit.changes), time.perf_counter() - sent)
+            self._pending = None
             self._last, self._landed = offset, -1
             self.overlay.made_durable(offset, commit)
             self._durable(commit, offset)
@@ -295,9 +308,10 @@ class Owner:
                     self._provers.append(acknowledged)
                     await acknowledged
                 elif await self._owned_until(end):
-                    self._last = end - 1
+                    # Meanwhile more may have been appended.
+                    self._last = max(self._last, end - 1)
                 else:
-                    self._recover(None)
+                    self._recover(lost=True)
         except LogUnavailable as error:
             raise ServiceUnavailable(str(error)) from error
         finally:
@@ -310,19 +324,24 @@ class Owner:
 
     # Terms
 
-    async def take_over(self, pending: Commit | None = None) -> None:
+    async def take_over(self) -> None:
         """Become the shard's owner: read its log to the end, start a term, serve.
 
-        Args:
-            pending: a commit of the last term whose append had no answer.
+        A commit of the last term whose append is under way, or had no answer, is settled.
 
         Raises:
             LogGap: the log starts after what the state needs next.
             StateAheadOfLog: the log ends before what the state has applied.
             LogUnavailable: the log can't be written or read.
         """
+        self._wanted = True
+        async with self._turn:
+            await self._start_term()
+
+    async def _start_term(self) -> None:
         # 1. What the state lacks must still be there.
-        self._check_bounds(*await self._log.bounds())
+        applied = self.state.applied
+        self._check_bounds(applied, *await self._log.bounds())
         # 2. Fence older producers, then make every other writer's later commits void.
         await self._log.open()
         epoch = uuid.uuid4().hex
@@ -338,7 +357,9 @@ class Owner:
                 if self.state.applied >= start:
                     break
                 progress.tell(self.state.applied)
-        # 4. The log says what became of the commit that had no answer.
+        # 4. The log says what became of the commit that had no answer: if it is not there by now,
+        # it comes after the barrier, or never.
+        pending, self._pending = self._pending, None
         if pending is not None:
             if self._landed >= 0:
                 pending.written(self._landed)
@@ -360,8 +381,10 @@ class Owner:
 
     def step_down(self) -> None:
         """Stop serving: another node has the shard, or this one stops."""
+        self._wanted = False
         self._serving.clear()
         self._readable = False
+        self._wake_provers()
 
     async def close(self) -> None:
         """Stop serving, let the append in flight finish, and let go of the log."""
@@ -371,22 +394,33 @@ class Owner:
             self._appending.cancel()
         await self._log.close()
 
-    def _recover(self, pending: Commit | None) -> None:
-        """Stop serving and settle the unknown outcome in the background, until it is settled."""
+    def _recover(self, *, lost: bool) -> None:
+        """Stop serving and settle the unknown outcome in the background, until it is settled.
+
+        Args:
+            lost: another node has started a term.
+        """
         self._serving.clear()
         self._following.clear()
         self._wake_provers()
-        self._appending = asyncio.create_task(self._retake(pending))
+        self._appending = asyncio.create_task(self._retake(lost=lost))
 
-    async def _retake(self, pending: Commit | None) -> None:
+    async def _retake(self, *, lost: bool) -> None:
         patient_until = time.monotonic() + WAIT_S
-        while True:
+        if lost:
+            # Most likely the group has given the shard to another node, and says so soon. Only if
+            # it does not, the other one was late, and the shard is still this node's.
+            await asyncio.sleep(_YIELD_S)
+        while self._wanted:
             try:
-                await self.take_over(pending)
+                async with self._turn:
+                    if self._serving.is_set():
+                        return  # the group gave the shard away and back meanwhile
+                    await self._start_term()
             except (LogUnavailable, StateUnavailable) as error:
                 logger.warning("shard %d is not served: %s; trying again", self.number, error)
                 if time.monotonic() > patient_until:
-                    self._answer_waiting(pending)
+                    self._answer_waiting()
                 await asyncio.sleep(_RETRY_S)
             except Exception as error:  # noqa: BLE001 - nobody else would hear of it
                 self._fail(error)
@@ -394,15 +428,28 @@ class Owner:
             else:
                 logger.info("shard %d is served again, epoch %s", self.number, self.epoch)
                 return
+        self._answer_waiting()
+        self._appending = None
 
-    def _answer_waiting(self, pending: Commit | None) -> None:
-        """Let no request wait for longer: the log does not answer."""
-        if pending is not None:
-            pending.unknown()
+    def _answer_waiting(self) -> None:
+        """Let no request wait for longer: the log does not answer, or another node has the shard.
+
+        What the pending commit is about is read at the start of the next term all the same.
+        """
+        if self._pending is not None:
+            self._pending.unknown()
         while self._open:
             self._open.popleft().not_written()
 
-    def _check_bounds(self, first: int, end: int) -> None:
+    def _check_bounds(self, applied: int, first: int, end: int) -> None:
+        """Check that log and state belong together.
+
+        Args:
+            applied: what the state had applied before the bounds were asked for; it may have
+                followed the log further since.
+            first: offset of the first record kept.
+            end: offset of the next one to come.
+        """
         needed = self.state.applied + 1
         if needed < first:
             raise LogGap(
@@ -410,11 +457,11 @@ class Owner:
                 "they were stopped for longer than the log is kept. Start on a copy of the data "
                 "folder that is at least as new as the log's start."
             )
-        if needed > end:
+        if applied >= end:
             raise StateAheadOfLog(
                 f"shard {self.number}'s log ends at offset {end}, its tables have applied "
-                f"{self.state.applied}. Log and tables do not belong together: was one of them "
-                "removed or restored alone?"
+                f"{applied}. Log and tables do not belong together: was one of them removed or "
+                "restored alone?"
             )
 
     # Following the log

@@ -303,8 +303,7 @@ class Participant:
             return found
         slots = [self.shard.owner.overlay.slot(part.write.row_key) for part in parts]
         try:
-            for slot in slots:
-                await self.shard.settled(slot)
+            await self.shard.confirm(slots, self.shard.owner.epoch)
         except NotWritten:
             return None
         raise Refused(reasons)

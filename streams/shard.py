@@ -1,7 +1,7 @@
 """One shard of the tables on its owner: writes are evaluated here, reads answered."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from streamtable.core.changes import Change
@@ -186,17 +186,18 @@ class Shard:
     async def _attempt(self, write: Write, context: RequestContext) -> Outcome:
         """Evaluate a write and wait for its outcome; raises NotWritten to be called again.
 
-        An answer that rests on an image in flight is given only when that image is durable.
+        An answer that comes without an append is a read: it is given only when the image that it
+        rests on is durable, and known to be the newest.
         """
         slot = self._overlay.slot(write.row_key)
         old = self.state.get(write.row_key) if slot is None else slot.latest
         try:
             new = self._new_image(write, old)
         except ApiError:
-            await self.settled(slot)
+            await self.confirm([slot], self.owner.epoch)
             raise
         if new is old:
-            await self.settled(slot)
+            await self.confirm([slot], self.owner.epoch)
             return Outcome(old, old, -1, 0)
         commit = self.owner.commit()
         index = self.join(commit, Evaluated(write, slot, old, new), context)
@@ -228,6 +229,7 @@ class Shard:
             else:
                 slot = found.slot
                 joined.append((found, slot.commit if slot and slot.in_flight else None, -1))
+        epoch = self.owner.epoch
         commits = {id(joint): joint for _, joint, _ in joined if joint is not None}
         waiting = {key: joint.outcome() for key, joint in commits.items()}
         offsets: dict[int, int | None] = {}
@@ -237,8 +239,16 @@ class Shard:
             except NotWritten:
                 offsets[key] = None
         outcomes = []
+        current = True
+        if any(index < 0 for _, _, index in joined):
+            try:
+                await self.confirm([], epoch)
+            except NotWritten:
+                current = False
         for write, (found, joint, index) in zip(writes, joined, strict=True):
             offset = -1 if joint is None else offsets[id(joint)]
+            if index < 0 and not current:
+                offset = None
             if offset is None or index == _AGAIN:
                 outcomes.append(await self.write(write, context))
             elif index < 0:
@@ -351,12 +361,25 @@ class Shard:
         slot.commit = commit
         commit.rows.append((row.row_key, row.image))
 
-    @staticmethod
-    async def settled(slot: Slot | None) -> None:
-        """Wait until the image that an answer rests on is durable; raises NotWritten."""
-        if slot is not None and slot.in_flight:
-            assert slot.commit is not None
-            await slot.commit.outcome()
+    async def confirm(self, slots: Iterable[Slot | None], epoch: str) -> None:
+        """Wait until images that an answer rests on are durable, and proven to be the newest.
+
+        Args:
+            slots: what the overlay knows of their rows.
+            epoch: the term in which they were looked at.
+
+        Raises:
+            NotWritten: look at them again.
+            ServiceUnavailable: the shard was lost, or the brokers do not answer.
+        """
+        for slot in slots:
+            if slot is not None and slot.in_flight:
+                assert slot.commit is not None
+                await slot.commit.outcome()
+        if not self._exclusive:
+            await self.owner.prove()
+            if self.owner.epoch != epoch:
+                raise NotWritten
 
     # Reading
 

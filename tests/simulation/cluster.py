@@ -1,0 +1,293 @@
+"""Nodes that contend for one shard, clients that write and read it, and what they saw.
+
+The nodes run the real owner, shard, overlay and void rule on a simulated log (`log.py`). A shard is
+given to one node after the other; who loses it learns late or never, may stand still for a while,
+and may die at any time. Nothing else is assumed of a group.
+"""
+
+import asyncio
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from streamtable.core.errors import (
+    ConditionalCheckFailed,
+    InternalServerError,
+    ServiceUnavailable,
+)
+from streamtable.core.images import Image
+from streamtable.streams.clock import HybridClock
+from streamtable.streams.epochs import EpochFilter
+from streamtable.streams.overlay import Overlay
+from streamtable.streams.owner import LogGap
+from streamtable.streams.records import LogRecord
+from streamtable.streams.shard import Shard
+from tests.simulation.log import Faults, Partition, ProducerHandle
+from tests.streams.shards import CONTEXT, TABLE, PutWrite
+
+__all__ = ["Operation", "Simulation"]
+
+NODES = 3
+CLIENTS = 5
+OPERATIONS = 12
+KEYS = ("a", "b")
+NEVER = 1e18
+
+
+@dataclass
+class Operation:
+    """What a client asked and heard; values are numbers, 0 where there is no item.
+
+    Attributes:
+        kind: get, put, or cput: put `value` if the item is `expect`.
+        call: when it was asked.
+        answered: when it was answered, `NEVER` where nobody knows what became of it.
+        done: what a get returned, or whether (1 or 0) a cput's condition held.
+    """
+
+    client: int
+    key: str
+    kind: str
+    value: int
+    expect: int
+    call: float
+    answered: float = NEVER
+    done: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class MemoryState:
+    """A shard's rows in a dict, that outlives its node's process. Stands where the store stands."""
+
+    def __init__(self) -> None:
+        self.applied = -1
+        self.rows: dict[bytes, Image] = {}
+        self._epochs = EpochFilter()
+
+    def get(self, row_key: bytes) -> Image | None:
+        return self.rows.get(row_key)
+
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, Image]]:
+        raise NotImplementedError
+
+    def collection_bytes(self, _collection: bytes) -> int:
+        return 0
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        return iter(())
+
+    def decision(self, _transaction: str) -> bool | None:
+        return None
+
+    def indexed(self, _source: int) -> int:
+        return -1
+
+    def apply(self, found: Sequence[LogRecord], _known: Overlay) -> list[LogRecord]:
+        assert found[0].offset == self.applied + 1
+        valid = []
+        for record in found:
+            if self._epochs.admit(record.kind, record.epoch, record.offset):
+                valid.append(record)
+                for change in record.changes():
+                    _, row_key = TABLE.keys.locate(TABLE.prefix, change.keys)
+                    if change.new is None:
+                        self.rows.pop(row_key, None)
+                    else:
+                        self.rows[row_key] = change.new
+        self.applied = found[-1].offset
+        return valid
+
+
+class Node:
+    """A process: it can stand still, and die and come back with its disk."""
+
+    def __init__(self, simulation: "Simulation", number: int) -> None:
+        self.number = number
+        self.state = MemoryState()
+        self.busy: set[asyncio.Task[Any]] = set()
+        self._simulation = simulation
+        self.start()
+
+    def start(self) -> None:
+        simulation = self._simulation
+        loop = asyncio.get_running_loop()
+        self.handle = ProducerHandle(simulation.partition, simulation.chance, simulation.faults)
+        self.shard = Shard(
+            number=0,
+            log=self.handle,  # type: ignore[arg-type]
+            state=self.state,
+            clock=HybridClock(lambda: int(loop.time() * 1000)),
+            region="test",
+            node=f"node-{self.number}",
+            exclusive=False,
+            fail=simulation.fail,
+        )
+
+    def run(self, work: Any) -> asyncio.Task[Any]:
+        """Run something that dies with the process."""
+        task = asyncio.ensure_future(work)
+        self.busy.add(task)
+        task.add_done_callback(self.busy.discard)
+        return task
+
+    async def take(self) -> None:
+        """The group gives it the shard."""
+        owner = self.shard.owner
+        try:
+            await self.shard.take_over()
+        except OSError:
+            # As a node does: the unknown outcome is settled in the background.
+            owner._recover(lost=False)
+        with suppress(LogGap):
+            await self._follow()
+
+    async def _follow(self) -> None:
+        async with aclosing(self.handle.read(self.state.applied + 1)) as batches:
+            async for batch in batches:
+                await asyncio.sleep(self._simulation.chance.expovariate(50))
+                if batch:
+                    await self.shard.owner.follow(batch)
+
+    def die(self) -> None:
+        """Lose everything but the disk. What is on its way to the broker may still arrive."""
+        for task in list(self.busy):
+            task.cancel()
+        appending = self.shard.owner._appending
+        if appending is not None:
+            appending.cancel()
+        self.start()
+
+
+@dataclass
+class Simulation:
+    """One run; everything in it follows from the seed.
+
+    Attributes:
+        history: what the clients asked and heard.
+        failure: what a node could not go on from.
+    """
+
+    seed: int
+    faults: Faults = field(default_factory=Faults)
+    history: list[Operation] = field(default_factory=list)
+    failure: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
+        self.partition = Partition()
+        self._value = 0
+
+    def fail(self, error: BaseException) -> None:
+        self.failure = error
+
+    async def run(self) -> None:
+        """Let clients work until each has asked its share, then settle everything."""
+        self.nodes = [Node(self, number) for number in range(NODES)]
+        self._given = self.nodes[0]
+        self.nodes[0].run(self.nodes[0].take())
+        trouble = asyncio.create_task(self._trouble())
+        async with asyncio.TaskGroup() as group:
+            for number in range(CLIENTS):
+                group.create_task(self._client(number))
+        trouble.cancel()
+        await asyncio.wait([trouble])
+        for node in self.nodes:
+            node.handle.running.set()
+            node.die()
+        await asyncio.sleep(10)
+
+    async def _trouble(self) -> None:
+        while True:
+            await asyncio.sleep(self.chance.expovariate(8))
+            node = self.chance.choice(self.nodes)
+            match self.chance.choice(("give", "give", "pause", "die")):
+                case "give":
+                    old, self._given = self._given, node
+                    if self.chance.random() < 0.7 and old is not node:
+                        # It learns that it lost the shard; otherwise it never does.
+                        old.run(self._step_down_later(old))
+                    node.run(node.take())
+                case "pause":
+                    node.handle.running.clear()
+                    await asyncio.sleep(self.chance.expovariate(10))
+                    node.handle.running.set()
+                case "die":
+                    node.die()
+                    if node is self._given:
+                        node.run(node.take())
+
+    async def _step_down_later(self, node: Node) -> None:
+        await asyncio.sleep(self.chance.expovariate(20))
+        await node.handle.running.wait()
+        if node is not self._given:
+            node.shard.owner.step_down()
+
+    async def _client(self, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(OPERATIONS):
+            await asyncio.sleep(self.chance.expovariate(30))
+            # Mostly it asks the right node, and sometimes one that was.
+            node = self._given if self.chance.random() < 0.7 else self.chance.choice(self.nodes)
+            self._value += 1
+            operation = Operation(
+                number,
+                self.chance.choice(KEYS),
+                self.chance.choice(("get", "put", "cput")),
+                self._value,
+                self.chance.choice([0, *(each.value for each in self.history[-6:])]),
+                loop.time(),
+            )
+            task = node.run(self._ask(node, operation))
+            try:
+                known = await task
+            except asyncio.CancelledError:
+                known = operation.kind != "get" and None
+            if known is False:
+                continue
+            if known:
+                operation.answered = loop.time()
+            self.history.append(operation)
+
+    async def _ask(self, node: Node, operation: Operation) -> bool | None:
+        """Carry an operation out. True: answered; False: nothing was done; None: nobody knows."""
+        write = PutWrite(operation.key, operation.value)
+        await node.handle.running.wait()
+        try:
+            if operation.kind == "get":
+                image = await node.shard.read(write.row_key, consistent=True)
+                operation.done = 0 if image is None else int(image.item["n"]["N"])
+            elif operation.kind == "put":
+                await node.shard.write(write, CONTEXT)
+            else:
+                expecting = _ConditionalPut(operation.key, operation.value, operation.expect)
+                await node.shard.write(expecting, CONTEXT)
+                operation.done = 1
+        except ConditionalCheckFailed:
+            operation.done = 0
+        except ServiceUnavailable:
+            return False
+        except InternalServerError:
+            return None
+        await node.handle.running.wait()
+        return True
+
+
+class _ConditionalPut(PutWrite):
+    """A put on the condition that the item has a value; 0: that there is none."""
+
+    def __init__(self, key: str, value: int, expect: int) -> None:
+        super().__init__(key, value)
+        self.needs_old = True
+        self._expected = expect
+
+    def evaluate(self, old: dict[str, Any] | None) -> tuple[dict[str, Any] | None, int]:
+        found = 0 if old is None else int(old["n"]["N"])
+        if found != self._expected:
+            raise ConditionalCheckFailed
+        return super().evaluate(None)
