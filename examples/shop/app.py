@@ -58,7 +58,7 @@ async def on_its_way(change: Change[Order]) -> None:
     """Tell that a parcel has left; whatever else happens to an order is no call of this."""
     order = change.new
     assert order is not None  # the filter looks at the new item
-    say("mail", f"To: {order.user_id}  Subject: {order.count} x {order.product} is on its way")
+    say("mail", f"To: {order.user_id}  Subject: Order {order.order_id} is on its way")
 
 
 @app.trigger("orders")
@@ -150,8 +150,10 @@ def report() -> None:
         return
     say("report", f"orders: {standing}")
     if found is not None:
-        revenue, orders = found["revenue"]["N"], found["orders"]["N"]
-        say("report", f"today {revenue} from {orders} orders of {found['customers']['N']} users")
+        revenue, orders = Decimal(found["revenue"]["N"]), found["orders"]["N"]
+        say(
+            "report", f"today {revenue:.2f} from {orders} orders of {found['customers']['N']} users"
+        )
 
 
 def _count(status: str) -> int:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -91,13 +92,18 @@ def create_tables() -> None:
 
 def find_elasticsearch(environment: dict[str, str]) -> None:
     """Name Elasticsearch in the worker's environment if one answers."""
-    url = environment.setdefault("STREAMTABLE_ELASTICSEARCH", ELASTICSEARCH)
+    url = environment.pop("STREAMTABLE_ELASTICSEARCH", ELASTICSEARCH)
     try:
         with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - the user's own address
-            say("shop", f"products are searched in Elasticsearch: {url}/products/_search?q=teapot")
+            pass
     except (OSError, ValueError):
-        del environment["STREAMTABLE_ELASTICSEARCH"]
         say("shop", f"no Elasticsearch answers at {url}: the product search is left out")
+        return
+    if find_spec("elasticsearch") is None:
+        say("shop", "the product search is left out: it needs `pip install streamtable[search]`")
+        return
+    environment["STREAMTABLE_ELASTICSEARCH"] = url
+    say("shop", f"products are searched in Elasticsearch: {url}/products/_search?q=teapot")
 
 
 if __name__ == "__main__":
