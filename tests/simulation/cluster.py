@@ -131,7 +131,7 @@ class Node:
 
     def run(self, work: Any) -> asyncio.Task[Any]:
         """Run something that dies with the process."""
-        task = asyncio.ensure_future(work)
+        task: asyncio.Task[Any] = asyncio.ensure_future(work)
         self.busy.add(task)
         task.add_done_callback(self.busy.discard)
         return task

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from streamtable.streams.log import LogUnavailable
@@ -90,7 +90,7 @@ class ProducerHandle:
         await self._delay()
         return 0, end
 
-    async def read(self, start: int) -> AsyncIterator[list[LogRecord]]:
+    async def read(self, start: int) -> AsyncGenerator[list[LogRecord]]:
         while True:
             await self._delay()
             batch = self._partition.records[start : start + self._chance.randint(1, 5)]

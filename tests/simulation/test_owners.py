@@ -100,7 +100,7 @@ def test_histories_are_linearizable(checker: str) -> None:
     seeds: Iterable[int] = range(FIRST, FIRST + SEEDS)
     if "STREAMTABLE_SEED" in os.environ:
         seeds = [int(os.environ["STREAMTABLE_SEED"])]
-    found = []
+    found: list[dict[str, Any]] = []
     answered = 0
     for seed in seeds:
         simulation = run(seed)
