@@ -9,6 +9,8 @@ from uuid import uuid4
 import boto3
 import pytest
 
+from tests.support.elasticsearch import Elasticsearch
+from tests.support.elasticsearch import running as running_elasticsearch
 from tests.support.server import Server, client_settings
 
 
@@ -18,6 +20,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("server") / "data").start()
     yield running
     assert running.stop() == 0, running.output()
+
+
+@pytest.fixture(scope="session")
+def elasticsearch() -> Iterator[Elasticsearch]:
+    """A running Elasticsearch that all tests of the session share; indexes have own names."""
+    yield from running_elasticsearch()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """A real Elasticsearch for the tests here, and search indexes that run in the test's own loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,18 +19,12 @@ from streamtable.consumers.search.spec import SearchSpec
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.streams.follower import Source
 from streamtable.triggers.endpoint import Endpoint
-from tests.support.elasticsearch import Elasticsearch, running
+from tests.support.elasticsearch import Elasticsearch
 from tests.support.waiting import until
 
 __all__ = ["Indexing", "MemoryLetters"]
 
 LIMITS = BulkLimits(backoff_s=0.05, most_backoff_s=0.5)
-
-
-@pytest.fixture(scope="session")
-def elasticsearch() -> Iterator[Elasticsearch]:
-    """A running Elasticsearch that all tests of the session share."""
-    yield from running()
 
 
 @pytest.fixture
@@ -151,6 +145,7 @@ def run(server: Any, elasticsearch: Elasticsearch) -> Run:
                 about.shards,
                 letters,
                 limits=LIMITS,
+                look_s=0.2,
             )
             runner = SearchRunner(spec, tools)
             indexing = Indexing(spec, node, runner, letters, formerly)
