@@ -19,7 +19,7 @@ from streamtable.core.limits import STREAM_KEPT_S
 from streamtable.core.operations import table_settings, throughputs
 from streamtable.core.operations.index_updates import plan_index_updates
 
-__all__ = ["check_changeable", "check_update_table", "plan_update_table"]
+__all__ = ["check_changeable", "check_unprotected", "check_update_table", "plan_update_table"]
 
 
 _CHANGES = (
@@ -46,6 +46,19 @@ def check_changeable(document: TableDocument) -> None:
         raise ResourceInUse(
             "Attempt to change a resource which is still in use: Table is being "
             f"{_STATES[document.status]}: {document.name}"
+        )
+
+
+def check_unprotected(document: TableDocument) -> None:
+    """Check that a table may be deleted.
+
+    Raises:
+        ValidationError: it is protected against that.
+    """
+    if document.deletion_protection:
+        raise ValidationError(
+            "Resource cannot be deleted as it is currently protected against deletion. "
+            "Disable deletion protection first."
         )
 
 

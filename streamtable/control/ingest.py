@@ -22,15 +22,13 @@ from streamtable.core.images import Image
 from streamtable.core.tables import Table
 from streamtable.core.values import Item, check_item_size, parse_item
 from streamtable.core.views.aggregates import Contribution, parse_contribution, regroup
+from streamtable.core.views.generations import VALUE_KEY
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.feed import Batch, LatestRows, NotNext, fed_through, feed
 from streamtable.streams.ledger import Place
 from streamtable.streams.shard import Shard
 
-__all__ = ["VALUE_KEY", "Ingest", "RowStore"]
-
-VALUE_KEY: Final = "_value"
-"""Name of the binary sort key of an aggregate's companion table."""
+__all__ = ["Ingest", "RowStore"]
 
 _CHUNK_BYTES: Final = 256 * 1024
 

@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 from streamtable.core.context import Handler, RequestContext
 from streamtable.core.descriptions import describe_table
 from streamtable.core.documents import CREATING, DELETING, UPDATING, Status, TableDocument
-from streamtable.core.errors import ValidationError
 from streamtable.core.operations.create_table import plan_create_table
 from streamtable.core.operations.list_tables import list_tables
 from streamtable.core.operations.table_settings import check_named
 from streamtable.core.operations.update_table import (
     check_changeable,
+    check_unprotected,
     check_update_table,
     plan_update_table,
 )
@@ -89,11 +89,7 @@ def table_handlers(
         # A view that was not built yet has nothing that could be under way.
         if document.view is None or document.status != CREATING:
             check_changeable(document)
-        if document.deletion_protection:
-            raise ValidationError(
-                "Resource cannot be deleted as it is currently protected against deletion. "
-                "Disable deletion protection first."
-            )
+        check_unprotected(document)
         description = describe(table, DELETING)
         if delay_s:
             document = document.model_copy(
