@@ -25,6 +25,7 @@ from streamtable.control.checkpoints import CheckpointPages
 from streamtable.control.ingest import Ingest
 from streamtable.control.knowledge import Knowledge
 from streamtable.control.pages import Control
+from streamtable.control.views import Views
 from streamtable.control.why import Why
 from streamtable.core.errors import ValidationError
 from streamtable.core.tables import Table
@@ -235,6 +236,16 @@ class Node:
             consumers=knowledge.of,
         )
         ingest = Ingest(catalog, shards, self._stores)
+        views = Views(
+            catalog=catalog,
+            settings=settings,
+            ends=lambda: {number: shard.owner.last for number, shard in shards.items()},
+            stores=self._stores,
+            sender=sender,
+            totals=self._totals,
+        )
+        views.start()
+        parts.push_async_callback(views.stop)
         checkpoints = CheckpointPages(objects, checkpointer, settings.region, count)
         monitoring = NodePages(
             info={
@@ -262,13 +273,17 @@ class Node:
             "/_streamtable/node": self._node_page,
             "/_streamtable/epochs": self._epochs_page,
             "/_streamtable/checkpoints": checkpoints.list,
+            "/_streamtable/views": views.list,
             "/_streamtable/views/tokens": ingest.tokens,
             "/_streamtable/why": why.page,
             **control.pages,
         }
         posts = {
             "/_streamtable/checkpoints": checkpoints.act,
+            "/_streamtable/views/create": views.create,
+            "/_streamtable/views/drop": views.drop,
             "/_streamtable/views/ingest": ingest.ingest,
+            "/_streamtable/views/swap": views.swap,
             **control.posts,
         }
         streams = {"/_streamtable/snapshot": ingest.snapshot}
