@@ -36,7 +36,6 @@ REBUILD: Final = "rebuild"
 
 _CHANGE: Final = "/_streamtable/consumers/change"
 _LEADING_SHARD: Final = 0
-_LOOK_S: Final = 5.0
 _RETRY_S: Final = 1.0
 _MISSING_TABLE: Final = "ResourceNotFoundException"
 
@@ -54,6 +53,7 @@ class SearchTools:
         letters: takes what is refused, and gives back what is redriven.
         skip_lost: go on where the log has lost changes, without building the index anew.
         limits: how much is sent at a time.
+        look_s: how often the indexes are looked after, where nothing is asked for.
     """
 
     client: AsyncElasticsearch
@@ -64,6 +64,7 @@ class SearchTools:
     letters: Letters
     skip_lost: bool = False
     limits: BulkLimits | None = None
+    look_s: float = 5.0
 
 
 class SearchRunner:
@@ -250,10 +251,10 @@ class SearchRunner:
                 if text != self._error:
                     logger.warning("%s: %s", self._spec.key, text)
                 self._error = text
-                pause_s = _RETRY_S
+                pause_s = min(_RETRY_S, self._tools.look_s)
             else:
                 self._error = None
-                pause_s = _LOOK_S
+                pause_s = self._tools.look_s
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()
