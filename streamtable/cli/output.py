@@ -25,7 +25,7 @@ __all__ = [
     "stdout",
 ]
 
-_LIBRARIES: Final = ("aiokafka", "asyncio", "faust", "mode", "uvicorn")
+_LIBRARIES: Final = ("aiokafka", "asyncio", "elastic_transport", "faust", "mode", "uvicorn")
 _STYLES: Final = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
 
