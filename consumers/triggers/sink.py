@@ -51,17 +51,19 @@ class TriggerName:
         name: its name there.
         generation: its generation.
         kind: its kind of consumer.
+        origin: the name that it had first, under which its state stays; None for the same name.
     """
 
     app: str
     name: str
     generation: int
     kind: str = "trigger"
+    origin: str | None = None
 
     @property
     def owner(self) -> str:
         """Whose rows its shards have in the state store, without the shard."""
-        return f"{self.kind}/{self.app}/{self.name}/{self.generation}"
+        return f"{self.kind}/{self.app}/{self.origin or self.name}/{self.generation}"
 
 
 class TriggerSink:

@@ -147,10 +147,10 @@ class Control:
         changed = await self.registrations.change(asked)
         if changed.removed is not None:
             self.frontiers.forget(changed.key)
-        dropped = 0
+        answer = changed.model_dump(mode="json")
         if changed.removed is not None or asked.action == "reset":
-            dropped = await self._forget_state(before)
-        return {**changed.model_dump(mode="json"), "dropped": dropped}
+            answer["dropped"] = await self._forget_state(before)
+        return answer
 
     async def _report(self, body: dict[str, Any]) -> dict[str, Any]:
         report = parse_body(Report, body)

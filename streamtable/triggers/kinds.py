@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from streamtable.core.consumers import ConsumerDocument, ConsumerKind
 
 if TYPE_CHECKING:
-    from streamtable.consumers.dead_letters import DeadLetterWriter
+    from streamtable.consumers.dead_letters import DeadLetterReader, DeadLetterWriter
     from streamtable.consumers.triggers.state import StateStore
+    from streamtable.streams.fetcher import Fetches
     from streamtable.streams.follower import Source
     from streamtable.triggers.app import App
     from streamtable.triggers.endpoint import Endpoint
@@ -63,9 +64,11 @@ class Tools:
         region: the region's name.
         shards: number of the log's shards.
         node: the node.
-        source: the log.
+        source: the log, to be followed.
+        log: the same, to be read at any place.
         state: keeps what must outlive the worker.
         dead_letters: takes what is given up.
+        letters: reads it again.
         skip_lost: go on where the log has lost changes that a consumer has not seen.
         elasticsearch: the client of an app with searches, None for others.
     """
@@ -76,8 +79,10 @@ class Tools:
     shards: int
     node: "Endpoint"
     source: "Source"
+    log: "Fetches"
     state: "StateStore"
     dead_letters: "DeadLetterWriter"
+    letters: "DeadLetterReader"
     skip_lost: bool = False
     elasticsearch: Any = None
 

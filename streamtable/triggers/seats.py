@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from streamtable.core.consumers import ConsumerDocument
@@ -43,7 +43,7 @@ class Seat:
         self,
         declaration: Declaration,
         document: ConsumerDocument,
-        tools: Callable[[NodeDescription], Tools],
+        tools: Callable[[NodeDescription], Awaitable[Tools]],
         watch: NodeWatch,
     ) -> None:
         self.declaration = declaration
@@ -116,7 +116,7 @@ class Seat:
 
     async def _run(self, node: NodeDescription) -> None:
         """Run it until it is not wanted, or the node says that the log is elsewhere."""
-        tools = self._tools(node)
+        tools = await self._tools(node)
         built = kind(self.declaration.kind).build(self.declaration, tools)
         runner: Runner = await built if inspect.isawaitable(built) else built
         document = self._document

@@ -7,13 +7,12 @@ import secrets
 import socket
 from typing import Any, Final
 
-from streamtable.consumers.dead_letters import DeadLetterWriter
 from streamtable.control.state import TableStateStore
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.follower import Source
-from streamtable.streams.topics import Topics
 from streamtable.triggers.app import App
+from streamtable.triggers.brokers import Brokers
 from streamtable.triggers.endpoint import Endpoint, NodeDescription, NodeError, NodeUnavailable
 from streamtable.triggers.kinds import Declaration, Tools, declarations
 from streamtable.triggers.node_clock import NodeClock
@@ -67,7 +66,7 @@ class Worker:
         self._state = TableStateStore(self._calls)
         self._clock = NodeClock()
         self._seats: list[Seat] = []
-        self._dead_letters: dict[str, DeadLetterWriter] = {}
+        self._brokers: dict[str, Brokers] = {}
 
     @property
     def stopped(self) -> dict[str, BaseException]:
@@ -90,8 +89,8 @@ class Worker:
             await self._work()
         finally:
             watching.cancel()
-            for writer in self._dead_letters.values():
-                await writer.close()
+            for brokers in self._brokers.values():
+                await brokers.close()
 
     async def _work(self) -> None:
         reporter = Reporter(
@@ -183,7 +182,11 @@ class Worker:
                     "there is no table %s yet: %s waits for it to be created", table, declared.name
                 )
 
-    def _tools(self, node: NodeDescription) -> Tools:
+    async def _tools(self, node: NodeDescription) -> Tools:
+        brokers = self._brokers.get(node.kafka)
+        if brokers is None:
+            brokers = self._brokers[node.kafka] = Brokers(node)
+        await brokers.open()
         return Tools(
             app=self._app.name,
             worker_id=self.id,
@@ -191,16 +194,10 @@ class Worker:
             shards=node.shards,
             node=self._endpoint,
             source=Source(node.kafka, node.changelog, self._watch),
+            log=brokers.log,
             state=self._state,
-            dead_letters=self._writer(node),
+            dead_letters=brokers.written,
+            letters=brokers.read,
             skip_lost=self._skip_lost,
             elasticsearch=self._elasticsearch,
         )
-
-    def _writer(self, node: NodeDescription) -> DeadLetterWriter:
-        """Return what writes dead letters to the node's brokers; one for all consumers."""
-        known = self._dead_letters.get(node.kafka)
-        if known is None:
-            topic = Topics(node.region).deadletters
-            known = self._dead_letters[node.kafka] = DeadLetterWriter(node.kafka, topic)
-        return known

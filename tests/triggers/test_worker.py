@@ -1,10 +1,10 @@
 """`streamtable worker` as a process of its own, against a node as a process of its own."""
 
-import os
+import json
 import signal
 import socket
 import sys
-import textwrap
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,71 +12,10 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.support.commands import BIN, Background
+from tests.support.commands import Background
 from tests.support.server import Server
 from tests.support.waiting import wait_until
-
-HEADER = """
-import asyncio, os, time
-from pathlib import Path
-from pydantic import BaseModel
-from streamtable import App, Change
-
-TABLE = os.environ["TABLE"]
-OUT = Path(os.environ["OUT"])
-app = App(os.environ["APP"])
-
-def note(*words):
-    with OUT.open("a") as out:
-        print(*words, file=out)
-"""
-
-FOLLOW = """
-@app.trigger(TABLE)
-async def follow(change: Change) -> None:
-    note(change.event_name, change.keys["id"])
-"""
-
-
-class Worker:
-    """A worker that runs the code of a test, and what that has noted."""
-
-    def __init__(self, folder: Path, endpoint: str, table: str, code: str) -> None:
-        self.folder = folder
-        self.endpoint = endpoint
-        self._starts = 0
-        self._out = folder / "noted"
-        self._file = folder / "triggers.py"
-        self.change_code(code)
-        self._environment = {
-            **os.environ,
-            "TABLE": table,
-            "OUT": str(self._out),
-            "APP": f"app-{table}",
-            "PYTHONUNBUFFERED": "1",
-        }
-
-    def change_code(self, code: str) -> None:
-        self._file.write_text(HEADER + textwrap.dedent(code))
-
-    def start(self) -> Background:
-        self._starts += 1
-        return Background(
-            [
-                *[str(BIN / "streamtable"), "worker", f"{self._file}:app"],
-                *["--endpoint", self.endpoint],
-            ],
-            self.folder / f"worker-{self._starts}.log",
-            env=self._environment,
-            cwd=self.folder,
-        )
-
-    def noted(self) -> list[str]:
-        return self._out.read_text().splitlines() if self._out.exists() else []
-
-    def wait_noted(self, count: int, timeout_s: float = 30) -> list[str]:
-        wait_until(lambda: len(self.noted()) >= count, f"{count} lines", timeout_s)
-        return self.noted()
+from tests.support.worker import FOLLOW, Worker, create_table, put
 
 
 @pytest.fixture
@@ -93,17 +32,20 @@ def make_worker(tmp_path: Path, endpoint: str, table: str) -> Callable[[str], Wo
     return make
 
 
-def create_table(client: Any, name: str) -> None:
-    client.create_table(
-        TableName=name,
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        BillingMode="PAY_PER_REQUEST",
-    )
+def ask(worker: Worker, path: str) -> Any:
+    with urllib.request.urlopen(f"{worker.endpoint}/_streamtable/{path}", timeout=10) as answer:
+        return json.load(answer)
 
 
-def put(client: Any, table: str, key: str, **attributes: Any) -> None:
-    client.put_item(TableName=table, Item={"id": {"S": key}, **attributes})
+def consumer(worker: Worker, name: str) -> dict[str, Any]:
+    """What the node says of one of the worker's consumers."""
+    [found] = ask(worker, f"consumers?consumer={worker.app}/{name}")["consumers"]
+    return found
+
+
+def letters(worker: Worker) -> list[dict[str, Any]]:
+    """The open dead letters of the worker's app."""
+    return [each for each in ask(worker, "deadletters")["letters"] if each["app"] == worker.app]
 
 
 def test_each_change_in_order_and_only_once_after_a_stop(
@@ -147,42 +89,46 @@ def test_a_change_comes_again_when_the_process_ends_before_its_position_is_commi
         assert worker.wait_noted(2) == ["a", "a"]
 
 
-def test_an_exception_stops_its_trigger_names_the_record_and_never_skips_it(
+@pytest.mark.faults
+def test_a_change_that_fails_holds_up_its_item_and_nothing_else_also_after_kill_9(
     client: Any, table: str, make_worker: Callable[[str], Worker]
 ) -> None:
-    worker = make_worker("""
+    code = """
         @app.trigger(TABLE)
-        async def failing(change: Change) -> None:
-            if change.keys["id"] == "poison":
+        async def careful(change: Change) -> None:
+            if change.keys["id"] == "poison" and {fails}:
+                note("failed")
                 raise ValueError("no mail for you")
-            note("failing", change.keys["id"])
+            note(change.event_name, change.keys["id"])
 
         @app.trigger(TABLE)
         async def other(change: Change) -> None:
-            note("other", change.keys["id"])
-        """)
+            pass
+        """
+    worker = make_worker(code.format(fails=True))
     put(client, table, "poison")
+    put(client, table, "poison", n={"N": "2"})
     with worker.start() as running:
-        running.wait_for("failing stopped at")
+        worker.wait_noted(3)
         put(client, table, "a")
-        wait_until(lambda: "other a" in worker.noted(), "the other trigger to go on")
-        assert running.stop() == 1
-    said = running.text()
-    assert f"failing stopped at INSERT in {table}, id='poison', shard " in said
-    assert "ValueError: no mail for you" in said
-    assert 'raise ValueError("no mail for you")' in said
-    assert "streamtable/triggers/" not in said
-    assert "error: stopped on an error: failing" in said
-    worker.change_code("""
-        @app.trigger(TABLE)
-        async def failing(change: Change) -> None:
-            note("healed", change.keys["id"])
-        """)
+        wait_until(lambda: "INSERT a" in worker.noted(), "the other item")
+        state = consumer(worker, "careful")
+        wait_until(lambda: consumer(worker, "careful")["parked"] == 2, "both to be parked")
+        wait_until(lambda: consumer(worker, "careful")["lag"] == 0, "the position to pass them")
+        [failing, *_] = consumer(worker, "careful")["failing"]
+        assert failing["keys"] == {"id": {"S": "poison"}}
+        assert failing["error"]["message"] == "no mail for you"
+        assert state["state"] == "running"
+        running.kill()
+    assert consumer(worker, "careful")["parked"] == 2
+    worker.change_code(code.format(fails=False))
     with worker.start():
-        wait_until(lambda: "healed poison" in worker.noted(), "the record to come again")
+        wait_until(lambda: "MODIFY poison" in worker.noted(), "the changes to come again", 60)
+    done = [line for line in worker.noted() if line != "failed"]
+    assert done == ["INSERT a", "INSERT poison", "MODIFY poison"]
 
 
-def test_a_worker_whose_triggers_have_all_stopped_ends(
+def test_an_item_that_does_not_fit_goes_to_the_dead_letters_with_the_whole_change(
     client: Any, table: str, make_worker: Callable[[str], Worker]
 ) -> None:
     worker = make_worker("""
@@ -192,14 +138,18 @@ def test_a_worker_whose_triggers_have_all_stopped_ends(
 
         @app.trigger(TABLE)
         def welcome(change: Change[User]) -> None:
-            note("called")
+            note("called", change.new.id)
         """)
     put(client, table, "a", email={"N": "1"})
-    running = worker.start()
-    assert running.process.wait(30) == 1
-    assert "welcome stopped at INSERT" in running.text()
-    assert "email\n  Input should be a valid string" in running.text()
-    assert worker.noted() == []
+    put(client, table, "b", email={"S": "b@example.com"})
+    with worker.start():
+        assert worker.wait_noted(1) == ["called b"]
+        [letter] = wait_until(lambda: letters(worker), "the dead letter")
+    assert letter["consumer"] == "welcome"
+    assert letter["reason"] == "rejected"
+    assert letter["change"]["dynamodb"]["NewImage"]["email"] == {"N": "1"}
+    assert "email" in letter["error"]["message"]
+    assert "Input should be a valid string" in letter["error"]["message"]
 
 
 def test_a_graceful_stop_waits_for_the_function_that_runs(

@@ -1,19 +1,23 @@
 """Runs triggers: a follower of the log that gives a trigger's changes to its function."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
-from streamtable.consumers.triggers.deliveries import Delivery
+from streamtable.consumers.triggers.parked_changes import ParkedChanges
+from streamtable.consumers.triggers.sink import TriggerName, TriggerSink
 from streamtable.core.consumers import ConsumerDocument
-from streamtable.core.positions import Position
-from streamtable.streams.follower import Follower, Sequential
-from streamtable.streams.records import LogRecord
+from streamtable.streams.follower import Follower
 from streamtable.triggers.app import App
 from streamtable.triggers.kinds import Declaration, Tools
 from streamtable.triggers.trigger import Trigger
 
 __all__ = ["TriggerRunner", "build", "declarations"]
+
+_LOOK_S: Final = 1.0
+_SHOWN: Final = 20
 
 
 def declarations(app: App) -> Iterable[Declaration]:
@@ -50,55 +54,126 @@ class TriggerRunner:
         self._tools = tools
         self._document: ConsumerDocument | None = None
         self._follower: Follower | None = None
-        self._outdated = asyncio.Event()
-        self._invoke = trigger.invoke(self._describe)
+        self._sink: TriggerSink | None = None
+        self._newer = asyncio.Event()
+        self._failing = _Failing()
+
+    async def run(self, document: ConsumerDocument) -> None:
+        """Follow the log until cancelled, or until another generation is in force."""
+        tools = self._tools
+        self._document = document
+        self._sink = sink = TriggerSink(
+            TriggerName(
+                app=document.app,
+                name=document.name,
+                generation=document.generation,
+                origin=document.origin,
+            ),
+            self._trigger.options(),
+            self._trigger.invoke(self._describe),
+            state=tools.state,
+            letters=tools.dead_letters,
+            changes=ParkedChanges(tools.log, tools.letters),
+            log=tools.log,
+        )
+        self._follower = follower = Follower(
+            tools.source,
+            document.group(tools.region),
+            wants=sink.wants,
+            sink=sink,
+            start=document.start,
+            skip_lost=tools.skip_lost,
+        )
+        sink.watch(lambda: follower.positions)
+        following = asyncio.create_task(follower.run())
+        heeding = asyncio.create_task(self._heed(document, sink))
+        try:
+            await asyncio.wait({following, heeding}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            heeding.cancel()
+            following.cancel()
+            await asyncio.wait({following, heeding})
+            for task in (following, heeding):
+                if not task.cancelled():
+                    task.result()
+
+    async def _heed(self, seen: ConsumerDocument, sink: TriggerSink) -> None:
+        """Do what newer registrations ask for; returns when another generation is in force."""
+        while True:
+            await self._newer.wait()
+            self._newer.clear()
+            document = self._document
+            assert document is not None
+            if document.generation != seen.generation:
+                return
+            if document.redrives != seen.redrives:
+                await sink.reload(range(self._tools.shards))
+            seen = document
+
+    def update(self, document: ConsumerDocument) -> None:
+        """Take a newer registration."""
+        self._document = document
+        self._newer.set()
+
+    def report(self) -> Mapping[str, Any]:
+        """Return where the trigger stands here."""
+        if self._sink is None or self._follower is None:
+            return {"state": "running"}
+        counts = self._sink.counts()
+        failing = self._failing.of(self._sink, counts)
+        return {
+            "next": dict(self._follower.positions),
+            "shards": {
+                number: {
+                    "in_flight": each["in_flight"],
+                    "retrying": failing.retrying.get(number, 0),
+                    "parked": each["parked"],
+                }
+                for number, each in counts.items()
+            },
+            "state": "running",
+            "failing": failing.shown,
+        }
 
     async def _describe(self, table: str) -> dict[str, Any]:
         answer = await self._tools.node.call("DescribeTable", {"TableName": table})
         found: dict[str, Any] = answer["Table"]
         return found
 
-    async def run(self, document: ConsumerDocument) -> None:
-        """Follow the log until cancelled, or until another generation is in force."""
-        self._document = document
-        tools = self._tools
-        self._follower = Follower(
-            tools.source,
-            document.group(tools.region),
-            wants=self._wants,
-            sink=Sequential(self._deliver),
-            start=document.start,
-            skip_lost=tools.skip_lost,
-        )
-        following = asyncio.create_task(self._follower.run())
-        outdated = asyncio.create_task(self._outdated.wait())
-        try:
-            await asyncio.wait({following, outdated}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            outdated.cancel()
-            following.cancel()
-            await asyncio.wait({following, outdated})
-            if not following.cancelled():
-                following.result()
 
-    def _wants(self, tables: frozenset[str]) -> bool:
-        return self._trigger.table in tables
+class _Failing:
+    """What failed and is tried again, looked at once a second at most.
 
-    async def _deliver(self, record: LogRecord) -> None:
-        for index, change in enumerate(record.changes()):
-            if change.table == self._trigger.table and change.event_name in self._trigger.events:
-                delivery = Delivery(change, Position(record.shard, record.offset, index))
-                answer = await self._invoke([delivery], None)
-                for error in answer.failed.values():
-                    raise error
+    Attributes:
+        retrying: by shard how many changes of those in memory failed.
+        shown: some of them, and of those that are parked.
+    """
 
-    def update(self, document: ConsumerDocument) -> None:
-        """Take a newer registration."""
-        before, self._document = self._document, document
-        if before is not None and before.generation != document.generation:
-            self._outdated.set()
+    def __init__(self) -> None:
+        self.retrying: dict[int, int] = {}
+        self.shown: list[dict[str, Any]] = []
+        self._at = float("-inf")
 
-    def report(self) -> Mapping[str, Any]:
-        """Return where the trigger stands here."""
-        positions = {} if self._follower is None else dict(self._follower.positions)
-        return {"next": positions, "state": "running"}
+    def of(self, sink: TriggerSink, counts: Mapping[int, Mapping[str, int]]) -> "_Failing":
+        """Bring it up to date with a sink, whose counts are these."""
+        if not any(each["waiting"] or each["parked"] for each in counts.values()):
+            self.retrying, self.shown = {}, []
+            self._at = float("-inf")
+        elif time.monotonic() - self._at >= _LOOK_S:
+            status = sink.status()
+            self._at = time.monotonic()
+            self.retrying = {number: len(each["retrying"]) for number, each in status.items()}
+            self.shown = [
+                {
+                    "position": change["position"],
+                    "keys": change["keys"],
+                    "attempts": change["attempts"],
+                    "next_ms": change["next_at"],
+                    "error": change["error"],
+                    "parked": parked,
+                }
+                for each in status.values()
+                for parked in (False, True)
+                for change in islice(each["parked" if parked else "retrying"], _SHOWN)
+            ]
+        return self
