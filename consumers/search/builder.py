@@ -149,7 +149,7 @@ class Builder:
         async with self._writing(building.alias) as writer:
             tail = await self._until_missing(writer, self._fill(writer))
         await self._persist(lambda: self._indexes.finish(building))
-        after = Current(building.name, build, self._table_id, tail)
+        after = Current(building.name, build, self._table_id, self._spec.fingerprint, tail)
         await self._swap(building, before, after, keep=keep)
         logger.info("%s: the index %s is served", self._spec.key, building.name)
 

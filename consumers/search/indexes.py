@@ -36,6 +36,7 @@ class Current:
         name: of the index behind the alias.
         build: id of the request for which it was built, "" if there was none.
         table_id: id of the table from whose rows it was built.
+        fingerprint: of the declaration that it was built from.
         tail: by shard the first offset that it may lack, where it was made the current one and
             its builder did not come to its end; None where nothing is lacking.
         stale: it lacks changes that the log no longer has: it must be built anew.
@@ -44,6 +45,7 @@ class Current:
     name: str
     build: str
     table_id: str
+    fingerprint: str
     tail: Mapping[int, int] | None = None
     stale: bool = False
 
@@ -136,6 +138,7 @@ class SearchIndexes:
             name,
             meta.get("build", ""),
             meta.get("table", ""),
+            meta.get("fingerprint", ""),
             None if tail is None else {int(shard): offset for shard, offset in tail.items()},
             meta.get("stale", False),
         )
@@ -240,6 +243,7 @@ class SearchIndexes:
             "search": self._spec.key,
             "build": current.build,
             "table": current.table_id,
+            "fingerprint": current.fingerprint,
         }
         if current.tail is not None:
             about["tail"] = {str(shard): offset for shard, offset in current.tail.items()}

@@ -17,6 +17,7 @@ from streamtable.consumers.dead_letters import (
 )
 from streamtable.consumers.search.bulk import Rejection
 from streamtable.consumers.search.operations import Subject, subject_of
+from streamtable.consumers.triggers.entries import PARKED
 from streamtable.consumers.triggers.state import StateStore
 from streamtable.consumers.views.nodes import Node, error_code
 from streamtable.core.changes import change_to_json
@@ -31,7 +32,6 @@ logger = logging.getLogger(__name__)
 Put = Callable[[Subject, Callable[[], None]], Awaitable[None]]
 """Takes one version of an item, and what to call when it is handled."""
 
-_PARKED: Final = "parked/"
 _RETRY_S: Final = 1.0
 
 
@@ -112,7 +112,7 @@ class SearchLetters:
         for shard in sorted(shards):
             owner = document.owner(shard)
             for name, value in (await self._persist(partial(self._state.load, owner))).items():
-                if not name.startswith(_PARKED) or "letter" not in value:
+                if not name.startswith(PARKED) or not value["letter"]:
                     continue
                 subject = await self._read(value["letter"])
                 done = partial(self._settled, owner, name)

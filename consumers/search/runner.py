@@ -268,14 +268,18 @@ class SearchRunner:
             return
         refusal = await self._indexes.extend_mapping(current)
         if refusal is not None:
-            logger.warning(
-                "%s: the index %s can't take the declared mapping (%s). Rebuild it: streamtable "
-                "search rebuild %s",
-                self._spec.key,
-                current.name,
-                refusal,
-                self._spec.key,
-            )
+            what = f"can't take the declared mapping ({refusal})"
+        elif current.fingerprint != self._spec.fingerprint:
+            what = "was built with other settings, or by other code"
+        else:
+            return
+        logger.warning(
+            "%s: the index %s %s. To have it all as declared: streamtable search rebuild %s",
+            self._spec.key,
+            current.name,
+            what,
+            self._spec.key,
+        )
 
     async def _look(self) -> None:
         """Do what is to be done with the indexes now."""

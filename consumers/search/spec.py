@@ -26,6 +26,8 @@ class SearchSpec:
             comes first.
         settings: Elasticsearch's index settings.
         make: makes the document of an item; without it, it is the item.
+        fingerprint: changes with what only a rebuild brings into the whole index: the settings,
+            and the code that makes documents.
     """
 
     app: str
@@ -35,6 +37,7 @@ class SearchSpec:
     mapping: Mapping[str, Any] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     make: MakeDocument | None = None
+    fingerprint: str = ""
 
     @property
     def key(self) -> str:

@@ -7,6 +7,7 @@ from streamtable.consumers.dead_letters import DeadLetterReader
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.topics import Topics
 from streamtable.triggers.app import App
+from streamtable.triggers.fingerprints import fingerprint
 from streamtable.triggers.kinds import Declaration, Runner, Tools
 from streamtable.triggers.searches import Search
 
@@ -72,12 +73,15 @@ def spec_of(app: str, search: Search) -> "SearchSpec":
     """Return a declared search index as the runner takes it."""
     from streamtable.consumers.search.spec import SearchSpec  # noqa: PLC0415
 
+    settings = {} if search.settings is None else dict(search.settings)
+    code = search.definition()["code"]
     return SearchSpec(
         app,
         search.name,
         search.table,
         search.index,
         search.mapping,
-        {} if search.settings is None else search.settings,
+        settings,
         None if search.transform is None else search.document,
+        fingerprint({"settings": settings, "code": code}),
     )

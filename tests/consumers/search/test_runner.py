@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from streamtable.consumers.search import runner
 from streamtable.consumers.search.bulk import Rejection
 from streamtable.consumers.search.spec import SearchSpec
+from streamtable.streams.follower import LostRecords
 from tests.consumers.search.conftest import MemoryLetters, Run
 from tests.support.elastic_proxy import proxied
 from tests.support.elasticsearch import Elasticsearch
@@ -268,3 +270,50 @@ async def test_an_index_of_somebody_else_is_left_alone(
     async with run(renamed, formerly=("items",)) as indexing:
         put(table, "b", 1)
         await until(lambda: len(elasticsearch.documents(index)) == 2, "the change")
+
+
+async def test_what_the_log_has_lost_is_taken_from_the_rows(
+    run: Run,
+    elasticsearch: Elasticsearch,
+    table: Any,
+    index: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put(table, "a", 1)
+    async with run(spec_of(table, index)):
+        await until(lambda: elasticsearch.documents(index), "the row")
+    # As if no worker had run for a day, and what was written then is not in the log any more.
+    elasticsearch.call("DELETE", f"/{index}/_doc/a%7C1")
+    skipped = []
+
+    class Losing(runner.Follower):
+        async def run(self) -> None:
+            skipped.append(self._skip_lost)
+            if not self._skip_lost:
+                raise LostRecords("shard 0 starts at offset 9, 9 records are gone")
+            await super().run()
+
+    monkeypatch.setattr(runner, "Follower", Losing)
+    async with run(spec_of(table, index)):
+        await until(lambda: "a|1" in elasticsearch.documents(index), "the row")
+        put(table, "b", 1)
+        await until(lambda: "b|1" in elasticsearch.documents(index), "the change")
+    assert skipped == [False, True]
+    assert [*elasticsearch.call("GET", f"/{index}/_alias")] == [f"{index}-000002"]
+
+
+async def test_a_declaration_that_only_a_rebuild_brings_in_is_told_of(
+    run: Run, elasticsearch: Elasticsearch, table: Any, index: str, caplog: Any
+) -> None:
+    put(table, "a", 1)
+    one = spec_of(table, index, mapping={"properties": {"n": {"type": "long"}}}, fingerprint="1")
+    async with run(one):
+        await until(lambda: elasticsearch.documents(index), "the row")
+    async with run(dataclasses.replace(one, fingerprint="2")):
+        await until(lambda: "was built with other settings, or by other code" in caplog.text, "it")
+    other = {"properties": {"n": {"type": "keyword"}}}
+    async with run(dataclasses.replace(one, mapping=other)) as indexing:
+        await until(lambda: "can't take the declared mapping" in caplog.text, "the warning")
+        await indexing.request()
+        found = elasticsearch.call("GET", f"/{index}/_mapping")[f"{index}-000002"]
+        assert found["mappings"]["properties"]["n"] == {"type": "keyword"}
