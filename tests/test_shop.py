@@ -14,6 +14,7 @@ import boto3
 import pytest
 
 from tests.support.commands import BIN, Background
+from tests.support.elasticsearch import Elasticsearch
 from tests.support.server import Server, client_settings
 from tests.support.waiting import wait_until
 
@@ -132,3 +133,29 @@ def test_it_can_be_started_again(checked: Server, tmp_path: Path) -> None:
             shop.wait_for(r"traffic +\S+ orders")
         assert ("created the table" in shop.text()) == (attempt == 0)
         assert "Traceback" not in shop.text()
+
+
+def test_products_are_searched(
+    checked: Server, tmp_path: Path, elasticsearch: Elasticsearch
+) -> None:
+    settings = {**environment(checked), "STREAMTABLE_ELASTICSEARCH": elasticsearch.url}
+    command = [sys.executable, str(SHOP / "run.py")]
+    with Background(command, tmp_path / "shop.log", env=settings) as shop:
+        shop.wait_for(re.escape(f"products are searched in Elasticsearch: {elasticsearch.url}"))
+        shop.wait_for(r"traffic +\S+ orders")
+        wait_until(
+            lambda: len(elasticsearch.documents("products")) == 5, "the products' documents", 60
+        )
+    resource = boto3.resource(**client_settings(checked.endpoint))
+    stock = {each["id"]: each["stock"] for each in items(resource, "products")}
+    resource.meta.client.close()
+    worker = [str(BIN / "streamtable"), "worker", f"{SHOP / 'app.py'}:app"]
+    with Background(worker, tmp_path / "worker.log", env=settings):
+
+        def followed() -> bool:
+            documents = elasticsearch.documents("products")
+            return {key: each["stock"] for key, each in documents.items()} == stock
+
+        wait_until(followed, "the index to be as the table is", 60)
+    found = elasticsearch.call("GET", "/products/_search?q=whistles")["hits"]["hits"]
+    assert [hit["_source"]["id"] for hit in found] == ["kettle"]

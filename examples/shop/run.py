@@ -9,6 +9,7 @@ import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+from urllib.error import HTTPError
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -96,6 +97,8 @@ def find_elasticsearch(environment: dict[str, str]) -> None:
     try:
         with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - the user's own address
             pass
+    except HTTPError:
+        pass  # also a refusal is an answer
     except (OSError, ValueError):
         say("shop", f"no Elasticsearch answers at {url}: the product search is left out")
         return
