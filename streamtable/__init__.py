@@ -11,7 +11,9 @@ from streamtable.triggers import (
     Max,
     Min,
     Refused,
+    Replayer,
     Sum,
+    TestApp,
     Top,
     Window,
 )
@@ -27,7 +29,9 @@ __all__ = [
     "Max",
     "Min",
     "Refused",
+    "Replayer",
     "Sum",
+    "TestApp",
     "Top",
     "Window",
 ]

@@ -9,13 +9,16 @@ from streamtable.triggers.errors import (
     InvalidAnswer,
     InvalidDeclaration,
     InvalidHandler,
+    InvalidRecording,
     InvalidRow,
     Refused,
+    UnknownName,
 )
 from streamtable.triggers.local_store import LocalBatch, LocalStore
 from streamtable.triggers.measures import Avg, Count, Distinct, Max, Min, Sum, Top
 from streamtable.triggers.schedules import Schedule
 from streamtable.triggers.searches import Search
+from streamtable.triggers.testing import Replayer, TestApp
 from streamtable.triggers.trigger import Trigger
 from streamtable.triggers.views import Aggregate, Index, Join, View
 from streamtable.triggers.window import Window
@@ -34,6 +37,7 @@ __all__ = [
     "InvalidAnswer",
     "InvalidDeclaration",
     "InvalidHandler",
+    "InvalidRecording",
     "InvalidRow",
     "Join",
     "LocalBatch",
@@ -41,11 +45,14 @@ __all__ = [
     "Max",
     "Min",
     "Refused",
+    "Replayer",
     "Schedule",
     "Search",
     "Sum",
+    "TestApp",
     "Top",
     "Trigger",
+    "UnknownName",
     "View",
     "Window",
 ]

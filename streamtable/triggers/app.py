@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamtable.core.change_filters.parsing import Where, parse_filter
 from streamtable.core.errors import ValidationError
@@ -28,6 +28,9 @@ from streamtable.triggers.views import (
     make_join,
     make_view,
 )
+
+if TYPE_CHECKING:
+    from streamtable.triggers.testing import TestApp
 
 __all__ = ["App"]
 
@@ -587,6 +590,24 @@ class App:
             return function
 
         return register
+
+    def test(
+        self,
+        *,
+        keys: Mapping[str, str | Iterable[str]] | None = None,
+        retries: int = 2,
+    ) -> "TestApp":
+        """Return the app in memory, for a test: with tables of its own, and without a node.
+
+            assert app.test().put("users", {"id": "u1"}).calls("welcome")
+
+        Args:
+            keys: the key attributes of the tables by name, where they are not `id`.
+            retries: how often a failed change is tried again, for triggers that don't say.
+        """
+        from streamtable.triggers.testing import TestApp  # noqa: PLC0415 - only tests pay for it
+
+        return TestApp(self, keys=keys, retries=retries)
 
     def _add_trigger(self, trigger: Trigger) -> None:
         check_options(trigger)

@@ -8,8 +8,10 @@ __all__ = [
     "InvalidAnswer",
     "InvalidDeclaration",
     "InvalidHandler",
+    "InvalidRecording",
     "InvalidRow",
     "Refused",
+    "UnknownName",
 ]
 
 
@@ -39,3 +41,11 @@ class InvalidAnswer(StreamtableError, ValueError):
 
 class HandlerExited(StreamtableError):
     """A function tried to end the program, or was cancelled by itself."""
+
+
+class InvalidRecording(StreamtableError, ValueError):
+    """A recorded change that can't be read."""
+
+
+class UnknownName(StreamtableError, LookupError):
+    """The app has nothing of that kind and name."""

@@ -20,7 +20,7 @@ from streamtable.triggers.item_types import ItemType
 from streamtable.triggers.signatures import Signature
 from streamtable.triggers.window import Window
 
-__all__ = ["Function", "Handler", "give_up"]
+__all__ = ["Function", "Handler", "give_up", "public_change"]
 
 Function: TypeAlias = Callable[..., Any]
 
@@ -107,7 +107,7 @@ class Handler:
         Raises:
             pydantic.ValidationError: an image does not fit the model.
         """
-        return _public(delivery, self.item)
+        return public_change(delivery, self.item)
 
     async def _call(self, changes: list[Change[Any]], window: Window | None) -> Any:
         """Call the function and return what it says about its batch."""
@@ -132,15 +132,17 @@ async def give_up(
         Exception: what the function raised.
     """
     try:
-        change = _public(delivery, item)
+        change = public_change(delivery, item)
     except ValidationError:
-        change = _public(delivery, _PLAIN)
+        change = public_change(delivery)
     name = getattr(function, "__qualname__", repr(function))
     is_async = inspect.iscoroutinefunction(function)
     await Caller(function, name, is_async=is_async, timeout_s=None).call(change, error)
 
 
-def _public(delivery: Delivery, item: ItemType) -> Change[Any]:
+def public_change(delivery: Delivery, item: ItemType | None = None) -> Change[Any]:
+    """Return a change of the log as functions get it; as plain dicts without an item type."""
+    item = item or _PLAIN
     change = delivery.change
     old, new = change.old, change.new
     return Change(

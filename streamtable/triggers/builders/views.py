@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 from streamtable.consumers.dead_letters import DeadLetter, DeadLetterWriter
 from streamtable.consumers.views.mapping import MappingFailed
 from streamtable.consumers.views.runner import RejectLetter, ViewRunner, ViewTools
-from streamtable.consumers.views.specs import ViewSpec
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.positions import Position
 from streamtable.streams.records import LogRecord
 from streamtable.triggers.kinds import Declaration, Tools
-from streamtable.triggers.views import Aggregate, AnyView, Join
+from streamtable.triggers.view_specs import spec_of
 
 if TYPE_CHECKING:
     from streamtable.triggers.app import App
 
-__all__ = ["build", "declarations", "spec_of"]
+__all__ = ["build", "declarations"]
 
 
 def declarations(app: "App") -> Iterable[Declaration]:
@@ -48,27 +47,6 @@ def build(declaration: Declaration, tools: Tools) -> ViewRunner:
             state=tools.state,
             reject=_rejecting(tools.dead_letters),
         ),
-    )
-
-
-def spec_of(app: str, view: AnyView) -> ViewSpec:
-    """Return a declared view as the runner takes it."""
-    definition = view.definition()
-    return ViewSpec(
-        app,
-        view.name,
-        definition["kind"],
-        view.sources,
-        view.keys,
-        rows=None if isinstance(view, Join) else view.rows,
-        pairs=view.pairs if isinstance(view, Join) else None,
-        on=view.on if isinstance(view, Join) else None,
-        join_kind=view.join_kind if isinstance(view, Join) else "inner",
-        measures=view.measures if isinstance(view, Aggregate) else {},
-        table=view.create_table(),
-        fingerprint=definition["fingerprint"],
-        code=definition["code"],
-        on_error=view.on_error,
     )
 
 
