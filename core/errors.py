@@ -19,6 +19,7 @@ __all__ = [
     "InternalServerError",
     "ItemCollectionSizeLimitExceeded",
     "LimitExceeded",
+    "NotYetVisible",
     "PolicyNotFound",
     "RequestLimitExceeded",
     "ResourceInUse",
@@ -41,6 +42,7 @@ INVALID: Final = "One or more parameter values were invalid: "
 
 _DYNAMODB = "com.amazonaws.dynamodb.v20120810#"
 _CORAL = "com.amazon.coral.service#"
+_STREAMTABLE = "com.streamtable#"
 
 
 class StreamtableError(Exception):
@@ -150,6 +152,16 @@ class LimitExceeded(ApiError):
     """A limit of the control plane was passed."""
 
     code = "LimitExceededException"
+
+
+class NotYetVisible(ApiError, TimeoutError):
+    """What a read does not show the writes that it names, and its time to wait is over.
+
+    Nothing is wrong with the request; it can be sent again.
+    """
+
+    code = "NotYetVisible"
+    namespace = _STREAMTABLE
 
 
 class PolicyNotFound(ApiError, LookupError):

@@ -223,16 +223,19 @@ class Participant:
         if used is not None:
             raise TokenFound(same=used.digest == token.digest)
 
-    async def resolve(self, transaction: str, *, commit: bool) -> None:
+    async def resolve(self, transaction: str, *, commit: bool) -> int:
         """Apply what was prepared, or drop it, and let go of the items.
 
         Does nothing if nothing is prepared under that id: it may be called again.
+
+        Returns:
+            The offset of the record that has done it, or of a later one.
         """
         while True:
             await self._open()
             prepared = self._ledger.prepared.get(transaction)
             if prepared is None:
-                return
+                return self.shard.owner.last
             record = self._resolving.get(transaction)
             if record is None:
                 record = self.shard.owner.commit()
@@ -242,10 +245,9 @@ class Participant:
                 self._keep(self._resolving, transaction, record)
                 _when_written(record, partial(self._ledger.release, transaction))
             try:
-                await record.outcome()
+                return await record.outcome()
             except NotWritten:
                 continue
-            return
 
     @staticmethod
     def _keep(commits: dict[str, Commit], transaction: str, commit: Commit) -> None:
@@ -260,21 +262,22 @@ class Participant:
 
     async def finish(
         self, transaction: str, decide: Callable[[], Coroutine[Any, Any, bool]]
-    ) -> None:
+    ) -> int:
         """Resolve by the coordinator's decision, however long the shards take to answer.
 
         Args:
             transaction: its id.
             decide: asks the coordinator, a coroutine function.
+
+        Returns:
+            What `resolve` returns.
         """
         while True:
             try:
-                await self.resolve(transaction, commit=await decide())
+                return await self.resolve(transaction, commit=await decide())
             except (ServiceUnavailable, InternalServerError) as error:
                 logger.info("transaction %s waits: %s", transaction, error)
                 await asyncio.sleep(_RETRY_S)
-            else:
-                return
 
     async def _open(self) -> None:
         if not self.shard.owner.open:

@@ -62,7 +62,7 @@ class Transactions:
         self._shards = shards
         self._participants = [Participant(shard, find) for shard in shards]
         self._under_way: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[int]] = set()
         for participant in self._participants:
             participant.shard.on_started = self._settle_of(participant)
 
@@ -168,12 +168,19 @@ class Transactions:
                 for number in others
             ]
             _, waiting = await asyncio.wait(tasks, timeout=WAIT_S)
-            if not waiting and not any(task.cancelled() or task.exception() for task in tasks):
+            resolved = not waiting and not any(t.cancelled() or t.exception() for t in tasks)
+            if resolved:
                 coordinator.forget(transaction)
         if waiting:
             raise InternalServerError(
                 "The transaction was carried out, but not every shard shows it yet."
             )
+        if resolved:
+            for number, task in zip(others, tasks, strict=True):
+                for place, _ in groups[number]:
+                    done = outcomes[place]
+                    if done.new is not done.old:
+                        outcomes[place] = done._replace(offset=task.result())
         return outcomes
 
     async def read(self, reads: Sequence[Read]) -> list[Image | None]:
@@ -215,7 +222,7 @@ class Transactions:
 
         return settle
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(self, work: Coroutine[Any, Any, int]) -> asyncio.Task[int]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -21,6 +21,14 @@ from streamtable.core.errors import (
     ServiceUnavailable,
     UnknownOperation,
 )
+from streamtable.core.visibility import (
+    AFTER_HEADER,
+    POSITION_HEADER,
+    WAIT_HEADER,
+    After,
+    format_positions,
+    parse_after,
+)
 from streamtable.gateway.answers import error_body, gzip_answer, new_request_id, wants_gzip
 from streamtable.gateway.bodies import Bodies, Receive, parse_object, unpack
 from streamtable.gateway.content import Content
@@ -36,6 +44,8 @@ Post = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 Meter = Callable[[str, int, float], None]
 """Counts a request that is answered: operation, HTTP's status, seconds."""
 
+Visible = Callable[[str, dict[str, Any], After], Awaitable[None]]
+
 Headers = dict[bytes, bytes]
 Scope = Mapping[str, Any]
 
@@ -47,7 +57,10 @@ _JSON_1_0 = b"application/x-amz-json-1.0"
 # How much of a refused body is read and dropped, so that the client, which reads an answer only
 # after it has sent everything, gets one.
 _DRAINED_BYTES = 64 * 1024 * 1024
-_EXPOSED = b"x-amzn-RequestId,x-amzn-ErrorType,x-amzn-ErrorMessage,x-amz-crc32,Date"
+_POSITION = POSITION_HEADER.encode()
+_AFTER = AFTER_HEADER.encode()
+_WAIT = WAIT_HEADER.encode()
+_EXPOSED = b"x-amzn-RequestId,x-amzn-ErrorType,x-amzn-ErrorMessage,x-amz-crc32,Date," + _POSITION
 # Browsers may keep a preflight's answer for two days, as DynamoDB tells them.
 _PREFLIGHT_MAX_AGE_S = b"172800"
 
@@ -76,6 +89,7 @@ def create_app(
     services: Sequence[Service] | None = None,
     limits: GatewayLimits | None = None,
     meter: Meter | None = None,
+    visible: Visible | None = None,
 ) -> "Gateway":
     """Return the endpoint's ASGI application.
 
@@ -95,6 +109,9 @@ def create_app(
         services: DynamoDB and DynamoDB Streams if not given.
         limits: the defaults of `GatewayLimits` if not given.
         meter: told of each operation that is answered.
+        visible: called with the operation, the body and the positions before an operation whose
+            request names positions in the log that it is to show; returns when it will. It raises
+            ApiError for an error answer. Without it no positions are waited for.
 
     Raises:
         ValueError: a handler has the name of no operation of the services.
@@ -107,10 +124,15 @@ def create_app(
         posts={} if posts is None else posts,
         streams={} if streams is None else streams,
         meter=_count_nothing if meter is None else meter,
+        visible=_wait_for_nothing if visible is None else visible,
     )
 
 
 def _count_nothing(_operation: str, _status: int, _seconds: float) -> None:
+    pass
+
+
+async def _wait_for_nothing(_operation: str, _body: dict[str, Any], _after: After) -> None:
     pass
 
 
@@ -127,6 +149,7 @@ class Gateway:
         posts: Mapping[str, Post],
         streams: Mapping[str, StreamPage],
         meter: Meter,
+        visible: Visible,
     ) -> None:
         known = frozenset[str]().union(*(service.operations for service in services))
         if not known.issuperset(handlers):
@@ -145,6 +168,7 @@ class Gateway:
         self._limits = limits
         self._bodies = Bodies(limits)
         self._meter = meter
+        self._visible = visible
         self._running = 0
 
     @property
@@ -179,6 +203,8 @@ class Gateway:
         held = 0
         arrived = False
         route = self._routes.get(headers.get(b"x-amz-target", b""), _NOWHERE)
+        # What was written is told even if the rest failed.
+        written: dict[int, int] = {}
         try:
             self._bodies.check_length(headers.get(b"content-length"))
             message = await receive()
@@ -192,7 +218,7 @@ class Gateway:
                 raw = whole
                 held = len(raw)
             arrived = True
-            answer = await self._operate(route, scope, headers, request_id, raw)
+            answer = await self._operate(route, scope, headers, request_id, raw, written)
         except ApiError as error:
             status = error.status
             answer = error_body(error)
@@ -224,13 +250,25 @@ class Gateway:
             _tell(route.operation, request_id, status, took_s)
         if arrived:
             await _send(
-                send, headers, request_id, answer, status=status, content_type=route.content_type
+                send,
+                headers,
+                request_id,
+                answer,
+                status=status,
+                content_type=route.content_type,
+                written=written,
             )
         else:
             await _refuse(receive, send, request_id, answer, status)
 
-    async def _operate(
-        self, route: "_Route", scope: Scope, headers: Headers, request_id: str, raw: bytes
+    async def _operate(  # noqa: PLR0917 - on each request, so no object to hold them
+        self,
+        route: "_Route",
+        scope: Scope,
+        headers: Headers,
+        request_id: str,
+        raw: bytes,
+        written: dict[int, int],
     ) -> bytes:
         if route.service is None:
             raise UnknownOperation
@@ -247,9 +285,13 @@ class Gateway:
         if self._running >= self._limits.requests:
             raise ServiceUnavailable("The server works on as many requests as it may")
         client = scope["client"]
-        context = RequestContext(request_id, credential.access_key_id, client[0] if client else "")
+        address = client[0] if client else ""
+        context = RequestContext(request_id, credential.access_key_id, address, written)
+        after = headers.get(_AFTER)
         self._running += 1
         try:
+            if after is not None:
+                await self._visible(route.operation, body, _parse_after(after, headers))
             result = await route.handler(body, context)
         finally:
             self._running -= 1
@@ -352,6 +394,11 @@ def _tell(operation: str, request_id: str, status: int, took_s: float) -> None:
     )
 
 
+def _parse_after(after: bytes, headers: Headers) -> After:
+    wait = headers.get(_WAIT)
+    return parse_after(after.decode("latin-1"), None if wait is None else wait.decode("latin-1"))
+
+
 def _parameters(query: bytes) -> dict[str, str]:
     return dict(parse_qsl(query.decode("latin-1")))
 
@@ -374,6 +421,7 @@ async def _send(
     status: int = 200,
     content_type: bytes = _JSON_1_0,
     preflight: bool = False,
+    written: Mapping[int, int] | None = None,
 ) -> None:
     packed = wants_gzip(headers, answer)
     if packed:
@@ -387,6 +435,8 @@ async def _send(
     ]
     if packed:
         answer_headers.append((b"content-encoding", b"gzip"))
+    if written:
+        answer_headers.append((_POSITION, format_positions(written).encode()))
     if b"origin" in headers:
         answer_headers.append((b"access-control-allow-origin", b"*"))
         answer_headers.append((b"access-control-expose-headers", _EXPOSED))

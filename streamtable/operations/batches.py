@@ -51,6 +51,10 @@ def batch_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
             return_exceptions=True,
         )
         written = list(zip(by_shard.values(), results, strict=True))
+        for number, outcomes in zip(by_shard, results, strict=True):
+            if isinstance(outcomes, list):
+                for outcome in outcomes:
+                    context.note_written(number, outcome.offset)
         answer = _written(written, body.get("ReturnConsumedCapacity", "NONE"))
         metrics: dict[str, list[dict[str, Any]]] = {}
         for entries, outcomes in written:

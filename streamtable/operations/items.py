@@ -46,6 +46,8 @@ def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
     async def carry_out(write: Write, context: RequestContext) -> bytes:
         shard = shard_of(write.hash)
         outcome = await shard.write(write, context)
+        if outcome.offset >= 0:
+            context.written[shard.number] = outcome.offset
         metrics = (
             collection_metrics(write, shard.collection_bytes(write)) if write.collects else None
         )

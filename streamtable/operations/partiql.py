@@ -31,7 +31,7 @@ from streamtable.core.tables import Table
 from streamtable.core.values import Item
 from streamtable.operations.lookup import item_lookup
 from streamtable.operations.reads import consumed, fetched
-from streamtable.operations.transactions import TransactionRunner, used_token
+from streamtable.operations.transactions import TransactionRunner, note_written, used_token
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.shard import Outcome
 from streamtable.streams.shards import Shards
@@ -64,8 +64,7 @@ def partiql_handlers(
         if isinstance(statement, Select):
             return await _select(plan_select(statement, filled, body, find), body, shards)
         write = plan_write(filled, body, find)
-        outcome = await shards.of(write.hash).write(write, context)
-        return _written(write, outcome)
+        return _written(write, await _carry_out(write, shards, context))
 
     async def batch_execute_statement(body: dict[str, Any], context: RequestContext) -> bytes:
         entries = plan_batch(body["Statements"], find)
@@ -88,6 +87,7 @@ def partiql_handlers(
             responses = [_item(get.answer(image)) for get, image in zip(plans, images, strict=True)]
             return orjson.dumps({"Responses": responses, **units.report()})
         outcomes = await transactions.write(plans, used_token(body, "TransactStatements"), context)
+        note_written(plans, outcomes, shards, context)
         for position, write in enumerate(plans):
             if outcomes is None:
                 # Done before: now the items were only looked at.
@@ -136,6 +136,13 @@ def _written(write: Write, outcome: Outcome) -> bytes:
     return orjson.dumps({"Items": [] if attributes is None else [attributes], **answer})
 
 
+async def _carry_out(write: Write, shards: Shards, context: RequestContext) -> Outcome:
+    shard = shards.of(write.hash)
+    outcome = await shard.write(write, context)
+    context.note_written(shard.number, outcome.offset)
+    return outcome
+
+
 async def _run(
     entry: BatchEntry, shards: Shards, context: RequestContext
 ) -> Image | Outcome | ApiError | None:
@@ -147,7 +154,7 @@ async def _run(
         if isinstance(plan, Get):
             shard = shards.of(plan.hash)
             return await shard.read(plan.row_key, consistent=entry.consistent)
-        return await shards.of(plan.hash).write(plan, context)
+        return await _carry_out(plan, shards, context)
     except ApiError as error:
         return error
 

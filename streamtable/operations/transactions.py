@@ -22,7 +22,7 @@ from streamtable.streams.shard import Outcome
 from streamtable.streams.shards import Shards
 from streamtable.streams.transactions import Read, UsedToken
 
-__all__ = ["TransactionRunner", "transaction_handlers", "used_token"]
+__all__ = ["TransactionRunner", "note_written", "transaction_handlers", "used_token"]
 
 
 class TransactionRunner(Protocol):
@@ -46,6 +46,7 @@ def transaction_handlers(
     async def transact_write_items(body: dict[str, Any], context: RequestContext) -> bytes:
         writes = plan_transact_write(body, find_written)
         outcomes = await transactions.write(writes, used_token(body, "TransactItems"), context)
+        note_written(writes, outcomes, shards, context)
         answer: dict[str, Any] = {}
         wanted = body.get("ReturnConsumedCapacity", "NONE")
         if wanted != "NONE":
@@ -79,6 +80,17 @@ def transaction_handlers(
         "TransactWriteItems": transact_write_items,
         "TransactGetItems": transact_get_items,
     }
+
+
+def note_written(
+    writes: Sequence[Write],
+    outcomes: Sequence[Outcome] | None,
+    shards: Shards,
+    context: RequestContext,
+) -> None:
+    """Note where a transaction's writes are in the log; nowhere if they were done before."""
+    for write, outcome in zip(writes, outcomes or (), strict=False):
+        context.note_written(write.hash % shards.count, outcome.offset)
 
 
 def used_token(body: dict[str, Any], actions: str) -> UsedToken | None:
