@@ -52,17 +52,19 @@ class LambdaFilter(ChangeFilter):
         ValidationError: one is none, or there are none or more than ten.
     """
 
-    __slots__ = ("_tests", "patterns")
+    __slots__ = ("_sized", "_tests", "patterns")
 
     def __init__(self, patterns: Iterable[Mapping[str, Any]]) -> None:
         self.patterns = tuple(dict(pattern) for pattern in patterns)
         if not 1 <= len(self.patterns) <= _MAX_FILTERS:
             raise ValidationError(f"there must be 1 to {_MAX_FILTERS} filters")
+        # What a record's size is takes a while to say.
+        self._sized = b"SizeBytes" in orjson.dumps(self.patterns)
         self._tests = [_compile_object(pattern, ()) for pattern in self.patterns]
 
     def matches(self, change: Change) -> bool:
         """Say whether a change is wanted."""
-        record = _record(change)
+        record = _record(change, sized=self._sized)
         for test in self._tests:  # noqa: SIM110 - `any` would cost a generator
             if test(record):
                 return True
@@ -119,13 +121,14 @@ def _json(raw: Any) -> Any:
         raise ValidationError(f"{raw!r} is no JSON: {error}") from error
 
 
-def _record(change: Change) -> dict[str, Any]:
+def _record(change: Change, *, sized: bool) -> dict[str, Any]:
     stream: dict[str, Any] = {
         "ApproximateCreationDateTime": change.created_ms // 1000,
         "Keys": change.keys,
-        "SizeBytes": record_size(change, _VIEW),
         "StreamViewType": _VIEW,
     }
+    if sized:
+        stream["SizeBytes"] = record_size(change, _VIEW)
     if change.new is not None:
         stream["NewImage"] = change.new.item
     if change.old is not None:
