@@ -227,7 +227,10 @@ class Node:
         )
         parts.push_async_callback(control.stop)
         knowledge = Knowledge(
-            consumers=catalog.consumers, positions=control.overview, state=control.state
+            consumers=catalog.consumers,
+            positions=control.overview,
+            state=control.state,
+            dead_letters=control.dead_letters.show,
         )
         why = Why(
             find=catalog.table,
