@@ -56,7 +56,12 @@ class Check:
             after = None if new is None else self.new_item.read(new)
         except ValidationError as error:
             raise Refused(f"{self.name}: {_reason(error, self.new_item.name)}") from error
-        self.function(before, after)
+        answer = self.function(before, after)
+        if answer is not None:
+            # Whoever writes `return False` means to refuse.
+            raise TypeError(
+                f"{self.name} returned {answer!r}: a check raises Refused, or returns nothing"
+            )
 
     def definition(self) -> dict[str, Any]:
         """Return what the app declared, as JSON."""

@@ -133,6 +133,15 @@ def test_a_check_that_fails_refuses(
     assert record.getMessage().count("File ") == 1, "only the user's frames"
 
 
+def test_an_answer_is_a_mistake(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    @app.check("users")
+    def polite(old: Plain, new: Plain) -> bool:
+        return True
+
+    assert "the check shop/polite failed: TypeError" in refusal(app, None, image())
+    assert "polite returned True: a check raises Refused" in caplog.text
+
+
 def test_a_check_that_is_slow_is_named_now_and_then(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
