@@ -38,10 +38,6 @@ class Workers:
             del self._told[worker]
         self._told[report.worker] = _Told(report, now)
 
-    def leave(self, worker: str) -> None:
-        """Forget a worker that ends."""
-        self._told.pop(worker, None)
-
     def reports(self, app: str, name: str) -> dict[str, ConsumerReport]:
         """Return by worker what is reported of a consumer now."""
         oldest = self._now() - _GONE_S

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
@@ -12,6 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from streamtable.core.errors import StreamtableError
+from streamtable.streams.security import known_address
 from streamtable.streams.topics import Topics
 
 __all__ = ["Endpoint", "NodeDescription", "NodeError", "NodeUnavailable"]
@@ -20,6 +22,7 @@ _TIMEOUT_S: Final = 5.0
 _SILENCE_S: Final = 30.0
 _OK: Final = 200
 _FAILED: Final = 500
+_PIECE_BYTES: Final = 64 * 1024
 
 
 class NodeUnavailable(StreamtableError, ConnectionError):
@@ -58,7 +61,7 @@ class NodeDescription:
 
     Attributes:
         region: the region's name.
-        kafka: its brokers, `host:port,...`.
+        kafka: its brokers, `host:port,...`, with what STREAMTABLE_KAFKA_CONFIG says of them.
         shards: number of shards of its change log.
     """
 
@@ -103,12 +106,14 @@ class Endpoint:
 
         Raises:
             NodeUnavailable: no node answers.
+            WrongKafkaConfig: the file that STREAMTABLE_KAFKA_CONFIG names is not right.
         """
         try:
             page = await self._page("node")
-            return NodeDescription(str(page["region"]), str(page["kafka"]), int(page["shards"]))
+            region, kafka, shards = str(page["region"]), str(page["kafka"]), int(page["shards"])
         except (NodeError, KeyError, TypeError, ValueError):
             raise NodeUnavailable(f"what answers at {self.url} is no streamtable node") from None
+        return NodeDescription(region, known_address(kafka), shards)
 
     async def epoch(self, shard: int, offset: int) -> tuple[str | None, int | None]:
         """Ask for the epoch in force just before an offset, and the offset of its barrier.
@@ -151,7 +156,8 @@ class Endpoint:
         request = AWSRequest("POST", f"{self.url}/", headers, orjson.dumps(body))
         # Nodes know no secrets yet: a name for the log, and any region.
         SigV4Auth(Credentials("worker", "worker"), "dynamodb", "local").add_auth(request)
-        return await self._request("POST", "/", data=request.data, headers=dict(request.headers))
+        headers = dict(request.headers)
+        return await self._request("POST", "/", data=_in_pieces(request.data), headers=headers)
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Ask for a page of the node, `/_streamtable/...`.
@@ -172,7 +178,7 @@ class Endpoint:
         headers = {"Content-Type": "application/json"}
         # Numbers of shards are keys.
         data = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
-        return await self._request("POST", path, data=data, headers=headers)
+        return await self._request("POST", path, data=_in_pieces(data), headers=headers)
 
     async def stream(
         self, path: str, query: Mapping[str, str] | None = None
@@ -225,3 +231,8 @@ class Endpoint:
         if isinstance(error, aiohttp.ClientConnectorError):
             return NodeUnavailable(f"no node answers at {self.url}")
         return NodeUnavailable(f"no node answers at {self.url} ({error!r})")
+
+
+def _in_pieces(data: bytes) -> bytes | BytesIO:
+    """Return what aiohttp sends; a long body in pieces, between which the loop goes on."""
+    return data if len(data) <= _PIECE_BYTES else BytesIO(data)
