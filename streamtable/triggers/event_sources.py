@@ -10,10 +10,11 @@ from streamtable.core.lambda_events import EventSource
 __all__ = ["DescribeTable", "EventSources", "event_source"]
 
 DescribeTable: TypeAlias = Callable[[str], Awaitable[Mapping[str, Any]]]
-"""Returns the `Table` of a DescribeTable answer, by the table's name."""
+"""Returns the `Table` of a DescribeTable answer by the table's name; {} if there is none."""
 
 _KEPT_S: Final = 30.0
 _ALL: Final = "NEW_AND_OLD_IMAGES"
+_ARN: Final = "arn:aws:dynamodb:local:000000000000:table/"
 
 
 class EventSources:
@@ -41,16 +42,16 @@ class EventSources:
         now = self._monotonic()
         if source is not None and now < asked + _KEPT_S:
             return source
-        found = event_source(await self._describe(table))
+        found = event_source(table, await self._describe(table))
         self._known[table] = (now, found)
         return found
 
 
-def event_source(table: Mapping[str, Any]) -> EventSource:
+def event_source(name: str, table: Mapping[str, Any]) -> EventSource:
     """Return the stream that the events of a described table name.
 
-    A table without a stream has events all the same: with both images, and an ARN that has the
-    time of the table's creation where a stream has its label.
+    A table without a stream has events all the same, and one that is gone: with both images, and
+    an ARN that has the time of the table's creation where a stream has its label.
     """
     stream = table.get("StreamSpecification") or {}
     created = table.get("CreationDateTime", 0)
@@ -61,5 +62,6 @@ def event_source(table: Mapping[str, Any]) -> EventSource:
         label = datetime.fromisoformat(table["LatestStreamLabel"]).replace(tzinfo=UTC)
     else:
         text = label.replace(tzinfo=None).isoformat(timespec="milliseconds")
-        arn, view_type = f"{table['TableArn']}/stream/{text}", _ALL
+        table_arn = table.get("TableArn", f"{_ARN}{name}")
+        arn, view_type = f"{table_arn}/stream/{text}", _ALL
     return EventSource(arn, view_type, round(label.timestamp() * 1000))

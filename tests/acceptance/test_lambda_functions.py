@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import chalice
@@ -26,6 +27,8 @@ from streamtable.consumers.triggers.deliveries import Answer, Delivery
 from streamtable.core.plain import wire_item
 from streamtable.core.positions import Position
 from tests.support.changelog import change
+from tests.support.waiting import wait_until
+from tests.support.worker import Worker, create_table, put
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -188,3 +191,80 @@ async def test_chalice_record_class() -> None:
             {"id": {"S": "u0"}, "n": {"N": "0"}},
         )
     ]
+
+
+POWERTOOLS_FUNCTION = """
+import os
+from pathlib import Path
+
+from aws_lambda_powertools.utilities.batch import (
+    BatchProcessor, EventType, process_partial_response,
+)
+from aws_lambda_powertools.utilities.data_classes.dynamo_db_stream_event import DynamoDBRecord
+
+processor = BatchProcessor(event_type=EventType.DynamoDBStreams)
+tries = {}
+
+
+def record_handler(record: DynamoDBRecord):
+    image = record.dynamodb.new_image
+    tries[image["id"]] = tries.get(image["id"], 0) + 1
+    if image["id"] == "b" and tries["b"] < 3:
+        raise ValueError("not yet")
+    with Path(os.environ["OUT"]).open("a") as out:
+        print(record.event_name.name, image["id"], image["n"], tries[image["id"]], file=out)
+
+
+def lambda_handler(event, context):
+    return process_partial_response(
+        event=event, record_handler=record_handler, processor=processor, context=context
+    )
+"""
+
+
+def test_a_function_of_a_module_in_a_worker(
+    client: Any, endpoint: str, table_name: str, tmp_path: Path
+) -> None:
+    create_table(client, table_name)
+    (tmp_path / "shop_function.py").write_text(POWERTOOLS_FUNCTION)
+    worker = Worker(tmp_path, endpoint, table_name, "")
+    for name in ("a", "b", "c"):
+        put(client, table_name, name, n={"N": "5"})
+    options = ("--handler", "shop_function.lambda_handler", "--table", table_name)
+    with worker.start(*options, app=False) as running:
+        # What came again after the checkpoint is noted again.
+        wait_until(lambda: "INSERT b 5 3" in worker.noted(), "the third try of b")
+        wait_until(
+            lambda: {line.split()[1] for line in worker.noted()} == {"a", "b", "c"}, "the others"
+        )
+        assert running.stop() == 0, running.text()
+
+
+def test_an_app_of_a_lambda_function_with_the_tables_view_type(
+    client: Any, endpoint: str, table_name: str, tmp_path: Path
+) -> None:
+    create_table(client, table_name)
+    client.update_table(
+        TableName=table_name,
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"},
+    )
+    arn = client.describe_table(TableName=table_name)["Table"]["LatestStreamArn"]
+    worker = Worker(
+        tmp_path,
+        endpoint,
+        table_name,
+        """
+        def handler(event, context):
+            for record in event["Records"]:
+                stream = record["dynamodb"]
+                images = sorted({"NewImage", "OldImage"} & stream.keys())
+                note(record["eventSourceARN"], stream["StreamViewType"], images)
+
+        app.lambda_trigger(TABLE, handler, where={"dynamodb": {"NewImage": {"n": {"N": ["2"]}}}})
+        """,
+    )
+    put(client, table_name, "a", n={"N": "1"})
+    put(client, table_name, "a", n={"N": "2"})
+    with worker.start() as running:
+        assert worker.wait_noted(1) == [f"{arn} KEYS_ONLY []"]
+        assert running.stop() == 0, running.text()

@@ -192,12 +192,14 @@ async def test_a_window_and_its_state() -> None:
 
 
 async def test_a_table_without_a_stream_has_events_all_the_same() -> None:
-    source = event_source(TABLE)
+    source = event_source("users", TABLE)
     assert source.arn == f"{TABLE['TableArn']}/stream/2023-11-14T22:13:20.250"
     assert source.view_type == "NEW_AND_OLD_IMAGES"
-    assert event_source({**TABLE, **STREAM}).arn == STREAM["LatestStreamArn"]
+    assert event_source("users", {**TABLE, **STREAM}).arn == STREAM["LatestStreamArn"]
     off = {**TABLE, **STREAM, "StreamSpecification": {"StreamEnabled": False}}
-    assert event_source(off) == source
+    assert event_source("users", off) == source
+    gone = event_source("users", {})
+    assert gone.arn == f"{TABLE['TableArn']}/stream/1970-01-01T00:00:00.000"
 
 
 async def test_a_stream_that_is_switched_on_is_noticed() -> None:

@@ -11,6 +11,7 @@ from streamtable.consumers.triggers.sink import TriggerName, TriggerSink
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.streams.follower import Follower
 from streamtable.triggers.app import App
+from streamtable.triggers.endpoint import NodeError
 from streamtable.triggers.kinds import Declaration, Tools
 from streamtable.triggers.trigger import Trigger
 
@@ -136,7 +137,12 @@ class TriggerRunner:
         }
 
     async def _describe(self, table: str) -> dict[str, Any]:
-        answer = await self._tools.node.call("DescribeTable", {"TableName": table})
+        try:
+            answer = await self._tools.node.call("DescribeTable", {"TableName": table})
+        except NodeError as error:
+            if error.code == "ResourceNotFoundException":
+                return {}  # its last changes come all the same
+            raise
         found: dict[str, Any] = answer["Table"]
         return found
 
