@@ -1,5 +1,6 @@
 import hashlib
 from decimal import Decimal
+from typing import Any
 
 import orjson
 import pytest
@@ -39,7 +40,7 @@ def test_a_long_key_is_hashed_and_so_is_what_looks_like_a_hash():
 
 
 def test_an_item_is_its_document():
-    item = {
+    item: dict[str, dict[str, Any]] = {
         "s": {"S": "x"},
         "i": {"N": "12"},
         "f": {"N": "0.1"},

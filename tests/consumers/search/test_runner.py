@@ -11,7 +11,7 @@ import pytest
 from streamtable.consumers.search import runner
 from streamtable.consumers.search.bulk import Rejection
 from streamtable.consumers.search.spec import SearchSpec
-from streamtable.streams.follower import LostRecords
+from streamtable.streams.follower import Follower, LostRecords
 from tests.consumers.search.conftest import MemoryLetters, Run
 from tests.support.elastic_proxy import proxied
 from tests.support.elasticsearch import Elasticsearch
@@ -105,12 +105,14 @@ async def test_what_is_refused_is_a_dead_letter_and_the_rest_goes_on(
 async def test_a_redriven_letter_is_indexed_after_the_mapping_was_mended(
     run: Run, elasticsearch: Elasticsearch, table: Any, index: str
 ) -> None:
-    strict = {"dynamic": "strict", "properties": {"owner": {"type": "keyword"}}}
-    wide = {**strict, "properties": {**strict["properties"], "n": {"type": "long"}}}
+    owner, n = {"type": "keyword"}, {"type": "long"}
+    strict = {"dynamic": "strict", "properties": {"owner": owner}}
+    wide = {"dynamic": "strict", "properties": {"owner": owner, "n": n}}
     letters = MemoryLetters()
     async with run(spec_of(table, index, mapping=strict), letters=letters):
         put(table, "a", 1)
         await until(lambda: letters.refused, "the refusal")
+        await until(lambda: elasticsearch.call("GET", f"/{index}*/_alias"), "the index")
     async with run(spec_of(table, index, mapping=wide), letters=letters) as indexing:
         # Looking after the index begins with what the declared mapping has more.
         await until(lambda: "n" in properties(elasticsearch, index), "the wider mapping")
@@ -286,7 +288,7 @@ async def test_what_the_log_has_lost_is_taken_from_the_rows(
     elasticsearch.call("DELETE", f"/{index}/_doc/a%7C1")
     skipped = []
 
-    class Losing(runner.Follower):
+    class Losing(Follower):
         async def run(self) -> None:
             skipped.append(self._skip_lost)
             if not self._skip_lost:
