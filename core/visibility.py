@@ -50,7 +50,7 @@ class After(NamedTuple):
 
 def format_positions(positions: Mapping[int, int]) -> str:
     """Return the text of positions."""
-    return ",".join(f"{shard}:{offset}" for shard, offset in positions.items())
+    return ",".join([f"{shard}:{offset}" for shard, offset in positions.items()])
 
 
 def parse_positions(text: str) -> dict[int, int]:

@@ -144,6 +144,7 @@ class Owner:
         overlay: writes that the state does not have yet.
         measure: told of each commit that is durable: its changes, seconds since it was sent.
         epoch: this term's id.
+        began: offset of this term's barrier, -1 before the first term.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class Owner:
         self.overlay = Overlay()
         self.measure: Callable[[int, float], None] = _measure_nothing
         self.epoch = ""
+        self.began = -1
         self._log = log
         self._node = node
         self._durable = durable
@@ -369,6 +371,7 @@ class Owner:
         dropped, self._open = self._open, deque()
         self.overlay.clear()
         self.epoch, self._last, self._landed = epoch, start, -1
+        self.began = start
         for commit in dropped:
             commit.not_written()
         # 6. Serve.

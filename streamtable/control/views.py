@@ -18,11 +18,12 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from streamtable.control.bodies import parse_body
+from streamtable.control.settling import Settling
 from streamtable.core.documents import CREATING, DELETING, UPDATING, TableDocument, ViewDocument
 from streamtable.core.errors import (
     ResourceInUse,
@@ -45,7 +46,7 @@ from streamtable.core.views.generations import (
 from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog, ChangedMeanwhile
 
-__all__ = ["IndexRows", "Row", "Views"]
+__all__ = ["Views"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,6 @@ _APP: Final = r"^[A-Za-z0-9_.-]{1,255}$"
 # With the number of a generation and the name of a part it is to fit into a table's name.
 _VIEW: Final = r"^[A-Za-z0-9_.-]{3,200}$"
 _WAIT_S: Final = 10.0
-_LOOK_S: Final = 0.01
 _RETRY_S: Final = 1.0
 _ROUNDS: Final = 20
 _PART_NAMES: Final = r"^[a-z]*$"
@@ -95,27 +95,6 @@ class _Drop(_Body):
     generation: int | None = None
 
 
-class Row(Protocol):
-    """A shard's rows and where they are in the logs: `ShardStore`."""
-
-    @property
-    def applied(self) -> int:
-        """Offset of the last record applied."""
-
-    def indexed_position(self, source: int) -> tuple[int, int]:
-        """The position of shard `source` through which global indexes are applied here."""
-
-
-class IndexRows(Protocol):
-    """What sends the rows of global indexes to their shards: `IndexSender`."""
-
-    def sent(self, shard: int) -> int:
-        """Offset of the last record of a shard whose index rows are sent."""
-
-    def positions(self, source: int) -> dict[int, tuple[int, int]]:
-        """The last position sent from a shard to each shard that was sent anything."""
-
-
 class Views:
     """The pages, and the removal of what has no use any more.
 
@@ -123,8 +102,7 @@ class Views:
         catalog: the region's tables.
         settings: the node's.
         ends: returns by shard the offset of the last record of its log.
-        stores: the shards' rows.
-        sender: sends the rows of global indexes.
+        settling: knows when the indexes have what was written.
         totals: counts the items of a table and its indexes, and their bytes.
     """
 
@@ -134,15 +112,13 @@ class Views:
         catalog: Catalog,
         settings: NodeSettings,
         ends: Callable[[], Mapping[int, int]],
-        stores: Mapping[int, Row],
-        sender: IndexRows,
+        settling: Settling,
         totals: Callable[[Table], Mapping[str | None, tuple[int, int]]],
     ) -> None:
         self._catalog = catalog
         self._settings = settings
         self._ends = ends
-        self._stores = stores
-        self._sender = sender
+        self._settling = settling
         self._totals = totals
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -451,16 +427,9 @@ class Views:
         Raises:
             ServiceUnavailable: they have not in time.
         """
-        answered = self._ends()
         try:
             async with asyncio.timeout(_WAIT_S):
-                for number, offset in answered.items():
-                    store = self._stores[number]
-                    while min(store.applied, self._sender.sent(number)) < offset:  # noqa: ASYNC110 - they tell nobody how far they are
-                        await asyncio.sleep(_LOOK_S)
-                    sent = self._sender.positions(number)
-                    while any(self._stores[to].indexed_position(number) < sent[to] for to in sent):  # noqa: ASYNC110 - likewise
-                        await asyncio.sleep(_LOOK_S)
+                await self._settling.settled(self._ends())
         except TimeoutError:
             raise ServiceUnavailable("The tables are behind their log. Try again.") from None
 
