@@ -25,7 +25,9 @@ from streamtable.control.checkpoints import CheckpointPages
 from streamtable.control.ingest import Ingest
 from streamtable.control.knowledge import Knowledge
 from streamtable.control.pages import Control
+from streamtable.control.settling import Settling
 from streamtable.control.views import Views
+from streamtable.control.visibility import Visibility
 from streamtable.control.why import Why
 from streamtable.core.errors import ValidationError
 from streamtable.core.tables import Table
@@ -239,13 +241,19 @@ class Node:
             consumers=knowledge.of,
         )
         ingest = Ingest(catalog, shards, self._stores)
+        settling = Settling(self._stores, sender)
         views = Views(
             catalog=catalog,
             settings=settings,
             ends=lambda: {number: shard.owner.last for number, shard in shards.items()},
-            stores=self._stores,
-            sender=sender,
+            settling=settling,
             totals=self._totals,
+        )
+        visibility = Visibility(
+            catalog=catalog,
+            frontiers=control.frontiers,
+            settling=settling,
+            terms={number: shard.owner for number, shard in shards.items()},
         )
         views.start()
         parts.push_async_callback(views.stop)
@@ -290,7 +298,14 @@ class Node:
             **control.posts,
         }
         streams = {"/_streamtable/snapshot": ingest.snapshot}
-        app = create_app(operations, pages, posts=posts, streams=streams, meter=meters.request)
+        app = create_app(
+            operations,
+            pages,
+            posts=posts,
+            streams=streams,
+            meter=meters.request,
+            visible=visibility.wait,
+        )
         server = HttpServer(app, host=settings.host, port=settings.port)
         await server.start()
         parts.push_async_callback(server.stop)
