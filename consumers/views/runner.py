@@ -16,7 +16,7 @@ the rest to whoever sees it first: what clients read says which generation it is
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -185,13 +185,12 @@ class ViewRunner:
                     assert following is not None
                     if building not in pending:
                         return following.result()
-                    logger.warning("%s: %s", self._spec.key, following.exception())
-                if watching in finished:
+                    logger.info("%s: %s", self._spec.key, following.exception())
+                # What has changed while this worker builds is seen to after that.
+                if watching.done() and not (building in pending and self._lease.held):
                     return watching.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
 
     # What there is
 
@@ -297,32 +296,28 @@ class ViewRunner:
                 followers = [self._follower(document, build)]
             self._followers = followers
             try:
-                await self._run_all(followers)
+                await self._run_all(followers, self._feeds)
             finally:
                 if self._followers is followers:
                     self._followers, self._feeds = [], []
 
-    async def _run_all(self, followers: list[Follower]) -> None:
+    async def _run_all(self, followers: list[Follower], feeds: list[Feed]) -> None:
         """Run followers until one of them, or a feed, fails; the others finish what they have."""
         tasks = [asyncio.create_task(follower.run()) for follower in followers]
-        failing = [feed.failed for feed in self._feeds]
+        failing = [feed.failed for feed in feeds]
         waited: set[asyncio.Future[Any]] = {*tasks, *failing}
         try:
-            finished, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
-        for future in finished:
-            if future in failing:
-                future.result()
-        for result in results:
-            if isinstance(result, LostRecords):
-                raise LostRecords(
-                    f"{result}. Rebuild it: streamtable views rebuild {self._spec.name}"
-                ) from result
-            if isinstance(result, Exception):
-                raise result
+            await _end(tasks)
+        for future in (*failing, *tasks):
+            if future.done() and not future.cancelled():
+                try:
+                    future.result()
+                except LostRecords as error:
+                    raise LostRecords(
+                        f"{error}. Rebuild it: streamtable views rebuild {self._spec.name}"
+                    ) from error
 
     def _feed(
         self, table_id: str, *, exclusive: bool = False, in_flight: int | None = None
@@ -524,7 +519,7 @@ class ViewRunner:
             followers = await self._join_followers(stack, document, build)
             feeds = self._feeds
             self._followers, self._feeds = before
-            following = asyncio.create_task(self._follow_build(followers, feeds))
+            following = asyncio.create_task(self._run_all(followers, feeds))
             closing = asyncio.create_task(self._until_close(followers[1], rows_start))
             both: set[asyncio.Task[None]] = {following, closing}
             try:
@@ -533,22 +528,8 @@ class ViewRunner:
                     following.result()
                 await self._swap(build, builds)
             finally:
-                for task in both:
-                    task.cancel()
-                await asyncio.gather(*both, return_exceptions=True)
+                await _end(both)
         return build
-
-    async def _follow_build(self, followers: list[Follower], feeds: list[Feed]) -> None:
-        tasks = [asyncio.create_task(follower.run()) for follower in followers]
-        waited: set[asyncio.Future[Any]] = {*tasks, *(feed.failed for feed in feeds)}
-        try:
-            finished, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            for future in finished:
-                future.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _until_close(self, follower: Follower, start: Mapping[int, int]) -> None:
         """Return when the second stage of a join is close to the log's end."""
@@ -631,6 +612,25 @@ class ViewRunner:
         if request and document.generation:
             start = document.start
             await self._begin(Build(document.generation, start=start, request_id=request.get("id")))
+
+
+async def _end(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel tasks, once, and wait until they have ended, also when this is cancelled meanwhile.
+
+    A follower that is cut off while it leaves its group would keep its shards for a while.
+    """
+    pending = set(tasks)
+    for task in pending:
+        task.cancel()
+    cancelled = False
+    while pending:
+        try:
+            _, pending = await asyncio.wait(pending)
+        except asyncio.CancelledError:
+            cancelled = True
+            pending = {task for task in pending if not task.done()}
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 def _is_final(error: BaseException) -> bool:
