@@ -47,13 +47,13 @@ class SoughtItem:
     """Which item's changes are sought.
 
     Attributes:
-        table: name of its table.
+        tables: the names that its table has, or had, in the log.
         table_id: the table's id; a table of the same name that was there before is another.
         keys: the item's key, canonical, the partition key first.
         shard: the shard that it is on.
     """
 
-    table: str
+    tables: tuple[str, ...]
     table_id: str
     keys: Item
     shard: int
@@ -131,7 +131,7 @@ class ItemHistory:
             for record in fetched.records:
                 if not epochs.admit(record.kind, record.epoch, record.offset):
                     continue
-                if item.table not in record.tables or key not in record.value:
+                if record.tables.isdisjoint(item.tables) or key not in record.value:
                     continue
                 for index, change in enumerate(record.changes()):
                     if change.table_id == item.table_id and change.keys == item.keys:

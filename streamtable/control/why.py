@@ -71,7 +71,7 @@ class Why:
         except InvalidKeyText as error:
             raise ValidationError(str(error)) from error
         number, _ = table.keys.locate(table.prefix, key)
-        item = SoughtItem(table.name, table.id, key, number % self._shards)
+        item = SoughtItem(table.document.logged_as, table.id, key, number % self._shards)
         start = _number(query, "from")
         if start is None:
             since_ms = _number(query, "since_ms")

@@ -3,7 +3,7 @@ from streamtable.core.positions import Position
 from streamtable.streams.item_history import ItemHistory, SoughtItem
 from tests.streams.logs import TABLE_ID, MemoryFetches, put
 
-ADA = SoughtItem("users", TABLE_ID, {"id": {"S": "ada"}}, 0)
+ADA = SoughtItem(("users",), TABLE_ID, {"id": {"S": "ada"}}, 0)
 T0 = 1_700_000_000_000
 
 
@@ -60,6 +60,15 @@ async def test_other_tables_and_tables_of_before_are_left_out():
     assert [position.offset for position in await whole(log)] == [3]
 
 
+async def test_a_table_that_had_another_name():
+    log = MemoryFetches()
+    log.barrier("one")
+    log.commit("one", put("ada", table="users~2"))
+    log.commit("one", put("ada"))
+    item = SoughtItem(("users", "users~2"), TABLE_ID, ADA.keys, 0)
+    assert [position.offset for position in await whole(log, item)] == [1, 2]
+
+
 async def test_the_key_as_a_value_is_no_hit():
     log = MemoryFetches()
     log.barrier("one")
@@ -74,7 +83,7 @@ async def test_a_key_that_json_writes_otherwise():
     log = MemoryFetches()
     log.barrier("one")
     log.commit("one", put("", keys=keys))
-    found = await whole(log, SoughtItem("users", TABLE_ID, keys, 0))
+    found = await whole(log, SoughtItem(("users",), TABLE_ID, keys, 0))
     assert [position.offset for position in found] == [1]
 
 
