@@ -532,8 +532,9 @@ class App:
     ) -> Callable[[FunctionT], FunctionT]:
         """Register the decorated function to be called at fixed intervals.
 
-        Of all the workers of the app one calls it. It is called once for each time; a time at
-        which no worker ran, or the call before had not ended, is left out.
+        Of all the workers of the app one calls it. It is called once for each time, and again
+        where a worker died in the call; a time at which no worker ran, or the call before had not
+        ended, is left out.
 
         Args:
             interval: seconds, or a timedelta. The times are multiples of it since 1970 (UTC).
