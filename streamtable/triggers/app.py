@@ -637,7 +637,11 @@ class App:
 
 
 def _name_of(function: Callable[..., Any], name: str | None) -> str:
-    return getattr(function, "__name__", "") if name is None else name
+    if name is None:
+        name = getattr(function, "__name__", None)
+    if name is None:
+        raise InvalidDeclaration(f'{function!r} has no name: give it one, name="..."')
+    return name
 
 
 def _parse_where(where: Where | None) -> Any:

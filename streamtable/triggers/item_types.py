@@ -1,10 +1,13 @@
 """Items as an annotation wants them: plain dicts, or models that pydantic validates."""
 
 from collections.abc import Mapping, MutableMapping
+from decimal import Decimal
+from enum import Enum
 from types import NoneType
 from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from streamtable.core.plain import plain_item
 from streamtable.core.values import Item
@@ -12,6 +15,7 @@ from streamtable.triggers.errors import InvalidHandler
 
 __all__ = ["ItemType", "dump_plain"]
 
+_STORED: Final = (str, int, float, Decimal, bytes, bytearray)
 _PLAIN: Final = frozenset({None, Any, dict, Mapping, MutableMapping})
 
 
@@ -58,8 +62,24 @@ class ItemType:
 
 
 def dump_plain(value: Any) -> Any:
-    """Return a pydantic model as a dict, anything else as it is."""
-    return value.model_dump() if isinstance(value, BaseModel) else value
+    """Return a pydantic model as a dict that can be stored, anything else as it is.
+
+    What no attribute can be (a time, a UUID, an enum's member) becomes what it is in the model's
+    JSON.
+    """
+    return _storable(value.model_dump()) if isinstance(value, BaseModel) else value
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _storable(member) for name, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_storable(member) for member in value]
+    if isinstance(value, (set, frozenset)):
+        return {_storable(member) for member in value}
+    if value is None or isinstance(value, Enum) or not isinstance(value, _STORED):
+        return to_jsonable_python(value)
+    return value
 
 
 def _without_none(annotation: Any) -> Any:

@@ -15,7 +15,8 @@ def lambda_app(handler: str, table: str, **options: Any) -> App:
     """Return an app with one trigger, the Lambda function `handler`.
 
     The app is named after the module and the trigger after the function, as long as `options`
-    give no other `name`: the position in the log is kept under both.
+    give no other `name`: the position in the log is kept under both. Variables of the environment
+    that tell a function its name are set, as far as they are not.
 
     Args:
         handler: `module.function`, `package.module.function` or `path/module.function`; the
@@ -30,6 +31,13 @@ def lambda_app(handler: str, table: str, **options: Any) -> App:
     module_name, _, function_name = handler.replace("/", ".").rpartition(".")
     if not module_name or not function_name:
         raise InvalidDeclaration(f"{handler!r}: name the function as module.function")
+    for variable, value in (
+        ("_HANDLER", handler),
+        ("AWS_LAMBDA_FUNCTION_NAME", function_name),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+    ):
+        os.environ.setdefault(variable, value)
     here = os.getcwd()  # noqa: PTH109 - sys.path has strings
     if here not in sys.path:
         sys.path.insert(0, here)

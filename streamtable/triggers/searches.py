@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from streamtable.core.values import Item
 from streamtable.triggers.errors import InvalidDeclaration, InvalidHandler, InvalidRow
@@ -55,7 +56,7 @@ class Search:
     def document(self, item: Item) -> dict[str, Any] | None:
         """Return the document of an item, as JSON; None if it is to have none.
 
-        Numbers become integers or floats, binary base64, sets sorted lists.
+        Numbers become integers or floats, binary base64, sets sorted lists, times ISO 8601.
 
         Raises:
             InvalidRow: the function returned something that is no document.
@@ -129,7 +130,7 @@ def make_search(
 
 def _json(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
+        return _json(value.model_dump())
     if isinstance(value, Decimal):
         whole = value == value.to_integral_value() and abs(value) < _MAX_INTEGER
         return int(value) if whole else float(value)
@@ -141,4 +142,4 @@ def _json(value: Any) -> Any:
         return sorted((_json(member) for member in value), key=lambda each: (str(type(each)), each))
     if isinstance(value, (list, tuple)):
         return [_json(member) for member in value]
-    return value
+    return to_jsonable_python(value)

@@ -1,5 +1,6 @@
 """What a function takes, as its signature and its annotations say."""
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable
@@ -76,9 +77,19 @@ def _annotation(function: Callable[..., Any], name: str, parameter: inspect.Para
     if not isinstance(annotation, str):
         return annotation
     try:
-        return typing.get_type_hints(function)[parameter.name]
+        return typing.get_type_hints(_annotated(function))[parameter.name]
     except (NameError, TypeError, KeyError) as error:
         raise InvalidHandler(
             f"{name}: the annotation {annotation!r} can't be resolved ({error}). Import its "
             "names where the module can see them when it runs"
         ) from error
+
+
+def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that a partial one or a callable object stands for."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function):
+        return function
+    called: Callable[..., Any] = type(function).__call__
+    return called

@@ -1,5 +1,6 @@
 """Triggers are registered by decorating functions; what can't work is refused at once."""
 
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -80,6 +81,11 @@ def test_an_apps_name_that_is_none_is_refused(name: str) -> None:
 def test_a_function_without_a_name_needs_one() -> None:
     with pytest.raises(InvalidDeclaration, match="can't be the name of a trigger"):
         App("shop").trigger("users")(lambda _change: None)
+
+
+def test_an_object_without_a_name_needs_one() -> None:
+    with pytest.raises(InvalidDeclaration, match="has no name: give it one"):
+        App("shop").trigger("users")(functools.partial(_handler))
 
 
 def test_triggers_can_not_be_put_in_by_hand() -> None:

@@ -141,6 +141,14 @@ def test_a_method_and_a_partial() -> None:
         assert isinstance(only(function, change("u1", new=NEW)).new, User)
 
 
+def test_a_callable_object() -> None:
+    class Welcome:
+        def __call__(self, change: "Change[User]") -> None: ...
+
+    assert isinstance(only(Welcome(), change("u1", new=NEW)).new, User)
+    assert isinstance(only(functools.partial(Welcome()), change("u1", new=NEW)).new, User)
+
+
 @pytest.mark.parametrize("function", [lambda: None, lambda one, two: None])
 def test_a_function_that_does_not_take_one_change_is_refused(function: Any) -> None:
     with pytest.raises(InvalidHandler, match="must take one change, or a list of changes"):

@@ -236,7 +236,13 @@ def test_as_a_decorator() -> None:
 
 
 def test_an_app_of_a_dotted_name(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "shop_functions.py").write_text("def on_change(event, context): ...\n")
+    (tmp_path / "shop_functions.py").write_text(
+        "import os\nNAME = os.environ['AWS_LAMBDA_FUNCTION_NAME']\n"
+        "def on_change(event, context): ...\n"
+    )
+    for name in ("_HANDLER", *(f"AWS_LAMBDA_FUNCTION_{end}" for end in ("NAME", "VERSION"))):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "shop")
     (tmp_path / "broken_functions.py").write_text("import nothing_like_it\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*__import__("sys").path])

@@ -1,6 +1,9 @@
 """Views, aggregates and joins: what they say of themselves, and the rows of an item."""
 
+import enum
 import json
+import uuid
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -57,6 +60,35 @@ def test_the_item_is_what_the_annotation_says() -> None:
         assert isinstance(order, Order)
 
     assert rows(make_with_none) == []
+
+
+def test_a_model_may_have_what_no_attribute_can_be() -> None:
+    class Status(enum.Enum):
+        OPEN = "open"
+
+    class Row(pydantic.BaseModel):
+        id: uuid.UUID
+        status: Status
+        at: datetime
+        days: set[date]
+        more: list[dict[str, Any]]
+
+    made = Row(
+        id=uuid.UUID(int=5),
+        status=Status.OPEN,
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        days={date(2026, 1, 2)},
+        more=[{"n": Decimal("1.5"), "b": b"x", "none": None}],
+    )
+    assert rows(lambda item: made) == [
+        {
+            "id": "00000000-0000-0000-0000-000000000005",
+            "status": "open",
+            "at": "2026-01-01T00:00:00Z",
+            "days": {"2026-01-02"},
+            "more": [{"n": Decimal("1.5"), "b": b"x", "none": None}],
+        }
+    ]
 
 
 def test_an_item_that_does_not_fit_is_an_error() -> None:
