@@ -7,9 +7,8 @@ and may die at any time. Nothing else is assumed of a group.
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from streamtable.core.errors import (
@@ -17,17 +16,14 @@ from streamtable.core.errors import (
     InternalServerError,
     ServiceUnavailable,
 )
-from streamtable.core.images import Image
 from streamtable.streams.clock import HybridClock
-from streamtable.streams.epochs import EpochFilter
-from streamtable.streams.overlay import Overlay
 from streamtable.streams.owner import LogGap
-from streamtable.streams.records import LogRecord
 from streamtable.streams.shard import Shard
 from tests.simulation.log import Faults, Partition, ProducerHandle
-from tests.streams.shards import CONTEXT, TABLE, PutWrite
+from tests.simulation.state import MemoryState
+from tests.streams.shards import CONTEXT, PutWrite
 
-__all__ = ["Operation", "Simulation"]
+__all__ = ["KEYS", "NEVER", "ConditionalPut", "Operation", "Simulation"]
 
 NODES = 3
 CLIENTS = 5
@@ -57,51 +53,17 @@ class Operation:
     done: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-class MemoryState:
-    """A shard's rows in a dict, that outlives its node's process. Stands where the store stands."""
-
-    def __init__(self) -> None:
-        self.applied = -1
-        self.rows: dict[bytes, Image] = {}
-        self._epochs = EpochFilter()
-
-    def get(self, row_key: bytes) -> Image | None:
-        return self.rows.get(row_key)
-
-    def scan(
-        self, start: bytes, end: bytes, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, Image]]:
-        raise NotImplementedError
-
-    def collection_bytes(self, _collection: bytes) -> int:
-        return 0
-
-    def entries(self) -> Iterator[dict[str, Any]]:
-        return iter(())
-
-    def decision(self, _transaction: str) -> bool | None:
-        return None
-
-    def indexed(self, _source: int) -> int:
-        return -1
-
-    def apply(self, found: Sequence[LogRecord], _known: Overlay) -> list[LogRecord]:
-        assert found[0].offset == self.applied + 1
-        valid = []
-        for record in found:
-            if self._epochs.admit(record.kind, record.epoch, record.offset):
-                valid.append(record)
-                for change in record.changes():
-                    _, row_key = TABLE.keys.locate(TABLE.prefix, change.keys)
-                    if change.new is None:
-                        self.rows.pop(row_key, None)
-                    else:
-                        self.rows[row_key] = change.new
-        self.applied = found[-1].offset
-        return valid
+        """Return it as the checker reads it, with one item that has the number 0."""
+        known = self.answered < NEVER
+        return {
+            "client": self.client,
+            "needs": [[0, self.expect]] if self.kind == "cput" else [],
+            "writes": [] if self.kind == "get" else [[0, self.value]],
+            "saw": [[0, self.done]] if self.kind == "get" and known else [],
+            "done": self.kind != "cput" or self.done == 1,
+            "call": self.call,
+            "answered": self.answered,
+        }
 
 
 class Node:
@@ -110,7 +72,8 @@ class Node:
     def __init__(self, simulation: "Simulation", number: int) -> None:
         self.number = number
         self.state = MemoryState()
-        self.busy: set[asyncio.Task[Any]] = set()
+        # In their order: that of a set is another one each time.
+        self.busy: dict[asyncio.Task[Any], None] = {}
         self._simulation = simulation
         self.start()
 
@@ -132,8 +95,8 @@ class Node:
     def run(self, work: Any) -> asyncio.Task[Any]:
         """Run something that dies with the process."""
         task: asyncio.Task[Any] = asyncio.ensure_future(work)
-        self.busy.add(task)
-        task.add_done_callback(self.busy.discard)
+        self.busy[task] = None
+        task.add_done_callback(self.busy.pop)
         return task
 
     async def take(self) -> None:
@@ -265,7 +228,7 @@ class Simulation:
             elif operation.kind == "put":
                 await node.shard.write(write, CONTEXT)
             else:
-                expecting = _ConditionalPut(operation.key, operation.value, operation.expect)
+                expecting = ConditionalPut(operation.key, operation.value, operation.expect)
                 await node.shard.write(expecting, CONTEXT)
                 operation.done = 1
         except ConditionalCheckFailed:
@@ -278,7 +241,7 @@ class Simulation:
         return True
 
 
-class _ConditionalPut(PutWrite):
+class ConditionalPut(PutWrite):
     """A put on the condition that the item has a value; 0: that there is none."""
 
     def __init__(self, key: str, value: int, expect: int) -> None:

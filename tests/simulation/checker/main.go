@@ -12,14 +12,15 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
+// What a client asked and heard. Items have numbers, and numbers as values, 0 where there is none.
 type operation struct {
-	Client   int     `json:"client"`
-	Kind     string  `json:"kind"`
-	Value    int     `json:"value"`
-	Expect   int     `json:"expect"`
-	Call     float64 `json:"call"`
-	Answered float64 `json:"answered"`
-	Done     int     `json:"done"`
+	Client   int      `json:"client"`
+	Needs    [][2]int `json:"needs"`  // item and value: what had to hold for anything to be written
+	Writes   [][2]int `json:"writes"` // item and value
+	Saw      [][2]int `json:"saw"`    // item and value
+	Done     bool     `json:"done"`   // whether what it needs held
+	Call     float64  `json:"call"`
+	Answered float64  `json:"answered"`
 }
 
 type history struct {
@@ -29,28 +30,35 @@ type history struct {
 
 const never = 1e17
 
-// One item: a number, 0 where there is none. An operation that nobody knows the outcome of may
-// have happened at any time after it was asked, also after everything else.
+type items [8]int
+
+// An operation that nobody knows the outcome of may have happened at any time after it was asked,
+// also after everything else.
 var model = porcupine.Model{
-	Init: func() interface{} { return 0 },
+	Init: func() interface{} { return items{} },
 	Step: func(state, input, output interface{}) (bool, interface{}) {
-		now, asked := state.(int), input.(operation)
-		unknown := asked.Answered > never
-		switch asked.Kind {
-		case "get":
-			return unknown || asked.Done == now, now
-		case "put":
-			return true, asked.Value
-		default:
-			holds := now == asked.Expect
-			if !unknown && holds != (asked.Done == 1) {
+		now, asked := state.(items), input.(operation)
+		known := asked.Answered < never
+		holds := true
+		for _, need := range asked.Needs {
+			holds = holds && now[need[0]] == need[1]
+		}
+		if known {
+			if holds != asked.Done {
 				return false, now
 			}
-			if holds {
-				return true, asked.Value
+			for _, saw := range asked.Saw {
+				if now[saw[0]] != saw[1] {
+					return false, now
+				}
 			}
-			return true, now
 		}
+		if holds {
+			for _, write := range asked.Writes {
+				now[write[0]] = write[1]
+			}
+		}
+		return true, now
 	},
 }
 
