@@ -177,13 +177,16 @@ class SidesSink:
         self._waiting = deque(each for each in self._waiting if each[2] not in shards)
 
     async def stop(self) -> None:
-        """Finish what is in hand, within a time limit."""
+        """Finish what is in hand, within a time limit; the second stage is not waited for."""
         await self._sink.stop()
         task = self._task
         if task is not None:
-            await asyncio.wait({task}, timeout=_STOP_S)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            try:
+                self._pass(await self._passed())
+            except StreamtableError as error:
+                logger.debug("where the second stage is can't be asked for: %s", error)
 
     def _is_there(self, shard: int, done: Callable[[], None]) -> None:
         self._waiting.append((dict(self._feed.reached), done, shard))
