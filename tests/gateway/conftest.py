@@ -120,10 +120,25 @@ async def serve():
     """A function that starts an endpoint with the handlers, pages and limits given."""
     running = []
 
-    async def start(handlers=None, pages=None, *, posts=None, streams=None, meter=None, **limits):
+    async def start(
+        handlers=None,
+        pages=None,
+        *,
+        posts=None,
+        streams=None,
+        meter=None,
+        visible=None,
+        **limits,
+    ):
         bounds = GatewayLimits(**limits)
         app = create_app(
-            handlers or {}, pages, posts=posts, streams=streams, limits=bounds, meter=meter
+            handlers or {},
+            pages,
+            posts=posts,
+            streams=streams,
+            limits=bounds,
+            meter=meter,
+            visible=visible,
         )
         server = HttpServer(app, port=0, limits=bounds)
         await server.start()
