@@ -20,6 +20,7 @@ from streamtable.core.positions import Position
 from streamtable.streams.admin import open_admin
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.partitions import open_consumer
+from streamtable.streams.security import client_options
 from streamtable.streams.topics import MAX_RECORD_BYTES
 
 __all__ = [
@@ -233,7 +234,7 @@ class DeadLetterWriter:
         async with self._opening:
             if self._producer is None:
                 producer = AIOKafkaProducer(
-                    bootstrap_servers=self._address,
+                    **client_options(self._address),
                     enable_idempotence=True,
                     max_request_size=MAX_RECORD_BYTES,
                     max_batch_size=MAX_RECORD_BYTES,

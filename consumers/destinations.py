@@ -26,6 +26,7 @@ from streamtable.streams.epochs import EpochSource
 from streamtable.streams.follower import Follower, Sequential, Source
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.records import LogRecord
+from streamtable.streams.security import client_options
 from streamtable.streams.topics import MAX_RECORD_BYTES, Topics
 
 __all__ = ["Bounds", "Destinations"]
@@ -144,7 +145,7 @@ class Destinations:
     async def _follow(self, copy: "_Copy") -> None:
         group = f"{self._topics.region}.destination.{copy.table.name}.{copy.destination.id}"
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._address,
+            **client_options(self._address),
             enable_idempotence=True,
             linger_ms=0,
             max_request_size=MAX_RECORD_BYTES,

@@ -5,6 +5,8 @@ from contextlib import asynccontextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient
 
+from streamtable.streams.security import client_options
+
 __all__ = ["open_admin"]
 
 
@@ -18,7 +20,7 @@ async def open_admin(address: str) -> AsyncIterator[AIOKafkaAdminClient]:
     Raises:
         Exception: one of `log.CLIENT_ERRORS`: the brokers do not answer.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    admin = AIOKafkaAdminClient(**client_options(address))
     try:
         await admin.start()
         yield admin

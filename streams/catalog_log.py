@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.log import CLIENT_ERRORS
 from streamtable.streams.partitions import open_consumer
+from streamtable.streams.security import client_options
 
 __all__ = ["CatalogConflict", "CatalogLog", "CatalogUnavailable"]
 
@@ -80,7 +81,7 @@ class CatalogLog:
 
     async def _start(self) -> None:
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._address, acks="all", enable_idempotence=True
+            **client_options(self._address), acks="all", enable_idempotence=True
         )
         await self._producer.start()
         self._consumer = await open_consumer(self._address, [self._partition], missing="earliest")

@@ -24,6 +24,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.records import LogRecord
+from streamtable.streams.security import client_options
 
 __all__ = ["Fetched", "Fetches", "LogFetcher", "LogTrimmed"]
 
@@ -79,7 +80,7 @@ class LogFetcher:
     def __init__(self, address: str, topic: str) -> None:
         self._topic = topic
         self._client = AIOKafkaClient(
-            bootstrap_servers=address,
+            **client_options(address),
             client_id="streamtable-fetcher",
             request_timeout_ms=_TIMEOUT_MS,
         )

@@ -24,6 +24,7 @@ from streamtable.streams.group import Group
 from streamtable.streams.intake import Intake
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.records import LogRecord
+from streamtable.streams.security import client_options
 
 __all__ = ["Follower", "LostRecords", "RecordSink", "Sequential", "Source"]
 
@@ -305,7 +306,7 @@ class Follower:
     async def _commit_alone(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit offsets without being a member, which only a group without members allows."""
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._source.address,
+            **client_options(self._source.address),
             group_id=self._group,
             enable_auto_commit=False,
         )

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import faust
 
+from streamtable.streams.security import KafkaAddress
+
 __all__ = ["Group"]
 
 _COMMIT_INTERVAL_S: Final = 0.2
@@ -50,8 +52,7 @@ class Group(faust.App):
             # A slow handler is not a dead one: its shards stay with it, so that order holds.
             "broker_max_poll_interval": _DAY_S,
         }
-        broker = [f"kafka://{host}" for host in address.split(",")]
-        super().__init__(name, broker=broker, **{**defaults, **settings})
+        super().__init__(name, **_broker(address), **{**defaults, **settings})
 
     def finalize(self) -> None:
         """Make the app ready to be started."""
@@ -62,6 +63,23 @@ class Group(faust.App):
 
     def _create_directories(self) -> None:
         """Keep Faust from making its data folder."""
+
+
+def _broker(address: str) -> dict[str, Any]:
+    """Return what Faust is told to connect to an address."""
+    options: dict[str, Any] = {"broker": [f"kafka://{host}" for host in address.split(",")]}
+    if isinstance(address, KafkaAddress):
+        security = address.security
+        if security.mechanism is not None:
+            options["broker_credentials"] = faust.SASLCredentials(
+                mechanism=security.mechanism,
+                username=security.username,
+                password=security.password,
+                ssl_context=security.context,
+            )
+        elif security.context is not None:
+            options["broker_credentials"] = faust.SSLCredentials(security.context)
+    return options
 
 
 def _ignore(_partition: Any) -> None:

@@ -8,6 +8,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
+from streamtable.streams.security import client_options
 
 __all__ = ["GroupOffsets"]
 
@@ -84,7 +85,7 @@ class GroupOffsets:
     async def _connected(self) -> AIOKafkaAdminClient:
         async with self._opening:
             if self._admin is None:
-                admin = AIOKafkaAdminClient(bootstrap_servers=self._address)
+                admin = AIOKafkaAdminClient(**client_options(self._address))
                 try:
                     await admin.start()
                 except BaseException:

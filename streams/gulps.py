@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Final
 
 import faust
-import uvloop
 from aiokafka import AIOKafkaConsumer
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+
+from streamtable.streams.loops import Loop
 
 __all__ = ["Gulps", "fetch_in_gulps"]
 
@@ -81,7 +82,7 @@ class _Thread(AIOKafkaConsumerThread):
     logger = logging.getLogger("faust.transport")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, thread_loop=uvloop.new_event_loop(), **kwargs)
+        super().__init__(*args, thread_loop=Loop(), **kwargs)
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.partitions import open_consumer
 from streamtable.streams.records import Headers, LogRecord
+from streamtable.streams.security import client_options
 from streamtable.streams.topics import MAX_RECORD_BYTES
 
 __all__ = ["CLIENT_ERRORS", "LogUnavailable", "ShardLog"]
@@ -57,7 +58,7 @@ class ShardLog:
         """
         await self._close_producer()
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._address,
+            **client_options(self._address),
             transactional_id=f"{self._topic}-{self._shard}",
             acks="all",
             linger_ms=0,

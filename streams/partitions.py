@@ -5,6 +5,8 @@ from typing import Final, Literal
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from streamtable.streams.security import client_options
+
 __all__ = ["open_consumer"]
 
 _FETCH_BYTES: Final = 4 * 1024 * 1024
@@ -28,7 +30,7 @@ async def open_consumer(
         Exception: one of `log.CLIENT_ERRORS`: the brokers do not answer. Nothing is left open.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=address,
+        **client_options(address),
         enable_auto_commit=False,
         auto_offset_reset=missing,
         max_partition_fetch_bytes=_FETCH_BYTES,

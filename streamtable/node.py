@@ -46,6 +46,7 @@ from streamtable.streams.fetcher import LogFetcher
 from streamtable.streams.item_history import ItemHistory
 from streamtable.streams.log import ShardLog
 from streamtable.streams.owner import StateUnavailable
+from streamtable.streams.security import known_address
 from streamtable.streams.shard import Shard, WriteCheck
 from streamtable.streams.shards import Shards
 from streamtable.streams.stream_reader import StreamReader
@@ -104,7 +105,10 @@ class Node:
         # 1. The folder, then the log.
         folder = DataFolder(settings.data)
         parts.callback(folder.release)
-        self.kafka = settings.kafka or await self._start_broker(folder)
+        if settings.kafka is None:
+            self.kafka = await self._start_broker(folder)
+        else:
+            self.kafka = known_address(settings.kafka, settings.kafka_config)
         topics = Topics(settings.region)
         count = await topics.create(self.kafka, settings.shards)
         # 2. The catalog.

@@ -17,6 +17,7 @@ class NodeSettings(BaseModel):
         region: this deployment's name; the first part of its topics' names.
         account: account id in the resource names that DynamoDB's answers have.
         kafka: brokers, `host:port,...`; None starts the embedded broker.
+        kafka_config: file with what these brokers ask of a client: TLS, a user and a password.
         broker_port: the embedded broker's port, on loopback; 0 takes a free one.
         shards: shards of the change log where it is made now; None for the default.
         table_delay_ms: how long tables stay CREATING, UPDATING and DELETING, milliseconds.
@@ -34,6 +35,7 @@ class NodeSettings(BaseModel):
     region: str = Field(default="local", pattern=r"^[a-z][a-z0-9-]{0,62}$")
     account: str = Field(default="000000000000", pattern=r"^\d{12}$")
     kafka: str | None = None
+    kafka_config: Path | None = None
     broker_port: int = Field(default=19092, ge=0, le=65535)
     shards: int | None = Field(default=None, ge=1, le=1000)
     table_delay_ms: int = Field(default=0, ge=0)

@@ -14,6 +14,7 @@ from streamtable.core.tables import Table
 from streamtable.streams.epochs import EpochFilter
 from streamtable.streams.log import CLIENT_ERRORS
 from streamtable.streams.records import LogRecord
+from streamtable.streams.security import client_options
 from streamtable.streams.topics import MAX_RECORD_BYTES
 
 __all__ = ["PARTS", "IndexSender"]
@@ -167,7 +168,7 @@ class IndexSender:
 
     async def _start_producer(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._address,
+            **client_options(self._address),
             acks="all",
             enable_idempotence=True,
             linger_ms=0,

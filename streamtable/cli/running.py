@@ -5,7 +5,7 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, Final
 
-import uvloop
+from streamtable.streams.loops import Loop
 
 __all__ = ["run_until_signal"]
 
@@ -17,7 +17,8 @@ def run_until_signal(main: Coroutine[Any, Any, None]) -> None:
 
     Returns also when `main` was cancelled by a signal; what it raises is raised here.
     """
-    uvloop.run(_run(main))
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(_run(main))
 
 
 async def _run(main: Coroutine[Any, Any, None]) -> None:

@@ -56,6 +56,13 @@ def serve(  # noqa: PLR0917 - the options of the command
         str | None,
         typer.Option(metavar="HOST:PORT,...", help="Kafka brokers, in place of the embedded one."),
     ] = None,
+    kafka_config: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="File with TLS and SASL settings for these brokers, as kcat's -F takes it.",
+        ),
+    ] = None,
     broker_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the embedded broker, on loopback.")
     ] = 19092,
@@ -118,6 +125,7 @@ def serve(  # noqa: PLR0917 - the options of the command
             region=region,
             account=account,
             kafka=kafka,
+            kafka_config=kafka_config,
             broker_port=broker_port,
             shards=shards,
             table_delay_ms=table_delay_ms,
@@ -129,6 +137,8 @@ def serve(  # noqa: PLR0917 - the options of the command
         problem = error.errors()[0]
         option = str(problem["loc"][0]).replace("_", "-")
         raise Failure(f"--{option} {problem['input']}: {problem['msg']}") from error
+    if kafka_config is not None and kafka is None:
+        raise Failure("--kafka-config is for the brokers that --kafka names")
     set_up_logging(log_level, log_format)
     run_until_signal(_serve(settings, _load_checks(checks) if checks else None))
 
@@ -162,8 +172,8 @@ async def _serve(settings: "NodeSettings", checks: "Checks | None") -> None:
         await node.start()
     except KafkaConnectionError as error:
         raise Failure(
-            f"no Kafka broker answers at {settings.kafka}. Is the address right? Without --kafka, "
-            "an embedded broker is started"
+            f"no Kafka broker answers at {settings.kafka}. Is the address right, and does it take "
+            "the user and the password? Without --kafka, an embedded broker is started"
         ) from error
     except OSError as error:
         if isinstance(error, StreamtableError):

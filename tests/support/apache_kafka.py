@@ -16,8 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
-__all__ = ["ApacheKafka", "missing", "running"]
+__all__ = ["ApacheKafka", "Secured", "missing", "running"]
 
 _ROOT = Path(__file__).parents[2]
 _JARS = _ROOT / ".cache" / "kafka" / "libs"
@@ -28,11 +35,12 @@ _STOP_S = 20
 _PROPERTIES = """
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={protocol}://127.0.0.1:{port}
 controller.listener.names=CONTROLLER
 controller.quorum.voters=1@127.0.0.1:{controller}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,{protocol}:{protocol}
+inter.broker.listener.name={protocol}
 log.dirs={folder}/logs
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -51,6 +59,19 @@ log.cleaner.dedupe.buffer.size=4194304
 log.index.size.max.bytes=1048576
 """
 
+_SECURED = """
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/broker.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={folder}/authority.pem
+ssl.client.auth=required
+sasl.enabled.mechanisms=SCRAM-SHA-512
+sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=\
+  org.apache.kafka.common.security.scram.ScramLoginModule required \
+  username="{user}" password="{password}";
+"""
+
 
 def missing() -> str | None:
     """Say why Apache Kafka can't be started here; None if it can."""
@@ -61,23 +82,77 @@ def missing() -> str | None:
     return None
 
 
+class Secured:
+    """Asks clients for a certificate, and for a user and a password (SASL_SSL with SCRAM).
+
+    Args:
+        folder: where the certificates are written: `authority.pem`, `broker.pem`, `client.pem`.
+
+    Attributes:
+        config: a file with what a client needs.
+    """
+
+    user = "node"
+    password = "a secret"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(folder / "authority.pem")
+        for name in ("broker", "client"):
+            made = authority.issue_cert("127.0.0.1", common_name=name)
+            chain = b"".join(blob.bytes() for blob in made.cert_chain_pems)
+            (folder / f"{name}.pem").write_bytes(_as_pkcs8(made.private_key_pem.bytes()) + chain)
+        self.config = self.write_config("client.conf")
+
+    def write_config(self, name: str, **changes: str) -> Path:
+        """Write a file of settings, with other values than the right ones where told."""
+        given = {"user": self.user, "password": self.password, "ca": "authority.pem", **changes}
+        path = self.folder / name
+        path.write_text(
+            "# for a client\n"
+            "security.protocol=SASL_SSL\n"
+            f"ssl.ca.location={given['ca']}\n"
+            "ssl.certificate.location=client.pem\n"
+            "ssl.key.location=client.pem\n"
+            "sasl.mechanism=SCRAM-SHA-512\n"
+            f"sasl.username={given['user']}\n"
+            f"sasl.password={given['password']}\n"
+        )
+        return path
+
+
 class ApacheKafka:
     """One broker in a process of its own, on a folder of its own.
+
+    Args:
+        folder: for everything that it keeps.
+        secured: what it asks of clients; None for nothing.
 
     Attributes:
         address: `host:port` for bootstrap servers.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, secured: Secured | None = None) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         port, controller = _free_ports(2)
         self.address = f"127.0.0.1:{port}"
         folder.mkdir(parents=True, exist_ok=True)
         self._properties = folder / "server.properties"
-        self._properties.write_text(
-            _PROPERTIES.format(port=port, controller=controller, folder=folder)
+        protocol = "PLAINTEXT" if secured is None else "SASL_SSL"
+        properties = _PROPERTIES.format(
+            port=port, controller=controller, folder=folder, protocol=protocol
         )
+        users = []
+        if secured is not None:
+            properties += _SECURED.format(
+                folder=secured.folder, user=secured.user, password=secured.password
+            )
+            known = f"name={secured.user},password={secured.password}"
+            users = ["--add-scram", f"SCRAM-SHA-512=[{known}]"]
+        self._properties.write_text(properties)
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         self._java(
             "kafka.tools.StorageTool",
@@ -87,6 +162,7 @@ class ApacheKafka:
             cluster_id,
             "-c",
             str(self._properties),
+            *users,
         ).wait(_START_S)
 
     def start(self) -> None:
@@ -136,13 +212,13 @@ class ApacheKafka:
             )
 
 
-def running(folder: Path) -> Iterator[ApacheKafka]:
+def running(folder: Path, secured: Secured | None = None) -> Iterator[ApacheKafka]:
     """Run a broker for a fixture; the test is skipped where that is not possible."""
     reason = missing()
     if reason is not None:
         pytest.skip(reason)
     _fetch_jars()
-    kafka = ApacheKafka(folder)
+    kafka = ApacheKafka(folder, secured)
     kafka.start()
     try:
         yield kafka
@@ -161,6 +237,13 @@ def _fetch_jars() -> None:
         check=True,
     )  # fmt: skip
     fetched.rename(_JARS)
+
+
+def _as_pkcs8(key: bytes) -> bytes:
+    """Return a private key in the one form that Kafka reads."""
+    return load_pem_private_key(key, None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
 
 
 def _free_ports(count: int) -> list[int]:
