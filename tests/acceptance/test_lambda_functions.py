@@ -142,7 +142,7 @@ async def test_powertools_parser_model() -> None:
 
 async def test_chalice_event_handler() -> None:
     seen: list[Any] = []
-    app = chalice.Chalice(app_name="shop")
+    app = chalice.Chalice(app_name="shop")  # type: ignore[attr-defined]
 
     @app.on_dynamodb_record(stream_arn=f"{ARN}/stream/2023-11-14T22:13:21.500")
     def take(event: Any) -> None:

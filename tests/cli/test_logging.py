@@ -19,7 +19,7 @@ def node(tmp_path_factory: pytest.TempPathFactory):
     running.stop()
 
 
-def log_lines(node: Server) -> list[dict]:
+def log_lines(node: Server) -> list[dict]:  # type: ignore[type-arg]
     lines = node.output().splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
 

@@ -52,7 +52,7 @@ def catalog(
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return Catalog(tmp_path, table_name, {**environment, "PATH": str(BIN)})
+    return Catalog(tmp_path, table_name, {**environment, "PATH": str(BIN)})  # type: ignore[return-value]
 
 
 def create(client: Any, name: str) -> None:

@@ -60,7 +60,7 @@ class World:
     def __init__(self):
         self.service = Service()
         self.catalog: Any = self.service.catalog
-        self.catalog.by_id = lambda table_id: next(
+        self.catalog.by_id = lambda table_id: next(  # type: ignore[attr-defined]
             (table for table in self.catalog.tables() if table.id == table_id), None
         )
         self.frontiers = Frontiers(self._committed)
@@ -68,7 +68,7 @@ class World:
         self.sender = Sender()
         terms: Any = self.shards
         self.visibility = Visibility(
-            catalog=self.catalog,
+            catalog=self.catalog,  # type: ignore[arg-type]
             frontiers=self.frontiers,
             settling=Settling(self.shards, self.sender),
             terms=terms,

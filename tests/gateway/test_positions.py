@@ -45,7 +45,7 @@ async def test_a_read_waits_for_what_it_names(serve):
         return {}
 
     async def visible(operation, body, after):
-        asked.append((operation, body, dict(after.positions), after.wait_s))
+        asked.append((operation, body, dict(after.positions), after.wait_s))  # type: ignore[arg-type]
 
     endpoint = await serve({"GetItem": get_item}, visible=visible)
     await endpoint.ask(endpoint.operation("GetItem", GET))

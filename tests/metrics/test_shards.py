@@ -53,7 +53,7 @@ async def test_where_a_shard_stands(tmp_path):
     assert value(found, "applied_offset") == 0
     assert value(found, "lag_records") == 3
     assert value(found, "barrier_offset") == 0
-    assert value(found, "overlay_bytes") > 0
+    assert value(found, "overlay_bytes") > 0  # type: ignore[operator]
     assert value(found, "checkpoint_age_seconds") is None
     await follow(shard, log)
     assert value(found, "lag_records") == 0
@@ -75,9 +75,9 @@ async def test_how_far_indexes_are_behind(tmp_path):
     assert value(found, "index_lag_records") == 2
     # What was sent is not in place yet.
     sender.places = {0: (3, 0)}
-    shard.state.apply_index([(0, [((1, 0), [])])], 1)
+    shard.state.apply_index([(0, [((1, 0), [])])], 1)  # type: ignore[attr-defined]
     assert value(found, "index_lag_records") == 4
-    shard.state.apply_index([(0, [((3, 0), [])])], 2)
+    shard.state.apply_index([(0, [((3, 0), [])])], 2)  # type: ignore[attr-defined]
     assert value(found, "index_lag_records") == 2
 
 

@@ -93,7 +93,7 @@ STATEMENTS = (
 class TestReadOnly:
     @pytest.mark.parametrize("operation", WRITES)
     async def test_each_write_is_refused(self, views, operation):
-        assert await refusal(views, operation, **WRITES[operation]) == READ_ONLY
+        assert await refusal(views, operation, **WRITES[operation]) == READ_ONLY  # type: ignore[arg-type]
         assert (await views("Scan", TableName="days"))["Items"] == [KEY]
 
     @pytest.mark.parametrize("statement", STATEMENTS)

@@ -1,6 +1,7 @@
 """Tables that get another name, in place of another table."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ class Watcher:
     """Notes changes as (name, id) before and after."""
 
     def __init__(self, catalog):
-        self.seen = []
+        self.seen: list[Any] = []
         catalog.on_change(lambda *change: self.seen.append(tuple(map(self._said, change))))
 
     @staticmethod
@@ -81,7 +82,8 @@ async def test_a_name_that_nobody_had(catalog):
     ],
 )
 async def test_a_crash_leaves_the_old_or_the_new_table(both, address, monkeypatch, records, found):
-    put, done = both._log.put, []
+    put = both._log.put
+    done: list[Any] = []
 
     async def crash(name, document):
         if len(done) == records:
@@ -134,7 +136,7 @@ async def test_of_two_renames_one_wins(both, address):
         other.rename(other.table("users~2"), NEW),
         return_exceptions=True,
     )
-    assert sorted(type(result) for result in results if result is not None) in (
+    assert sorted(type(result) for result in results if result is not None) in (  # type: ignore[operator, type-var]
         [ChangedMeanwhile],
         [],
     )

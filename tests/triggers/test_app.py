@@ -204,7 +204,7 @@ def test_a_definition_tells_apart_what_a_trigger_takes() -> None:
 
     assert fingerprint() == fingerprint(retries=5, on_failure="drop", start="LATEST")
     others = [{"on": "INSERT"}, {"where": new.total > 5}, {"where": new.total > 6}]
-    assert len({fingerprint(), *(fingerprint(**each) for each in others)}) == 4
+    assert len({fingerprint(), *(fingerprint(**each) for each in others)}) == 4  # type: ignore[arg-type]
 
 
 def test_names_are_unique_across_kinds() -> None:

@@ -52,7 +52,7 @@ def test_a_check_is_asked_about_its_events_only() -> None:
 
 
 def test_a_check_that_waits_or_takes_something_else_is_refused() -> None:
-    async def wait(old: dict, new: dict) -> None: ...
+    async def wait(old: dict, new: dict) -> None: ...  # type: ignore[type-arg]
 
     with pytest.raises(InvalidHandler, match="does not wait for anything"):
         check(wait)

@@ -164,7 +164,7 @@ def test_an_argument_that_is_never_given_is_refused() -> None:
 
 @pytest.mark.parametrize("annotation", [User, list[User], list[int], dict])
 def test_another_annotation_is_refused(annotation: Any) -> None:
-    def handle(change: annotation) -> None: ...  # type: ignore[valid-type]
+    def handle(change: annotation) -> None: ...
 
     with pytest.raises(InvalidHandler, match=r"takes Change, Change\[Model\], or a list of them"):
         Handler(handle)
@@ -219,8 +219,8 @@ async def test_what_a_plain_function_returns_is_awaited() -> None:
 async def test_a_batch(annotation: Any) -> None:
     seen: list[Any] = []
 
-    async def handle(changes: annotation) -> None:  # type: ignore[valid-type]
-        seen.extend(change.keys["id"] for change in changes)  # type: ignore[attr-defined]
+    async def handle(changes: annotation) -> None:
+        seen.extend(change.keys["id"] for change in changes)
 
     assert Handler(handle).takes_batch
     assert await call(handle, change("a", new=NEW), change("b", new=NEW)) == Answer()
@@ -295,7 +295,7 @@ async def test_what_a_function_of_one_change_returns_says_nothing() -> None:
 
 
 async def test_an_item_that_does_not_fit_is_its_own_failure() -> None:
-    seen = []
+    seen: list[Any] = []
 
     async def handle(changes: list[Change[User]]) -> Any:
         seen.extend(change.keys["id"] for change in changes)
@@ -310,7 +310,7 @@ async def test_an_item_that_does_not_fit_is_its_own_failure() -> None:
 
 
 async def test_later_changes_of_an_item_wait_for_one_that_does_not_fit() -> None:
-    seen = []
+    seen: list[Any] = []
 
     async def handle(changes: list[Change[User]]) -> None:
         seen.extend(change.position.index for change in changes)

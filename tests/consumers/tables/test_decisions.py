@@ -17,7 +17,7 @@ class Log:
     """Gives a store the records of one term."""
 
     def __init__(self, path: Path) -> None:
-        self.store = ShardStore(path, StoreMemory(1024 * 1024, 1024 * 1024), {}.get)
+        self.store = ShardStore(path, StoreMemory(1024 * 1024, 1024 * 1024), {}.get)  # type: ignore[arg-type]
         self._add(*records.barrier("e", {}))
 
     def note(self, *entries) -> None:

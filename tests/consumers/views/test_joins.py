@@ -250,7 +250,7 @@ async def test_rows_are_exact_over_crashes_and_rivals(kind, seed, monkeypatch):
             if chance.random() < 0.3:
                 await asyncio.sleep(0)
         if chance.random() < 0.5:
-            await until(lambda sink=sink: not sink._open[0].unwritten, "the rows")
+            await until(lambda sink=sink: not sink._open[0].unwritten, "the rows")  # type: ignore[arg-type, misc]
             await sink._state.drained()
         while position in done:
             position += 1

@@ -191,7 +191,7 @@ async def test_other_refusals_of_tokens_are_raised():
     async def get(_path: str, _query: Any = None) -> dict[str, Any]:
         raise Refusal("ValidationException")
 
-    node.get = get  # type: ignore[method-assign]
+    node.get = get  # type: ignore[assignment, method-assign]
     with pytest.raises(Refusal):
         await Feed(node, "v", 4).open(0)
 
@@ -259,7 +259,7 @@ async def test_rows_are_exact_over_crashes_and_rivals(spec, seed):
         for shard in (0, 1):
             done: set[int] = set()
             for taken in log[shard][position[shard] :]:
-                await sink.take(taken, lambda offset=taken.offset, done=done: done.add(offset))
+                await sink.take(taken, lambda offset=taken.offset, done=done: done.add(offset))  # type: ignore[misc]
                 if chance.random() < 0.2:
                     await asyncio.sleep(0)
             if chance.random() < 0.5:

@@ -50,7 +50,7 @@ def body(*indexes, types=None, **more):
 
 def view(generation=1, **more):
     given = {"app": "shop", "name": "days", "kind": "view", "sources": ("orders",)}
-    return ViewDocument(**given, generation=generation, **more)
+    return ViewDocument(**given, generation=generation, **more)  # type: ignore[arg-type]
 
 
 def generation(number=1, request=None, current=None, **more):
@@ -116,7 +116,7 @@ class TestGeneration:
             ("_value", "RANGE"),
         ]
         assert values.attributes == {"day": "S", "_value": "B"}
-        assert (values.view.part, values.hidden, values.indexes) == ("values", True, ())
+        assert (values.view.part, values.hidden, values.indexes) == ("values", True, ())  # type: ignore[union-attr]
 
     def test_a_key_of_the_values_own_name(self):
         keys = [{"AttributeName": "_value", "KeyType": "HASH"}]
@@ -130,7 +130,7 @@ class TestSwap:
         built = generation()
         placeholder = plan_placeholder(built, new_id)
         assert (placeholder.name, placeholder.status) == ("days", "CREATING")
-        assert placeholder.view.generation == 0
+        assert placeholder.view.generation == 0  # type: ignore[union-attr]
         ids = {placeholder.id, *(each.id for each in placeholder.indexes)}
         assert ids.isdisjoint({built.id, *(each.id for each in built.indexes)})
 
@@ -215,7 +215,7 @@ class TestSwap:
 
 class TestLeftovers:
     def built(self, number, **more) -> TableDocument:
-        return generation(number, **more)
+        return generation(number, **more)  # type: ignore[no-any-return]
 
     def found(self, *documents):
         return {each.name: each.how for each in find_leftovers(documents)}
