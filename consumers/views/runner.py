@@ -563,7 +563,7 @@ class ViewRunner:
             node=self._tools.node,
             log=self._tools.source,
             progress=self._progress,
-            throttle=Throttle(self._tools.rate),
+            throttle=Throttle((self._now().request or {}).get("rate") or self._tools.rate),
             reject=self._reject(self._now()),
             as_of_ms=as_of_ms,
         )

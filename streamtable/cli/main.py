@@ -11,10 +11,12 @@ from streamtable.cli.deadletters import deadletters_app
 from streamtable.cli.lag import lag
 from streamtable.cli.log import log_app
 from streamtable.cli.output import Failure, print_error
+from streamtable.cli.replay import replay
 from streamtable.cli.search import search_app
 from streamtable.cli.serve import serve
 from streamtable.cli.triggers import triggers_app
 from streamtable.cli.version import print_version, version
+from streamtable.cli.views import views_app
 from streamtable.cli.worker import worker
 from streamtable.core.errors import StreamtableError
 
@@ -30,7 +32,9 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(worker)
 app.add_typer(triggers_app)
+app.add_typer(views_app)
 app.add_typer(search_app)
+app.command()(replay)
 app.add_typer(deadletters_app)
 app.command()(lag)
 app.add_typer(log_app)

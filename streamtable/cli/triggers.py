@@ -14,7 +14,7 @@ from streamtable.cli.running import run_until_signal
 if TYPE_CHECKING:
     from streamtable.triggers.endpoint import Endpoint
 
-__all__ = ["triggers_app"]
+__all__ = ["reset_trigger", "triggers_app"]
 
 _LOOK_S: Final = 0.1
 
@@ -138,7 +138,7 @@ def reset(
 
         async with Endpoint(endpoint) as node:
             found = await find(node, name)
-            document = await _reset(node, found, to, wait_s)
+            document = await reset_trigger(node, found, to, wait_s)
         positions = " ".join(f"{shard}/{offset}" for shard, offset in document["start"].items())
         parked = f", {document['dropped']} parked changes are forgotten"
         _tell(
@@ -174,7 +174,7 @@ def remove(
     run_until_signal(run())
 
 
-async def _reset(
+async def reset_trigger(
     node: "Endpoint", found: Mapping[str, Any], to: str, wait_s: float
 ) -> dict[str, Any]:
     """Reset a trigger, once no worker runs it; where that fails it goes on as before."""
