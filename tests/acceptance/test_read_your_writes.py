@@ -1,5 +1,6 @@
 """Reads that wait for a write, through boto3, with a worker that makes the views' rows."""
 
+import re
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -159,6 +160,21 @@ class TestPosition:
         with urllib.request.urlopen(request, timeout=10) as answer:
             exposed = answer.headers["access-control-expose-headers"]
         assert "x-streamtable-position" in exposed.split(",")
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_recipe_of_the_documentation(client):
+    page = Path(__file__).parents[2] / "docs" / "read-your-writes.md"
+    [code] = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code.partition("client = ")[0], names)
+    names["Written"](client)
+    key = {"status": {"S": "noted"}, "id": {"S": "77"}}
+    for _ in range(5):
+        put(77, "noted")(client)
+        assert "Item" in client.get_item(TableName="by_status", Key=key)
+        client.delete_item(TableName="orders", Key={"id": {"S": "77"}})
+        assert "Item" not in client.get_item(TableName="by_status", Key=key)
 
 
 @pytest.mark.usefixtures("worker")
