@@ -68,7 +68,7 @@ class TestHelp:
         _, out, _ = run(
             _STREAMTABLE_COMPLETE="complete_bash", COMP_WORDS="streamtable ", COMP_CWORD="1"
         )
-        assert out.split() == ["serve", "worker", "version", "log"]
+        assert {"serve", "worker", "version", "log", "triggers", "checkpoints"} <= set(out.split())
 
 
 class TestServe:
@@ -126,7 +126,7 @@ class TestWorker:
     def test_an_app_without_triggers(self, tmp_path: Path) -> None:
         (tmp_path / "empty_app.py").write_text("from streamtable import App\napp = App('x')\n")
         line = error_line("worker", "empty_app.py:app", cwd=tmp_path)
-        assert "the app x in empty_app.py:app has no triggers" in line
+        assert "the app x in empty_app.py:app has nothing to run" in line
 
     def test_a_path_that_is_none(self, tmp_path: Path) -> None:
         assert "there is no file x.py" in error_line("worker", "x.py:app", cwd=tmp_path)
