@@ -105,6 +105,7 @@ class _Item:
     Attributes:
         running: how many of its changes are in a call, or in its other half that comes yet.
         parked: changes in the state store, in order; all before those that wait.
+        through: the last position that was ever parked.
         waiting: changes in memory, in order.
         returned: changes that came back from the call that runs, in order.
         saving: how many of those that wait are being saved.
@@ -124,6 +125,7 @@ class _Item:
         "returned",
         "running",
         "saving",
+        "through",
         "waiting",
         "wake_ms",
         "wants_saving",
@@ -133,6 +135,7 @@ class _Item:
         self.key = key
         self.running = 0
         self.parked: deque[Entry] = deque()
+        self.through: Position | None = None
         self.waiting: deque[Entry] = deque()
         self.returned: list[Entry] = []
         self.saving = 0
@@ -141,6 +144,11 @@ class _Item:
         self.wants_saving = False
         self.queued = False
         self.held: asyncio.Future[Any] | None = None
+
+    def reach(self, entry: Entry) -> None:
+        """Take note that a change is parked."""
+        if self.through is None or entry.position > self.through:
+            self.through = entry.position
 
 
 class ShardRun:
@@ -223,14 +231,11 @@ class ShardRun:
         done: Callable[[], None],
     ) -> None:  # fmt: skip
         """Take a record's changes; `done` is called when all of them are handled or parked."""
-        windows, parked = self._windows, self._parked
+        windows = self._windows
         ticket = Ticket(len(changes) + 1, done)
         now_ms = self._engine.clock.now_ms()
         for index, change in changes:
             position = Position(self.number, offset, index)
-            if (parked and position in parked) or (windows is not None and windows.has(position)):
-                ticket.punch()
-                continue
             entry = Entry(
                 position,
                 change.keys,
@@ -240,6 +245,11 @@ class ShardRun:
                 ticket=ticket,
                 arrived_ms=now_ms,
             )
+            if (self._parked and self._was_here(entry)) or (
+                windows is not None and windows.has(position)
+            ):
+                ticket.punch()
+                continue
             self._entries += 1
             self._bytes += entry.size
             self._ready.append(entry)
@@ -349,12 +359,21 @@ class ShardRun:
             if not item.parked:
                 self._parked_items += 1
             item.parked.append(entry)
+            item.reach(entry)
             self._parked[entry.position] = entry
             touched[entry.key] = item
         for item in touched.values():
             item.parked = deque(sorted(item.parked, key=lambda entry: entry.position))
             if not item.running and not item.saving:
                 self._conclude(item)
+
+    def _was_here(self, entry: Entry) -> bool:
+        """Say whether the log brings again what is parked, or was handled before that.
+
+        A change is parked only when all that came before it of its item is handled or parked.
+        """
+        item = self._items.get(entry.key)
+        return item is not None and item.through is not None and entry.position <= item.through
 
     def _forget_parked(self, entry: Entry) -> None:
         self._parked.pop(entry.position, None)
@@ -405,6 +424,7 @@ class ShardRun:
             for entry in entries:
                 assert item.waiting[0] is entry
                 item.parked.append(item.waiting.popleft())
+                item.reach(entry)
                 entry.saved = True
                 entry.change = None
                 self._parked[entry.position] = entry
@@ -694,6 +714,10 @@ class ShardRun:
             self.handled += len(entries)
             await self._finish_with(entries, state)
             return
+        if self._windows is not None and _overtaken(entries, failed, again):
+            # The new state counts a change that comes again, behind the one that failed. So it
+            # is not taken, and what it counts comes again on the state before.
+            state, again = None, range(len(entries))
         finished: list[Entry] = []
         returned: list[Entry] = []
         stuck: set[bytes] = set()
@@ -914,6 +938,19 @@ class ShardRun:
         self._final_failures = 0
         self._final_next_ms = 0
         await self._save({WINDOW: windows.row((), self._pending())})
+
+
+def _overtaken(
+    entries: Sequence[Entry], failed: Mapping[int, BaseException], again: Collection[int]
+) -> bool:
+    """Say whether a change is handled that follows on one of its item that is not."""
+    stuck: set[bytes] = set()
+    for index, entry in enumerate(entries):
+        if index in failed or index in again:
+            stuck.add(entry.key)
+        elif entry.key in stuck:
+            return True
+    return False
 
 
 def _delay_ms(failures: int, jitter: float) -> int:
