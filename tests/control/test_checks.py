@@ -1,6 +1,7 @@
 """Checks: what they are asked, what they answer, and what a client is told."""
 
 import logging
+import re
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -158,6 +159,18 @@ def test_a_check_that_is_slow_is_named_now_and_then(
     assert [record.getMessage()[:34] for record in caplog.records] == [
         "the check shop/slow took 4000 ms: "
     ] * 3
+
+
+def test_the_page_runs_as_it_is_printed() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "checks.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "checks.md", "exec"), names)
+    refuses = {"total": -1}
+    with pytest.raises(Refused, match="can't be negative"):
+        names["total"](None, refuses)
+    names["total"](refuses, {"total": 1})
+    names["total"](refuses, None)
 
 
 RULES = """
