@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from streamtable.streams.log import LogUnavailable
 from streamtable.streams.records import LogRecord
 from tests.support import apache_kafka
 from tests.support.changelog import Changelog, change
+from tests.support.waiting import until
 
 GROUP = "test.trigger.shop.welcome"
 
@@ -266,6 +267,151 @@ async def test_more_records_than_its_buffer_holds(log: Changelog) -> None:
     async with following(log, delivered := Delivered()):
         await delivered.wait(400)
     assert delivered.ids == [f"u{number}" for number in range(400)]
+
+
+class Late:
+    """A sink that the test itself calls done for, record by record."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, Callable[[], None]] = {}
+        self.happened: list[tuple[str, frozenset[int]]] = []
+        self.room = asyncio.Event()
+        self.room.set()
+        self.finish = asyncio.Event()
+        self.finish.set()
+
+    async def take(self, record: LogRecord, done: Callable[[], None]) -> None:
+        (found,) = record.changes()
+        self.done[found.keys["id"]["S"]] = done
+        await self.room.wait()
+
+    async def assigned(self, shards: frozenset[int]) -> None:
+        self.happened.append(("assigned", shards))
+
+    async def revoked(self, shards: frozenset[int]) -> None:
+        await self.finish.wait()
+        self.happened.append(("revoked", shards))
+
+    async def stop(self) -> None:
+        self.happened.append(("stop", frozenset()))
+
+
+@asynccontextmanager
+async def late(log: Changelog, sink: Late, **options: Any) -> AsyncIterator[Follower]:
+    source = Source(log.address, log.topic, log)
+    made = Follower(source, GROUP, wants=lambda tables: "users" in tables, sink=sink, **options)
+    task = asyncio.create_task(made.run())
+    try:
+        yield made
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_only_what_is_done_without_a_gap_is_committed(log: Changelog) -> None:
+    await log.barrier("e1")
+    for name in ("a", "b", "c"):
+        await log.commit("e1", change(name))
+    await log.commit("e1", change("o", table="orders"))
+    async with late(log, sink := Late()) as made:
+        await until(lambda: len(sink.done) == 3, "three records")
+        sink.done["b"]()
+        sink.done["c"]()
+        assert made.positions[0] == 1
+        sink.done["a"]()
+        assert made.positions[0] == 5
+        await log.commit("e1", change("d"))
+        await log.commit("e1", change("e"))
+        await until(lambda: len(sink.done) == 5, "five records")
+        sink.done["e"]()
+    assert await log.committed(GROUP) == 5
+    async with late(log, again := Late()):
+        await until(lambda: len(again.done) == 2, "what was not committed")
+    assert list(again.done) == ["d", "e"]
+
+
+async def test_a_shard_without_room_holds_up_no_other(log: Changelog) -> None:
+    for shard in (0, 1):
+        await log.barrier("e1", shard)
+
+    class OneFull(Late):
+        async def take(self, record: LogRecord, done: Callable[[], None]) -> None:
+            self.room.clear() if record.shard == 0 else self.room.set()
+            await super().take(record, done)
+            if record.shard == 0:
+                await asyncio.Event().wait()
+
+    async with late(log, sink := OneFull()):
+        await log.commit("e1", change("a"), shard=0)
+        await log.commit("e1", change("b"), shard=0)
+        for name in ("c", "d"):
+            await log.commit("e1", change(name), shard=1)
+        await until(lambda: {"a", "c", "d"} <= sink.done.keys(), "the other shard")
+        assert "b" not in sink.done
+
+
+async def test_a_new_group_begins_where_it_is_told_and_an_old_one_does_not(log: Changelog) -> None:
+    for shard in (0, 1):
+        await log.barrier("e1", shard)
+    for name in ("a", "b"):
+        await log.commit("e1", change(name))
+    async with late(log, sink := Late(), start={0: 2, 1: 0}):
+        await until(lambda: "b" in sink.done, "the record it begins with")
+        sink.done["b"]()
+    assert list(sink.done) == ["b"]
+    await log.commit("e1", change("c"))
+    async with late(log, later := Late(), start={0: 0, 1: 0}):
+        await until(lambda: "c" in later.done, "the next record")
+    assert list(later.done) == ["c"]
+
+
+async def test_where_it_begins_is_committed_before_anything_is_done(log: Changelog) -> None:
+    for shard in (0, 1):
+        await log.barrier("e1", shard)
+    async with late(log, sink := Late(), start={0: 1, 1: 1}) as made:
+        await until(lambda: dict(made.positions) == {0: 1, 1: 1}, "both positions")
+    assert [await log.committed(GROUP, shard) for shard in (0, 1)] == [1, 1]
+    assert sink.happened == [("assigned", frozenset({0, 1})), ("stop", frozenset())]
+
+
+async def test_a_start_that_the_log_has_lost_is_refused(log: Changelog) -> None:
+    await log.barrier("e1")
+    for name in ("a", "b"):
+        await log.commit("e1", change(name))
+    await log.trim(2)
+    source = Source(log.address, log.topic, log)
+    made = Follower(source, GROUP, wants=lambda _: True, sink=Late(), start={0: 1, 1: 0})
+    with pytest.raises(LostRecords, match="needs 1: 1 records are gone"):
+        await made.run()
+
+
+async def test_another_member_begins_only_when_what_runs_here_has_ended(log: Changelog) -> None:
+    for shard in (0, 1):
+        await log.barrier("e1", shard)
+        await log.commit("e1", change(f"a{shard}"), shard=shard)
+    async with late(log, first := Late()):
+        await until(lambda: len(first.done) == 2, "a record of each shard")
+        first.finish.clear()
+        async with late(log, second := Late()):
+            await until(lambda: len(first.happened) == 1, "the first to be assigned")
+            first.done["a0"]()
+            first.done["a1"]()
+            assert second.happened == []
+            first.finish.set()
+            await until(lambda: len(second.happened) == 1, "the second to be assigned")
+            await until(lambda: len(first.happened) == 3, "the first to be assigned anew")
+            assert first.happened[1] == ("revoked", frozenset({0, 1}))
+            (_, theirs), (_, ours) = second.happened[-1], first.happened[-1]
+            assert theirs | ours == {0, 1}
+            assert not theirs & ours
+            for shard in (0, 1):
+                await log.commit("e1", change(f"b{shard}"), shard=shard)
+            await until(
+                lambda: {"b0", "b1"} <= first.done.keys() | second.done.keys(), "both records"
+            )
+            # What was done here was committed before the shard went.
+            assert not {"a0", "a1"} & second.done.keys()
 
 
 @pytest.mark.faults
