@@ -49,6 +49,9 @@ def main() -> int:
         code = next(part.returncode for part in parts if part.poll() is not None)
     except KeyboardInterrupt:
         pass
+    # Make and the terminal may both have sent a signal: one is enough.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for part in parts:
         if part.poll() is None:
             part.send_signal(signal.SIGTERM)
