@@ -17,7 +17,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -351,7 +351,18 @@ class Builder:
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[LogReader]:
-        async with LogReader(self._source.address, self._source.topic) as reader:
+        """Open the log; where this is cancelled, that is finished first.
+
+        Kafka's client leaves a connection open that is being made when it is cancelled.
+        """
+        async with AsyncExitStack() as stack:
+            reader = LogReader(self._source.address, self._source.topic)
+            opening = asyncio.ensure_future(stack.enter_async_context(reader))
+            try:
+                await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                await asyncio.wait({opening})
+                raise
             yield reader
 
 

@@ -125,7 +125,9 @@ class SearchRunner:
             self._lead(frozenset())
             tasks = [*self._background]
             for task in tasks:
-                task.cancel()
+                # A second time would cut off what it closes.
+                if not task.cancelling():
+                    task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
             await self._tools.letters.close()

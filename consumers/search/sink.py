@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 _STOP_S: Final = 5.0
 _REVOKE_S: Final = 5.0
+_BREATH: Final = 250
 
 
 class SearchSink:
@@ -55,8 +56,10 @@ class SearchSink:
     async def take(self, record: LogRecord, done: Callable[[], None]) -> None:
         """Take a valid commit, in its shard's order; return when there is room for the next."""
         ticket = _Ticket(done)
-        for subject in subjects_of(record, self._spec.table):
+        for index, subject in enumerate(subjects_of(record, self._spec.table), 1):
             await self.put(subject, ticket.begin())
+            if index % _BREATH == 0:
+                await asyncio.sleep(0)
         ticket.end()
 
     async def put(self, subject: Subject, done: Callable[[], None]) -> None:

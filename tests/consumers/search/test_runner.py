@@ -61,8 +61,8 @@ async def test_rows_from_before_and_changes_from_then_on(
             lambda: elasticsearch.documents(index)["before|4"].get("price") == 2, "the change"
         )
         assert elasticsearch.documents(index)["after|1"]["big"] == 1e30
-        report = indexing.runner.report()
-        assert (report["state"], report["error"]) == ("running", None)
+        await until(lambda: indexing.runner.report()["state"] == "running", "the end of the build")
+        assert indexing.runner.report()["error"] is None
     assert [*elasticsearch.call("GET", f"/{index}/_alias")] == [f"{index}-000001"]
 
 
