@@ -423,7 +423,11 @@ class TestSettings:
             return str(indexes["mine"]["IndexStatus"])
 
         wait_until(lambda: status() == "ACTIVE", "the index to be filled")
-        assert node.read(IndexName="mine") == {"mon": 2, "tue": 3}
+        wait_until(
+            lambda: node.read(IndexName="mine") == {"mon": 2, "tue": 3},
+            "the index to have the rows",
+            10,
+        )
 
     def test_its_stream_begins_with_the_swap(self, node):
         table = {**DAYS, "StreamSpecification": STREAM}

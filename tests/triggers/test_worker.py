@@ -3,7 +3,6 @@
 import json
 import signal
 import socket
-import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.support.commands import Background
 from tests.support.server import Server
 from tests.support.waiting import wait_until
 from tests.support.worker import FOLLOW, Worker, create_table, put
@@ -39,7 +37,8 @@ def ask(worker: Worker, path: str) -> Any:
 
 def consumer(worker: Worker, name: str) -> dict[str, Any]:
     """What the node says of one of the worker's consumers."""
-    [found] = ask(worker, f"consumers?consumer={worker.app}/{name}")["consumers"]
+    answer = ask(worker, f"consumers?consumer={worker.app}/{name}")
+    found: dict[str, Any] = answer["consumers"][0]
     return found
 
 
@@ -258,16 +257,3 @@ def test_a_signal_while_it_waits_for_the_node_ends_it(tmp_path: Path) -> None:
     running.wait_for("waiting for it")
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(30) == 0
-
-
-def test_the_example_welcomes_each_new_user(endpoint: str, client: Any, tmp_path: Path) -> None:
-    example = Path(__file__).parents[2] / "examples" / "shop.py"
-    create_table(client, "users")
-    with Background(
-        [sys.executable, "-m", "streamtable", "worker", f"{example}:app", "--endpoint", endpoint],
-        tmp_path / "shop.log",
-        cwd=tmp_path,
-    ) as running:
-        put(client, "users", "1", name={"S": "Ada"}, email={"S": "ada@example.com"})
-        running.wait_for("To: ada@example.com\nSubject: Welcome, Ada!")
-    client.delete_table(TableName="users")
