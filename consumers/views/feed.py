@@ -331,10 +331,11 @@ class _Lane:
     async def close(self) -> None:
         """Finish what is under way, and leave the rest."""
         self._closing = True
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=_STOP_S)
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        task = self._task  # it takes itself away when it ends
+        if task is not None:
+            await asyncio.wait({task}, timeout=_STOP_S)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         for entry in self._entries:
             self._count_off(entry)
         self._entries.clear()

@@ -16,6 +16,9 @@ class Log:
     async def bounds(self, shard):
         return 10, 20
 
+    async def offset_at(self, shard, timestamp_ms):
+        raise NotImplementedError
+
     async def fetch(self, shard, offset, max_bytes):
         if offset < 10:
             raise LogTrimmed("gone")
@@ -45,7 +48,8 @@ class Situation:
 
     def report(self, worker="w1", **given):
         consumers = {"welcome": {"generation": 1, **given}}
-        self.workers.note(Report(worker=worker, app="shop", consumers=consumers))
+        report = {"worker": worker, "app": "shop", "consumers": consumers}
+        self.workers.note(Report.model_validate(report))
 
     async def describe(self, **given):
         document = ConsumerDocument(

@@ -2,6 +2,7 @@ import pytest
 
 from streamtable.control.bodies import Change, Registration
 from streamtable.control.registrations import Registrations
+from streamtable.control.starts import Starts
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import ResourceInUse, ResourceNotFound, ValidationError
 from streamtable.streams.catalog import Catalog, ConsumerChangedMeanwhile
@@ -23,11 +24,11 @@ class MemoryCatalog(Catalog):
         self._consumers[document.key] = stored
 
 
-class Starts:
+class CountedStarts(Starts):
     """Each time a start is resolved, the log is one record longer."""
 
     def __init__(self):
-        self.resolved = []
+        self.resolved: list[str] = []
 
     async def resolve(self, text):
         if text == "nonsense":
@@ -39,9 +40,9 @@ class Starts:
 class Region:
     def __init__(self):
         self.catalog = MemoryCatalog()
-        self.starts = Starts()
-        self.running = {}
-        self.members = {}
+        self.starts = CountedStarts()
+        self.running: dict[str, list[str]] = {}
+        self.members: dict[str, int] = {}
         self.registrations = Registrations(
             self.catalog,
             self.starts,

@@ -12,7 +12,7 @@ class Clock:
 
 def report(worker, app="shop", **states):
     consumers = {name: {"generation": 1, "state": state} for name, state in states.items()}
-    return Report(worker=worker, app=app, consumers=consumers)
+    return Report.model_validate({"worker": worker, "app": app, "consumers": consumers})
 
 
 def test_who_runs_a_consumer():

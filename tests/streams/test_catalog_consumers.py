@@ -37,7 +37,7 @@ def consumer(**changed):
         "start_text": "LATEST",
         "created": 1.0,
     }
-    return ConsumerDocument(**(given | changed))
+    return ConsumerDocument.model_validate(given | changed)
 
 
 async def test_a_consumer_is_there_for_every_node_after_a_restart_too(catalogs):

@@ -41,6 +41,7 @@ class Worker:
     def __init__(self, folder: Path, endpoint: str, table: str, code: str) -> None:
         self.folder = folder
         self.endpoint = endpoint
+        self.table = table
         self.app = f"app-{table}"
         self._starts = 0
         self._out = folder / "noted"

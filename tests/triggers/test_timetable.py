@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from datetime import datetime
 from uuid import uuid4
 
 import pytest
@@ -65,7 +66,7 @@ def slots(times):
 
 
 async def test_each_time_is_called_for_once_by_one_of_the_workers(make):
-    called = {"w1": [], "w2": []}
+    called: dict[str, list[datetime]] = {"w1": [], "w2": []}
     running = [
         asyncio.create_task(make(worker, times.append).run()) for worker, times in called.items()
     ]
@@ -84,7 +85,7 @@ async def test_a_call_that_has_not_ended_leaves_out_the_next_time(make):
         await go_on.wait()
 
     running = [asyncio.create_task(make(worker, tick).run()) for worker in ("w1", "w2")]
-    await until(lambda: times, "a call")
+    await until(lambda: bool(times), "a call")
     await asyncio.sleep(3 * EVERY_MS / 1000)
     assert len(times) == 1
     go_on.set()
@@ -129,7 +130,8 @@ async def test_a_stop_waits_for_the_function_that_runs(make):
 
 async def test_who_dies_in_a_call_is_taken_over_from_when_its_lease_is_over(make, node):
     times = Times(1_000_000)
-    hang, called = asyncio.Event(), []
+    hang = asyncio.Event()
+    called: list[datetime] = []
 
     async def die():
         await hang.wait()
@@ -145,7 +147,7 @@ async def test_who_dies_in_a_call_is_taken_over_from_when_its_lease_is_over(make
     assert not await heir._claim(heir._schedules[0], 0)
     times.ms += 10_001
     running = asyncio.create_task(heir.run())
-    await until(lambda: called, "the call to be made again")
+    await until(lambda: bool(called), "the call to be made again")
     await stop(running)
     assert [time.timestamp() for time in called] == [0]
     # It is done now: nobody has that time again, but everybody may have a later one.

@@ -290,3 +290,23 @@ async def test_rows_are_exact_over_crashes_and_rivals(spec, seed):
     await feed.drained()
     await feed.stop()
     assert node.views["v"].items() == computed.items()
+
+
+async def test_a_feed_closes_while_a_batch_is_under_way():
+    node = FakeNode(shards=1)
+    sink = await opened(VIEW, node)
+    answered = asyncio.Event()
+    post = node.post
+
+    async def slow(path: str, body: Any) -> dict[str, Any]:
+        await answered.wait()
+        return await post(path, body)
+
+    node.post = slow  # type: ignore[method-assign]
+    await sink.take(record(1, (None, row(id="1", status="a"))), lambda: None)
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(sink.revoked(frozenset({0})))
+    await asyncio.sleep(0)
+    answered.set()
+    await closing
+    assert len(node.views["v"].rows) == 1
