@@ -152,8 +152,6 @@ def test_a_lost_disk_is_loaded_from_a_checkpoint(
                 mine = {key: item for key, item in found.items() if key.startswith(f"{number}-")}
                 assert mine == {key: item for key, item in expected.items() if item is not None}
                 known[number] = expected
-            wait_until(
-                partial(equals_index, client, found), "the index to have what the table has"
-            )
+            wait_until(partial(equals_index, client, found), "the index to have what the table has")
     finally:
         server.kill()
