@@ -27,7 +27,13 @@ Why the rows are exact:
 After the last change of a join value both `state` and `sides` have its last items, and each
 pair's rows are those of the last items, by induction over the log: every change replaces the rows
 of the pairs that it concerns, computed with the items before, by those with the items after.
-The rows of different pairs must have different keys; include the keys of both items.
+
+That needs one thing of the function: the rows of different join values must have different keys.
+Their operations come from different logs, and nothing orders those of an item that left one join
+value before those of the same item under the next. So one attribute of a row's key has to be the
+join value, always the same one; a join whose rows have another key stops at the first of them.
+Within one join value the rows of different pairs must have different keys too, which is seen where
+it matters.
 """
 
 import asyncio
@@ -294,6 +300,8 @@ class JoinSink:
         self._open: dict[int, _Open] = {}
         # Its batches of `state` can be told from those of any other worker.
         self._mark = secrets.randbelow(FENCE_STEPS)
+        # The key attributes that have had the join value in all rows so far.
+        self._tied = set(spec.keys.names)
 
     def wants(self, tables: frozenset[str]) -> bool:
         """Say whether a commit that touches these tables is of interest."""
@@ -433,6 +441,7 @@ class JoinSink:
             )
             failure = failed or failure
             for key, row in (rows or {}).items():
+                self._check_key(row, left)
                 if key in found:
                     cause = InvalidRows(
                         f"two pairs have a row with the key {row.key}: a join's key must have in "
@@ -441,6 +450,22 @@ class JoinSink:
                     raise MappingFailed(self._spec.key, cause)
                 found[key] = row
         return found, failure
+
+    def _check_key(self, row: Row, left: Item) -> None:
+        """Refuse a row whose key an item's row under another join value could have, too."""
+        assert self._spec.on is not None
+        value = left.get(self._spec.on[0])
+        if value is None:
+            return
+        self._tied = {name for name in self._tied if row.key[name] == value}
+        if not self._tied:
+            source, attribute = self._spec.sources[0], self._spec.on[0]
+            cause = InvalidRows(
+                f"the row {row.key} has not the join value, {attribute} of {source}, in its key: "
+                "rows of an item that moves from one join value to another would be lost. Have "
+                f"one key attribute be that value, for example key=(..., {attribute!r})"
+            )
+            raise MappingFailed(self._spec.key, cause)
 
     # State
 

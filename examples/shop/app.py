@@ -119,11 +119,18 @@ def revenue_by_day(order: Order) -> dict[str, Any] | None:
     }
 
 
-@app.join("orders_with_users", left="orders", right="users", on=("user_id", "id"), key="order_id")
+@app.join(
+    "orders_with_users",
+    left="orders",
+    right="users",
+    on=("user_id", "id"),
+    key=("order_id", "user_id"),
+)
 def orders_with_users(order: Order, user: User) -> dict[str, Any]:
     """Each order with its customer's name, which follows when the customer changes it."""
     return {
         "order_id": order.order_id,
+        "user_id": order.user_id,
         "name": user.name,
         "email": user.email,
         "total": order.total,

@@ -27,17 +27,18 @@ SOURCES = {"orders": SourceTable("o", ("id",)), "users": SourceTable("u", ("id",
 
 def pair(left: Item, right: Item | None) -> list[Item]:
     """A row for each pair; not for orders of nothing, whose user is there."""
+    called = left.get("user", {"S": "nobody"})
     if right is None:
-        return [{"order": left["id"], "user": {"S": "nobody"}, "total": left["total"]}]
+        return [{"user": called, "pair": left["id"], "total": left["total"]}]
     if left["total"] == {"N": "0"}:
         return []
     # The key depends on more than the items' keys: also that is exact.
-    key = f"{right['id']['S']} {left['total']['N']}"
-    return [{"order": left["id"], "user": {"S": key}, "name": right["name"]}]
+    both = f"{left['id']['S']} {right['id']['S']} {left['total']['N']}"
+    return [{"user": called, "pair": {"S": both}, "name": right["name"]}]
 
 
 def join(kind: Any = "inner", **options: Any) -> ViewSpec:
-    keys = KeySchema((KeyAttribute("order", "S"),), (KeyAttribute("user", "S"),))
+    keys = KeySchema((KeyAttribute("user", "S"),), (KeyAttribute("pair", "S"),))
     return ViewSpec(
         "shop",
         "orders_of_users",
@@ -179,7 +180,7 @@ async def test_a_pair_that_goes_at_once_goes():
 
 async def test_rows_that_can_not_be_told_apart_stop_the_join():
     def one(left: Item, _right: Item | None) -> list[Item]:
-        return [{"order": left["id"], "user": {"S": "x"}}]
+        return [{"user": left["user"], "pair": left["id"]}]
 
     spec = join(pairs=one)
     node, sides = node_for(spec), Sides(spec)
@@ -188,6 +189,23 @@ async def test_rows_that_can_not_be_told_apart_stop_the_join():
     sides.change("orders", "1", order("1", "ann", 5))
     sink = await opened(spec, node)
     with pytest.raises(ViewStopped, match="two pairs have a row with the key"):
+        await taken(sink, sides.log)
+    await sink.stop()
+
+
+async def test_rows_without_the_join_value_in_their_key_stop_the_join():
+    """An order that moves from one user to another would have one row from two logs."""
+
+    def one(left: Item, right: Item | None) -> list[Item]:
+        assert right is not None
+        return [{"user": {"S": "x"}, "pair": left["id"]}]
+
+    spec = join(pairs=one)
+    node, sides = node_for(spec), Sides(spec)
+    sides.change("users", "a", user("a", "ann"))
+    sides.change("orders", "1", order("1", "ann", 5))
+    sink = await opened(spec, node)
+    with pytest.raises(ViewStopped, match="has not the join value, user of orders, in its key"):
         await taken(sink, sides.log)
     await sink.stop()
 
