@@ -454,8 +454,8 @@ class ViewRunner:
             logger.warning("%s could not be built: %s", self._spec.key, error)
             await self._lease.confirm()
             if _is_final(error):
+                # It stays noted: its number, and so its consumer groups, are not used again.
                 await self._tables.drop(generation)
-                await builds.forget(generation)
                 await self._take_back(request)
             raise
         await self._begin(build)
