@@ -351,19 +351,28 @@ class Builder:
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[LogReader]:
-        """Open the log; where this is cancelled, that is finished first.
+        """Open the log, and close it.
 
-        Kafka's client leaves a connection open that is being made when it is cancelled.
+        Both are finished where this is cancelled meanwhile: Kafka's client would leave a
+        connection open.
         """
-        async with AsyncExitStack() as stack:
-            reader = LogReader(self._source.address, self._source.topic)
-            opening = asyncio.ensure_future(stack.enter_async_context(reader))
-            try:
-                await asyncio.shield(opening)
-            except asyncio.CancelledError:
-                await asyncio.wait({opening})
-                raise
+        opened = AsyncExitStack()
+        reader = LogReader(self._source.address, self._source.topic)
+        try:
+            await _whole(opened.enter_async_context(reader))
             yield reader
+        finally:
+            await _whole(opened.aclose())
+
+
+async def _whole(work: Coroutine[Any, Any, Any]) -> None:
+    """Await something to its end; a cancellation is raised after that."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _is_outage(error: BaseException) -> bool:
