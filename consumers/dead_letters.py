@@ -6,6 +6,7 @@ one replaces it.
 """
 
 import asyncio
+import time
 import traceback
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -15,13 +16,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from streamtable.core.changes import Change, change_from_json, change_to_json
+from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import StreamtableError
 from streamtable.core.positions import Position
 from streamtable.streams.admin import open_admin
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.partitions import open_consumer
-from streamtable.streams.security import client_options
-from streamtable.streams.topics import MAX_RECORD_BYTES
+from streamtable.streams.producers import open_producer
 
 __all__ = [
     "DeadLetter",
@@ -128,6 +129,36 @@ class DeadLetter:
         )
 
     @classmethod
+    def rejected(
+        cls, document: ConsumerDocument, change: Change, position: Position, error: dict[str, str]
+    ) -> "DeadLetter":
+        """Return the letter of a change that a consumer refused at once.
+
+        Args:
+            document: the consumer.
+            change: what it refused.
+            position: where that is in the log.
+            error: why, as `letter_error` has it.
+        """
+        now_ms = time.time_ns() // 1_000_000
+        return cls(
+            id=letter_id(document.app, document.name, position),
+            kind=document.kind,
+            app=document.app,
+            consumer=document.name,
+            generation=document.generation,
+            position=position,
+            table=change.table,
+            keys=change.keys,
+            reason="rejected",
+            attempts=1,
+            first_failed_ms=now_ms,
+            failed_ms=now_ms,
+            error=error,
+            change=change_to_json(change),
+        )
+
+    @classmethod
     def from_json(cls, record: dict[str, Any], partition: int, offset: int) -> "DeadLetter":
         """Read what `to_json` made, found at this place of the topic."""
         fields = {**record, "position": Position(*record["position"])}
@@ -135,14 +166,13 @@ class DeadLetter:
 
     def to_json(self) -> dict[str, Any]:
         """Return the letter as its topic has it; a change of its own has `orjson.Fragment`."""
-        position = self.position
         return {
             "id": self.id,
             "kind": self.kind,
             "app": self.app,
             "consumer": self.consumer,
             "generation": self.generation,
-            "position": [position.shard, position.offset, position.index],
+            "position": self.position.to_json(),
             "table": self.table,
             "keys": self.keys,
             "reason": self.reason,
@@ -233,18 +263,7 @@ class DeadLetterWriter:
     async def _open(self) -> AIOKafkaProducer:
         async with self._opening:
             if self._producer is None:
-                producer = AIOKafkaProducer(
-                    **client_options(self._address),
-                    enable_idempotence=True,
-                    max_request_size=MAX_RECORD_BYTES,
-                    max_batch_size=MAX_RECORD_BYTES,
-                )
-                try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
-                self._producer = producer
+                self._producer = await open_producer(self._address)
             return self._producer
 
     async def _drop(self) -> None:

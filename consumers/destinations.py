@@ -25,9 +25,9 @@ from streamtable.streams.catalog import Catalog, ChangedMeanwhile
 from streamtable.streams.epochs import EpochSource
 from streamtable.streams.follower import Follower, Sequential, Source
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
+from streamtable.streams.producers import open_producer
 from streamtable.streams.records import LogRecord
-from streamtable.streams.security import client_options
-from streamtable.streams.topics import MAX_RECORD_BYTES, Topics
+from streamtable.streams.topics import Topics
 
 __all__ = ["Bounds", "Destinations"]
 
@@ -144,15 +144,8 @@ class Destinations:
 
     async def _follow(self, copy: "_Copy") -> None:
         group = f"{self._topics.region}.destination.{copy.table.name}.{copy.destination.id}"
-        producer = AIOKafkaProducer(
-            **client_options(self._address),
-            enable_idempotence=True,
-            linger_ms=0,
-            max_request_size=MAX_RECORD_BYTES,
-            max_batch_size=MAX_RECORD_BYTES,
-        )
+        producer = await open_producer(self._address)
         try:
-            await producer.start()
             topic = self._topics.table(copy.table.name)
 
             async def deliver(record: LogRecord) -> None:

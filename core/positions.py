@@ -36,6 +36,10 @@ class Position:
         """The position within its shard, as the stream tells it."""
         return sequence_number(self.offset, self.index)
 
+    def to_json(self) -> list[int]:
+        """Return shard, offset and index."""
+        return [self.shard, self.offset, self.index]
+
 
 def sequence_number(offset: int, index: int) -> str:
     """Return the sequence number of a change, by its commit's offset and its index in it."""

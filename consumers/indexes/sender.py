@@ -13,9 +13,8 @@ from streamtable.core.index_rows import IndexRow, index_rows
 from streamtable.core.tables import Table
 from streamtable.streams.epochs import EpochFilter
 from streamtable.streams.log import CLIENT_ERRORS
+from streamtable.streams.producers import open_producer
 from streamtable.streams.records import LogRecord
-from streamtable.streams.security import client_options
-from streamtable.streams.topics import MAX_RECORD_BYTES
 
 __all__ = ["PARTS", "IndexSender"]
 
@@ -154,7 +153,7 @@ class IndexSender:
         """Return the producer that all shards share, or a new one after it failed."""
         async with self._starting:
             if self._producer is None:
-                self._producer = await self._start_producer()
+                self._producer = await open_producer(self._address)
             producer: AIOKafkaProducer = self._producer
             return producer
 
@@ -165,21 +164,6 @@ class IndexSender:
         if producer is not None:
             with suppress(*CLIENT_ERRORS):
                 await producer.stop()
-
-    async def _start_producer(self) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            **client_options(self._address),
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=0,
-            max_request_size=MAX_RECORD_BYTES,
-        )
-        try:
-            await producer.start()
-        except CLIENT_ERRORS:
-            await producer.stop()
-            raise
-        return producer
 
 
 def _parts(

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -13,14 +12,12 @@ from streamtable.consumers.dead_letters import (
     DeadLetterReader,
     DeadLetterWriter,
     LetterGone,
-    letter_id,
 )
 from streamtable.consumers.search.bulk import Rejection
 from streamtable.consumers.search.operations import Subject, subject_of
 from streamtable.consumers.triggers.entries import PARKED
 from streamtable.consumers.triggers.state import StateStore
 from streamtable.consumers.views.nodes import Node, error_code
-from streamtable.core.changes import change_to_json
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.log import LogUnavailable
@@ -79,28 +76,12 @@ class SearchLetters:
         Raises:
             LogUnavailable: the brokers do not answer; it may be there or not.
         """
-        change = subject.change()
-        now_ms = time.time_ns() // 1_000_000
-        letter = DeadLetter(
-            id=letter_id(document.app, document.name, subject.position),
-            kind=document.kind,
-            app=document.app,
-            consumer=document.name,
-            generation=document.generation,
-            position=subject.position,
-            table=change.table,
-            keys=change.keys,
-            reason="rejected",
-            attempts=1,
-            first_failed_ms=now_ms,
-            failed_ms=now_ms,
-            error={
-                "type": rejection.kind,
-                "message": rejection.reason,
-                "trace": rejection.trace,
-            },
-            change=change_to_json(change),
-        )
+        error = {
+            "type": rejection.kind,
+            "message": rejection.reason,
+            "trace": rejection.trace,
+        }
+        letter = DeadLetter.rejected(document, subject.change(), subject.position, error)
         await self._writer.add(letter)
 
     async def redrive(self, document: ConsumerDocument, shards: frozenset[int], put: Put) -> None:

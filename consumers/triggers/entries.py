@@ -105,9 +105,8 @@ class Entry:
     @property
     def row(self) -> dict[str, Any]:
         """The row that it is parked as; it refers to the change and does not contain it."""
-        position = self.position
         return {
-            "position": [position.shard, position.offset, position.index],
+            "position": self.position.to_json(),
             "keys": self.keys,
             "created_ms": self.created_ms,
             "attempts": self.attempts,

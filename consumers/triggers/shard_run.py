@@ -970,9 +970,8 @@ def _too_old(entry: Entry, now_ms: int) -> str:
 
 
 def _shown(entry: Entry) -> dict[str, Any]:
-    position = entry.position
     return {
-        "position": [position.shard, position.offset, position.index],
+        "position": entry.position.to_json(),
         "keys": entry.keys,
         "attempts": entry.attempts,
         "next_at": entry.next_ms,

@@ -1,10 +1,9 @@
 """Runs an app's views, aggregates and joins."""
 
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from streamtable.consumers.dead_letters import DeadLetter, DeadLetterWriter
+from streamtable.consumers.dead_letters import DeadLetter, DeadLetterWriter, letter_error
 from streamtable.consumers.views.mapping import MappingFailed
 from streamtable.consumers.views.runner import RejectLetter, ViewRunner, ViewTools
 from streamtable.core.consumers import ConsumerDocument
@@ -54,24 +53,9 @@ def _rejecting(letters: DeadLetterWriter) -> RejectLetter:
     async def reject(
         document: ConsumerDocument, record: LogRecord, index: int, failure: MappingFailed
     ) -> None:
-        change = record.changes()[index]
-        now_ms = time.time_ns() // 1_000_000
         cause = failure.__cause__
-        letter = DeadLetter.make(
-            change,
-            Position(record.shard, record.offset, index),
-            kind="view",
-            app=document.app,
-            consumer=document.name,
-            generation=document.generation,
-            table=change.table,
-            keys=change.keys,
-            reason="rejected",
-            attempts=1,
-            first_failed_ms=now_ms,
-            failed_ms=now_ms,
-            error=failure if cause is None else cause,
-        )
-        await letters.add(letter)
+        error = letter_error(failure if cause is None else cause)
+        position = Position(record.shard, record.offset, index)
+        await letters.add(DeadLetter.rejected(document, record.changes()[index], position, error))
 
     return reject
