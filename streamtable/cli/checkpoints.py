@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption, RegionOption
+from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption, JsonOption, RegionOption
 from streamtable.cli.output import Failure, LogLevel, print_line, set_up_logging, stdout
 from streamtable.cli.running import run_until_signal
 
@@ -24,7 +24,6 @@ PlaceOption = Annotated[
         "--place", metavar="PLACE", help="Read the checkpoints there, without asking a node."
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON array.")]
 
 
 @checkpoints_app.command("list")

@@ -10,10 +10,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streamtable.cli.output import Failure, stdout
+from streamtable.cli.output import Failure, LogLevel, print_line, set_up_logging, stdout
+from streamtable.cli.running import run_until_signal
 from streamtable.triggers.endpoint import Endpoint
 
-__all__ = ["change", "consumers", "find", "lag_table", "show_consumers", "until_stopped"]
+__all__ = [
+    "change",
+    "consumers",
+    "find",
+    "lag_table",
+    "list_consumers",
+    "show_consumers",
+    "until_stopped",
+]
 
 _PATH: Final = "/_streamtable/consumers"
 _LEAST_WIDTH: Final = 110
@@ -29,6 +38,30 @@ async def consumers(node: Endpoint) -> list[dict[str, Any]]:
     """
     found: list[dict[str, Any]] = (await node.get(_PATH))["consumers"]
     return found
+
+
+def list_consumers(endpoint: str, kind: str | None, noun: str, *, as_json: bool) -> None:
+    """Print where the consumers of a kind stand; None for all kinds.
+
+    Args:
+        endpoint: the node's URL.
+        kind: trigger, view or search.
+        noun: what one of them is called.
+        as_json: print JSON.
+    """
+    set_up_logging(LogLevel.WARNING)
+
+    async def run() -> None:
+        async with Endpoint(endpoint) as node:
+            found = [each for each in await consumers(node) if kind in {None, each["kind"]}]
+        if as_json:
+            stdout().print_json(data=found)
+        elif found:
+            show_consumers(found)
+        else:
+            print_line(f"no worker has registered a {noun} yet")
+
+    run_until_signal(run())
 
 
 async def find(node: Endpoint, name: str) -> dict[str, Any]:
@@ -81,10 +114,7 @@ def show_consumers(found: Iterable[Mapping[str, Any]]) -> None:
     for each in found:
         table.add_row(
             each["key"],
-            _state(each["state"]),
-            " ".join(f"{shard}/{at['next']}" for shard, at in each["shards"].items()) or "-",
-            str(each["lag"]),
-            _age(each["lag_s"]),
+            *_standing(each),
             str(each["retrying"]),
             str(each["parked"]),
             str(len(each["workers"])),
@@ -102,10 +132,7 @@ def lag_table(found: Iterable[Mapping[str, Any]]) -> Table:
         table.add_row(
             each["key"],
             each["kind"],
-            _state(each["state"]),
-            " ".join(f"{shard}/{at['next']}" for shard, at in each["shards"].items()) or "-",
-            str(each["lag"]),
-            _age(each["lag_s"]),
+            *_standing(each),
             str(each["parked"]),
         )
     _widen()
@@ -124,6 +151,17 @@ def _table(*names: str) -> Table:
         numeric = name in {"lag", "behind", "retrying", "parked", "workers"}
         table.add_column(name, justify="right" if numeric else "left", no_wrap=name != "position")
     return table
+
+
+def _standing(consumer: Mapping[str, Any]) -> tuple[Text, str, str, str]:
+    """Return the cells state, position, lag and behind."""
+    shards = consumer["shards"].items()
+    return (
+        _state(consumer["state"]),
+        " ".join(f"{shard}/{at['next']}" for shard, at in shards) or "-",
+        str(consumer["lag"]),
+        _age(consumer["lag_s"]),
+    )
 
 
 def _state(state: str) -> Text:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption
+from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption, JsonOption
 from streamtable.cli.output import Failure, LogLevel, print_line, set_up_logging, stdout
 from streamtable.cli.running import run_until_signal
 
@@ -26,7 +26,6 @@ TriggerOption = Annotated[
     typer.Option("--trigger", "-t", metavar="NAME", help="Those of one trigger, view or search."),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="All there are.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @deadletters_app.command("list")

@@ -4,7 +4,14 @@ from typing import Annotated, Final
 
 import typer
 
-__all__ = ["DEFAULT_ENDPOINT", "EndpointOption", "KafkaOption", "RegionOption"]
+__all__ = [
+    "DEFAULT_ENDPOINT",
+    "EndpointOption",
+    "JsonOption",
+    "KafkaOption",
+    "NameArgument",
+    "RegionOption",
+]
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:8000"
 
@@ -18,3 +25,7 @@ KafkaOption = Annotated[
     ),
 ]
 RegionOption = Annotated[str, typer.Option(help="With --kafka: the region whose log is read.")]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="APP/NAME, or NAME where only one app has it.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -4,15 +4,18 @@ from typing import Annotated
 
 import typer
 
-from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption
+from streamtable.cli.options import (
+    DEFAULT_ENDPOINT,
+    EndpointOption,
+    JsonOption,
+    NameArgument,
+)
 from streamtable.cli.output import LogLevel, print_line, set_up_logging, stdout
 from streamtable.cli.running import run_until_signal
 
 __all__ = ["search_app"]
 
 search_app = typer.Typer(name="search", help="Look after search indexes.", no_args_is_help=True)
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @search_app.command("list")
@@ -22,29 +25,14 @@ def list_(as_json: JsonOption = False, endpoint: EndpointOption = DEFAULT_ENDPOI
     Lag is counted in records of the log, and behind is the age of the oldest one that was not
     passed.
     """
-    set_up_logging(LogLevel.WARNING)
+    from streamtable.cli.consumers import list_consumers
 
-    async def run() -> None:
-        from streamtable.cli.consumers import consumers, show_consumers
-        from streamtable.triggers.endpoint import Endpoint
-
-        async with Endpoint(endpoint) as node:
-            found = [each for each in await consumers(node) if each["kind"] == "search"]
-        if as_json:
-            stdout().print_json(data=found)
-        elif found:
-            show_consumers(found)
-        else:
-            print_line("no worker has registered a search index yet")
-
-    run_until_signal(run())
+    list_consumers(endpoint, "search", "search index", as_json=as_json)
 
 
 @search_app.command()
 def rebuild(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="APP/NAME, or NAME where only one app has it.")
-    ],
+    name: NameArgument,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the old index in Elasticsearch.")
     ] = False,

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption
+from streamtable.cli.options import (
+    DEFAULT_ENDPOINT,
+    EndpointOption,
+    JsonOption,
+    NameArgument,
+)
 from streamtable.cli.output import Failure, LogLevel, print_line, set_up_logging, stdout
 from streamtable.cli.running import run_until_signal
 
@@ -20,10 +25,6 @@ _LOOK_S: Final = 0.1
 
 triggers_app = typer.Typer(name="triggers", help="Look after triggers.", no_args_is_help=True)
 
-NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="APP/NAME, or NAME where only one app has it.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 WaitOption = Annotated[
     float,
     typer.Option("--wait", metavar="SECONDS", help="How long to wait for functions that run."),
@@ -43,23 +44,9 @@ def list_(
     The position is the next offset of each shard; lag is counted in records of the log, and
     behind is the age of the oldest one that was not passed.
     """
-    set_up_logging(LogLevel.WARNING)
+    from streamtable.cli.consumers import list_consumers
 
-    async def run() -> None:
-        from streamtable.cli.consumers import consumers, show_consumers
-        from streamtable.triggers.endpoint import Endpoint
-
-        async with Endpoint(endpoint) as node:
-            found = await consumers(node)
-        found = [each for each in found if everything or each["kind"] == "trigger"]
-        if as_json:
-            stdout().print_json(data=found)
-        elif found:
-            show_consumers(found)
-        else:
-            print_line("no worker has registered a trigger yet")
-
-    run_until_signal(run())
+    list_consumers(endpoint, None if everything else "trigger", "trigger", as_json=as_json)
 
 
 @triggers_app.command()
@@ -95,18 +82,7 @@ def resume(
     endpoint: EndpointOption = DEFAULT_ENDPOINT,
 ) -> None:
     """Let a trigger that is paused go on where it stood."""
-    set_up_logging(LogLevel.WARNING)
-
-    async def run() -> None:
-        from streamtable.cli.consumers import change, find
-        from streamtable.triggers.endpoint import Endpoint
-
-        async with Endpoint(endpoint) as node:
-            found = await find(node, name)
-            document = await change(node, found, "resume")
-        _tell(f"{found['key']} goes on", document, as_json)
-
-    run_until_signal(run())
+    _carry_out("resume", "goes on", name, endpoint, as_json=as_json)
 
 
 @triggers_app.command()
@@ -160,6 +136,11 @@ def remove(
 
     It is refused while a worker runs it.
     """
+    _carry_out("remove", "is removed", name, endpoint, as_json=as_json)
+
+
+def _carry_out(action: str, said: str, name: str, endpoint: str, *, as_json: bool) -> None:
+    """Have the node do something with a trigger at once, and tell that it is done."""
     set_up_logging(LogLevel.WARNING)
 
     async def run() -> None:
@@ -168,8 +149,8 @@ def remove(
 
         async with Endpoint(endpoint) as node:
             found = await find(node, name)
-            document = await change(node, found, "remove")
-        _tell(f"{found['key']} is removed", document, as_json)
+            document = await change(node, found, action)
+        _tell(f"{found['key']} {said}", document, as_json)
 
     run_until_signal(run())
 

@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption
+from streamtable.cli.options import (
+    DEFAULT_ENDPOINT,
+    EndpointOption,
+    JsonOption,
+    NameArgument,
+)
 from streamtable.cli.output import Failure, LogLevel, print_line, set_up_logging, stdout
 from streamtable.cli.running import run_until_signal
 
@@ -18,11 +23,6 @@ _VIEWS: Final = "/_streamtable/views"
 
 views_app = typer.Typer(name="views", help="Look after views.", no_args_is_help=True)
 
-NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="APP/NAME, or NAME where only one app has it.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 @views_app.command("list")
 def list_(as_json: JsonOption = False, endpoint: EndpointOption = DEFAULT_ENDPOINT) -> None:
@@ -31,22 +31,9 @@ def list_(as_json: JsonOption = False, endpoint: EndpointOption = DEFAULT_ENDPOI
     Lag is counted in records of the log, and behind is the age of the oldest one that was not
     passed.
     """
-    set_up_logging(LogLevel.WARNING)
+    from streamtable.cli.consumers import list_consumers
 
-    async def run() -> None:
-        from streamtable.cli.consumers import consumers, show_consumers
-        from streamtable.triggers.endpoint import Endpoint
-
-        async with Endpoint(endpoint) as node:
-            found = [each for each in await consumers(node) if each["kind"] == "view"]
-        if as_json:
-            stdout().print_json(data=found)
-        elif found:
-            show_consumers(found)
-        else:
-            print_line("no worker has registered a view yet")
-
-    run_until_signal(run())
+    list_consumers(endpoint, "view", "view", as_json=as_json)
 
 
 @views_app.command()
