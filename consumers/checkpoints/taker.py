@@ -4,7 +4,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,12 @@ from streamtable.consumers.checkpoints.manifests import (
     Manifest,
     Names,
 )
-from streamtable.consumers.checkpoints.objects import Objects, StorageUnavailable, sha256_of
+from streamtable.consumers.checkpoints.objects import (
+    ObjectEntry,
+    Objects,
+    StorageUnavailable,
+    sha256_of,
+)
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.streams.owner import StateUnavailable
 
@@ -120,7 +125,8 @@ class Checkpointer:
             frozen = store.freeze(folder)
             # 3. The files that are new.
             names = Names(self._region, number)
-            known = {each.key for each in await self._objects.list(names.files)}
+            listed = await self._objects.list(names.files)
+            known = {each.key for each in listed}
             files = await asyncio.to_thread(self._entries, number, folder)
             for entry in files:
                 if names.file(entry.sha256) not in known:
@@ -144,7 +150,7 @@ class Checkpointer:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         self.last[number] = manifest
         # 5. What is too old.
-        await self._remove_old(names)
+        await self._remove_old(names, listed)
         return manifest
 
     def _entries(self, number: int, folder: Path) -> list[FileEntry]:
@@ -161,7 +167,7 @@ class Checkpointer:
         self._hashes[number] = hashes
         return entries
 
-    async def _remove_old(self, names: Names) -> None:
+    async def _remove_old(self, names: Names, listed: Sequence[ObjectEntry]) -> None:
         manifests = names.newest_first(await self._objects.list(names.manifests))
         await self._objects.delete(manifests[_KEPT:])
         try:
@@ -172,9 +178,5 @@ class Checkpointer:
         needed = {names.file(file.sha256) for manifest in kept for file in manifest.files}
         before = datetime.now(UTC) - _ORPHAN_AGE
         await self._objects.delete(
-            [
-                each.key
-                for each in await self._objects.list(names.files)
-                if each.key not in needed and each.modified < before
-            ]
+            [each.key for each in listed if each.key not in needed and each.modified < before]
         )
