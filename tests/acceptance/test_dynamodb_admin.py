@@ -2,13 +2,13 @@
 
 import json
 import re
-import socket
 from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
 from tests.support.commands import Background, aws_environment, require
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.acceptance
@@ -33,9 +33,7 @@ def admin(endpoint, tmp_path):
     node = require("node", "install Node.js 20 or newer to test with dynamodb-admin")
     if not PROGRAM.exists():
         pytest.skip("dynamodb-admin is not installed: make tools")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [node, str(PROGRAM / "dynamodb-admin.js"), "--host", "127.0.0.1", "-p", str(port)]
     environment = aws_environment(endpoint) | {"DYNAMO_ENDPOINT": endpoint}
     with Background(command, tmp_path / "admin.log", env=environment) as running:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.commands import BIN, Background, error_line, run
+from tests.support.ports import free_port
 from tests.support.server import Server
 
 ESCAPE = "\x1b"
@@ -26,10 +27,7 @@ def taken_port() -> Iterator[int]:
 
 @pytest.fixture
 def unused_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+    return free_port()
 
 
 class TestVersion:

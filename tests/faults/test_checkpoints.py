@@ -2,7 +2,6 @@
 
 import random
 import shutil
-import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -16,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tests.faults.conftest import ROUNDS
 from tests.support import s3
 from tests.support.commands import BIN, Background
+from tests.support.ports import free_port
 from tests.support.server import Server, client_settings
 from tests.support.waiting import wait_until
 
@@ -35,10 +35,7 @@ def place(
     reason = s3.missing()
     if reason is not None:
         pytest.skip(reason)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with s3.running(tmp_path / "s3", port) as url:
+    with s3.running(tmp_path / "s3", free_port()) as url:
         for name, value in {**s3.CREDENTIALS, "AWS_ENDPOINT_URL_S3": url}.items():
             monkeypatch.setenv(name, value)
         yield "s3://checkpoints/tables"

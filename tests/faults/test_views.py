@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import random
-import socket
 import urllib.request
 from collections import defaultdict
 from functools import partial
@@ -16,6 +15,7 @@ import pytest
 from tests.support.audit import read_all
 from tests.support.commands import BIN, Background
 from tests.support.load import AsyncConnection, Unanswered
+from tests.support.ports import free_port
 from tests.support.server import Server
 from tests.support.waiting import until
 
@@ -64,12 +64,6 @@ def known(order, user):
     return {"order": order["id"], "user": order["user"], "name": name}
 """
 VIEWS: Final = ("by_tag", "by_user", "met", "known")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Workers:

@@ -5,7 +5,6 @@ the transactions over them, are the real ones.
 """
 
 import asyncio
-import random
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +21,8 @@ from streamtable.streams.shard import Shard
 from streamtable.streams.shards import Shards
 from streamtable.streams.transactions import Read, Transactions
 from tests.simulation.cluster import NEVER, ConditionalPut
-from tests.simulation.log import Faults, Partition, ProducerHandle
+from tests.simulation.log import Partition, ProducerHandle
+from tests.simulation.runs import Run, Work
 from tests.simulation.state import MemoryState
 from tests.streams.shards import CONTEXT, TABLE, PutWrite
 
@@ -67,13 +67,12 @@ class Transaction:
         return dict(vars(self))
 
 
-class Process:
+class Process(Work):
     """The node's memory: shards and transactions, until it dies."""
 
     def __init__(self, bank: "Bank") -> None:
         loop = asyncio.get_running_loop()
-        # In their order: that of a set is another one each time.
-        self.tasks: dict[asyncio.Task[Any], None] = {}
+        super().__init__()
         self.shards: list[Shard] = []
         self.handles: list[ProducerHandle] = []
         for number in range(SHARDS):
@@ -94,12 +93,6 @@ class Process:
         self.all = Shards(dict(enumerate(self.shards)))
         self.transactions = Transactions(self.all, {TABLE.id: TABLE}.get)
         self._chance = bank.chance
-
-    def run(self, work: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = asyncio.ensure_future(work)
-        self.tasks[task] = None
-        task.add_done_callback(self.tasks.pop)
-        return task
 
     async def serve(self, number: int) -> None:
         """Take a shard over and follow its log."""
@@ -131,27 +124,19 @@ class Process:
 
 
 @dataclass
-class Bank:
-    """One run; everything in it follows from the seed.
+class Bank(Run):
+    """A node and clients for a while.
 
     Attributes:
         history: what the clients asked and heard.
-        failure: what the node could not go on from.
     """
 
-    seed: int
-    faults: Faults = field(default_factory=Faults)
     history: list[Transaction] = field(default_factory=list)
-    failure: BaseException | None = None
 
     def __post_init__(self) -> None:
-        self.chance = random.Random(self.seed)
+        super().__post_init__()
         self.partitions = [Partition() for _ in range(SHARDS)]
         self.states = [MemoryState() for _ in range(SHARDS)]
-        self._value = 0
-
-    def fail(self, error: BaseException) -> None:
-        self.failure = error
 
     def settled(self) -> bool:
         """Whether nothing is prepared and waits for a decision."""
@@ -221,15 +206,15 @@ class Bank:
         """Carry it out. True: answered; False: nothing was done; None: nobody knows."""
         writes: list[PutWrite] = []
         for item in items:
-            self._value += 1
-            asked.writes.append((item, self._value))
+            value = self.next_value()
+            asked.writes.append((item, value))
             if self.chance.random() < 0.3:
                 recent = [value for each in self.history[-4:] for _, value in each.writes]
                 expect = self.chance.choice([0, *recent])
                 asked.needs.append((item, expect))
-                writes.append(ConditionalPut(KEYS[item], self._value, expect))
+                writes.append(ConditionalPut(KEYS[item], value, expect))
             else:
-                writes.append(PutWrite(KEYS[item], self._value))
+                writes.append(PutWrite(KEYS[item], value))
         try:
             if len(writes) == 1 and not asked.needs:
                 await process.all.of(writes[0].hash).write(writes[0], CONTEXT)

@@ -6,7 +6,6 @@ and may die at any time. Nothing else is assumed of a group.
 """
 
 import asyncio
-import random
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +18,8 @@ from streamtable.core.errors import (
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.owner import LogGap
 from streamtable.streams.shard import Shard
-from tests.simulation.log import Faults, Partition, ProducerHandle
+from tests.simulation.log import Partition, ProducerHandle
+from tests.simulation.runs import Run, Work
 from tests.simulation.state import MemoryState
 from tests.streams.shards import CONTEXT, PutWrite
 
@@ -66,14 +66,13 @@ class Operation:
         }
 
 
-class Node:
+class Node(Work):
     """A process: it can stand still, and die and come back with its disk."""
 
     def __init__(self, simulation: "Simulation", number: int) -> None:
+        super().__init__()
         self.number = number
         self.state = MemoryState()
-        # In their order: that of a set is another one each time.
-        self.busy: dict[asyncio.Task[Any], None] = {}
         self._simulation = simulation
         self.start()
 
@@ -91,13 +90,6 @@ class Node:
             exclusive=False,
             fail=simulation.fail,
         )
-
-    def run(self, work: Any) -> asyncio.Task[Any]:
-        """Run something that dies with the process."""
-        task: asyncio.Task[Any] = asyncio.ensure_future(work)
-        self.busy[task] = None
-        task.add_done_callback(self.busy.pop)
-        return task
 
     async def take(self) -> None:
         """The group gives it the shard."""
@@ -119,7 +111,7 @@ class Node:
 
     def die(self) -> None:
         """Lose everything but the disk. What is on its way to the broker may still arrive."""
-        for task in list(self.busy):
+        for task in list(self.tasks):
             task.cancel()
         appending = self.shard.owner._appending
         if appending is not None:
@@ -128,26 +120,18 @@ class Node:
 
 
 @dataclass
-class Simulation:
-    """One run; everything in it follows from the seed.
+class Simulation(Run):
+    """Nodes and clients for a while.
 
     Attributes:
         history: what the clients asked and heard.
-        failure: what a node could not go on from.
     """
 
-    seed: int
-    faults: Faults = field(default_factory=Faults)
     history: list[Operation] = field(default_factory=list)
-    failure: BaseException | None = None
 
     def __post_init__(self) -> None:
-        self.chance = random.Random(self.seed)
+        super().__post_init__()
         self.partition = Partition()
-        self._value = 0
-
-    def fail(self, error: BaseException) -> None:
-        self.failure = error
 
     async def run(self) -> None:
         """Let clients work until each has asked its share, then settle everything."""
@@ -197,12 +181,11 @@ class Simulation:
             await asyncio.sleep(self.chance.expovariate(30))
             # Mostly it asks the right node, and sometimes one that was.
             node = self._given if self.chance.random() < 0.7 else self.chance.choice(self.nodes)
-            self._value += 1
             operation = Operation(
                 number,
                 self.chance.choice(KEYS),
                 self.chance.choice(("get", "put", "cput")),
-                self._value,
+                self.next_value(),
                 self.chance.choice([0, *(each.value for each in self.history[-6:])]),
                 loop.time(),
             )

@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from tests.support.ports import free_ports
+
 __all__ = ["ApacheKafka", "Secured", "missing", "running"]
 
 _ROOT = Path(__file__).parents[2]
@@ -137,7 +139,7 @@ class ApacheKafka:
     def __init__(self, folder: Path, secured: Secured | None = None) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        port, controller = _free_ports(2)
+        port, controller = free_ports(2)
         self.address = f"127.0.0.1:{port}"
         folder.mkdir(parents=True, exist_ok=True)
         self._properties = folder / "server.properties"
@@ -244,13 +246,3 @@ def _as_pkcs8(key: bytes) -> bytes:
     return load_pem_private_key(key, None).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as open_sockets:
-        ports = []
-        for _ in range(count):
-            one = open_sockets.enter_context(socket.socket())
-            one.bind(("127.0.0.1", 0))
-            ports.append(one.getsockname()[1])
-        return ports

@@ -10,7 +10,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+
+from tests.support.ports import free_ports
 
 __all__ = ["Elasticsearch", "missing", "running"]
 
@@ -69,7 +70,7 @@ class Elasticsearch:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._home = _homes()[-1]
-        port, transport = _free_ports(2)
+        port, transport = free_ports(2)
         self.url = f"http://127.0.0.1:{port}"
         config = folder / "config"
         shutil.copytree(self._home / "config", config)
@@ -244,13 +245,3 @@ def _give_away(folder: Path) -> None:
     found = pwd.getpwnam(_USER)
     for each in (folder, *folder.rglob("*")):
         os.chown(each, found.pw_uid, found.pw_gid)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as open_sockets:
-        ports = []
-        for _ in range(count):
-            one = open_sockets.enter_context(socket.socket())
-            one.bind(("127.0.0.1", 0))
-            ports.append(one.getsockname()[1])
-        return ports

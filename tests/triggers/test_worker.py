@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.server import Server
 from tests.support.waiting import wait_until
 from tests.support.worker import FOLLOW, Worker, create_table, put
@@ -208,13 +208,6 @@ def test_a_table_that_is_not_there_yet_is_warned_of(
         create_table(client, table_name)
         put(client, table_name, "a")
         assert worker.wait_noted(1) == ["INSERT a"]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @pytest.mark.faults
