@@ -17,6 +17,7 @@ _COMMIT_INTERVAL_S: Final = 0.2
 _SESSION_S: Final = 10.0
 _HEARTBEAT_S: Final = 3.0
 _BUFFER_RECORDS: Final = 64
+_METADATA_MS: Final = 3_000
 _FETCH_BYTES: Final = 1024 * 1024
 _DAY_S: Final = 86_400.0
 
@@ -46,6 +47,9 @@ class Group(faust.App):
             "stream_buffer_maxsize": _BUFFER_RECORDS,
             "consumer_auto_offset_reset": "earliest",
             "consumer_max_fetch_size": _FETCH_BYTES,
+            # A member that could not ask about its topic while the brokers were away is given no
+            # shards, and asks again when what it knows is this old, not sooner.
+            "consumer_metadata_max_age_ms": _METADATA_MS,
             "broker_session_timeout": _SESSION_S,
             "broker_heartbeat_interval": _HEARTBEAT_S,
             "broker_commit_interval": _COMMIT_INTERVAL_S,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.client import AIOKafkaClient
 
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.follower import Follower, LostRecords, Sequential, Source
@@ -105,6 +106,29 @@ async def test_delivers_each_shard_in_order_and_nothing_else(log: Changelog) -> 
         found = [record.offset for record in delivered.records if record.shard == shard]
         assert found == sorted(set(found))
     assert sorted(delivered.ids) == sorted(f"u{number}" for number in range(40))
+
+
+async def test_a_member_that_could_not_learn_of_its_topic_asks_again(
+    log: Changelog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await log.barrier("e1")
+    await log.commit("e1", change("a"))
+    update = AIOKafkaClient._metadata_update
+    failed: set[Any] = set()
+
+    async def fail_once(client: Any, cluster: Any, topics: Any) -> bool:
+        """What a client meets that was told of its topic while the broker was away."""
+        if log.topic in (topics or ()) and client not in failed:
+            failed.add(client)
+            cluster.failed_update(None)
+            return False
+        return bool(await update(client, cluster, topics))
+
+    monkeypatch.setattr(AIOKafkaClient, "_metadata_update", fail_once)
+    delivered = Delivered()
+    async with following(log, delivered):
+        await delivered.wait(1)
+    assert failed
 
 
 async def test_void_commits_are_not_delivered(log: Changelog) -> None:
