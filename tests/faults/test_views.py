@@ -25,17 +25,7 @@ KILLS: Final = int(os.environ.get("STREAMTABLE_VIEW_KILLS", "10"))
 _ROUND: Final = 5
 _SETTLE_S: Final = 120
 
-pytestmark = [
-    pytest.mark.faults,
-    pytest.mark.slow,
-    pytest.mark.timeout(300 + 60 * KILLS),
-    # After a kill of the node a consumer group is sometimes never assigned again: until that is
-    # mended, every second run waits for ever.
-    pytest.mark.skipif(
-        "STREAMTABLE_VIEW_KILLS" not in os.environ,
-        reason="known to stall now and then: say STREAMTABLE_VIEW_KILLS=10 to run it",
-    ),
-]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300 + 60 * KILLS)]
 
 CODE = """
 from streamtable import App, Avg, Count, Distinct, Max, Min, Sum, Top
