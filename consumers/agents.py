@@ -2,21 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
+from streamtable.consumers.holdings import Holdings
 from streamtable.consumers.indexes.messages import decode
 from streamtable.consumers.indexes.reader import read_to_end
 from streamtable.consumers.indexes.sender import IndexSender
-from streamtable.consumers.tables.store import ShardStore
-from streamtable.core.errors import StreamtableError
 from streamtable.streams.group import Group
 from streamtable.streams.gulps import Gulps, fetch_in_gulps
+from streamtable.streams.log import LogUnavailable
 from streamtable.streams.owner import StateUnavailable
+from streamtable.streams.placement import Placement
 from streamtable.streams.records import LogRecord
-from streamtable.streams.shard import Shard
 from streamtable.streams.topics import Topics
 
 __all__ = ["Agents"]
@@ -28,10 +28,15 @@ _FETCH_BYTES: Final = 4 * 1024 * 1024
 _COMMIT_INTERVAL_S: Final = 1.0
 _START_S: Final = 60.0
 _RETRY_S: Final = 0.5
+# Between nodes a shard moves as soon as its members hear of it, with their next heartbeats.
+_HEARTBEAT_S: Final = 0.3
 
 
 class Agents:
     """Follows the logs for the shards that Faust assigned to this node.
+
+    The shards come and go as the group says: those that come are opened and taken over, those
+    that go are served no more at once, and closed when what was under way is settled.
 
     An event is acknowledged to Kafka only after its rows are in the shard's store, and the index
     rows that follow from it are in the indexes' log. Store and target know their own positions,
@@ -41,14 +46,15 @@ class Agents:
         address: the brokers, `host:port,...`.
         topics: the region's topics.
         node: this node's name in the group; a node that comes back gets its shards back at once.
-        shards: every shard by number.
-        stores: their stores.
+        holdings: opens and closes shards.
         sender: sends index rows.
         fail: told of an error after which the node can't go on.
+        placement: told who owns which shard; None where nobody else can.
 
     Attributes:
         between: for each shard, held while a batch of its changes is applied and its index rows
             are sent.
+        on_taken: called with the number of each shard whose term has started.
     """
 
     def __init__(
@@ -57,22 +63,30 @@ class Agents:
         address: str,
         topics: Topics,
         node: str,
-        shards: Mapping[int, Shard],
-        stores: Mapping[int, ShardStore],
+        holdings: Holdings,
         sender: IndexSender,
         fail: Callable[[BaseException], None],
+        placement: Placement | None = None,
     ) -> None:
-        self.between = {number: asyncio.Lock() for number in shards}
+        count = holdings.held.count
+        self.between = {number: asyncio.Lock() for number in range(count)}
+        self.on_taken: list[Callable[[int], None]] = []
         self._address = address
         self._topics = topics
-        self._shards = shards
-        self._stores = stores
+        self._holdings = holdings
         self._sender = sender
         self._fail = fail
-        self._assigned: set[int] = set()
-        self._indexes_followed = {number: asyncio.Event() for number in shards}
+        self._placement = placement
+        self._assigned: frozenset[int] = frozenset()
+        self._turns = {number: asyncio.Lock() for number in range(count)}
+        self._opened = {number: asyncio.Event() for number in range(count)}
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._gulps: dict[tuple[str, int], tuple[Gulps, asyncio.Task[None]]] = {}
+        self._moving: set[asyncio.Task[None]] = set()
+        settings: dict[str, Any] = {}
+        if placement is not None:
+            settings["canonical_url"] = f"http://{placement.own}"
+            settings["broker_heartbeat_interval"] = _HEARTBEAT_S
         self._app = Group(
             f"{topics.region}.tables",
             address,
@@ -80,6 +94,7 @@ class Agents:
             consumer_max_fetch_size=_FETCH_BYTES,
             broker_commit_interval=_COMMIT_INTERVAL_S,
             stream_buffer_maxsize=_BUFFER_RECORDS,
+            **settings,
         )
         fetch_in_gulps(self._app)
         self._follow(topics.changelog, self._apply_changes)
@@ -90,7 +105,7 @@ class Agents:
     @property
     def assigned(self) -> frozenset[int]:
         """The shards that are this node's."""
-        return frozenset(self._assigned)
+        return self._assigned
 
     async def start(self) -> None:
         """Join the group; returns when this node's shards serve.
@@ -103,12 +118,109 @@ class Agents:
         async with asyncio.timeout(_START_S):
             await self._ready
 
-    async def stop(self) -> None:
-        """Leave the group."""
+    async def leave(self) -> None:
+        """Leave the group, so that others take the shards over now, not after the session's end.
+
+        Nothing is served here any more when this returns.
+        """
+        self._app.leaves_for_good()
         await self._app.stop()
-        for task in self._tasks:
+        await self._assign(frozenset())
+
+    async def stop(self) -> None:
+        """Stop following, and let go of the shards; they stay this node's for a session's time."""
+        await self._app.stop()
+        tasks = [*self._moving, *(task for _, task in self._gulps.values())]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._holdings.stop()
+
+    # Assignment
+
+    async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
+        if self._placement is not None:
+            owners, nodes = self._app.owners(self._topics.changelog)
+            self._placement.set(owners, nodes)
+        await self._assign(
+            frozenset(one.partition for one in assigned if one.topic == self._topics.changelog)
+        )
+
+    async def _assign(self, numbers: frozenset[int]) -> None:
+        """Begin to open what is new and to close what is not this node's any more."""
+        gone, self._assigned = self._assigned - numbers, numbers
+        for number in gone:
+            self._opened[number].clear()
+            self._drop_gulps(number)
+            shard = self._holdings.held.get(number)
+            if shard is not None:
+                shard.owner.step_down()
+        moving = [
+            asyncio.create_task(self._move(number))
+            for number in range(len(self._turns))
+            if number in gone or (number in numbers and not self._opened[number].is_set())
+        ]
+        self._moving.update(moving)
+        for task in moving:
+            task.add_done_callback(self._moved)
+        first = not self._ready.done()
+        if moving and (first or not numbers):
+            await asyncio.wait(moving)
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def _moved(self, task: asyncio.Task[None]) -> None:
+        self._moving.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        if self._ready.done():
+            self._fail(error)
+        else:
+            self._ready.set_exception(error)
+
+    async def _move(self, number: int) -> None:
+        """Bring a shard to where it belongs by now: here, or not."""
+        async with self._turns[number]:
+            held = self._holdings.held
+            if number not in self._assigned:
+                if number in held:
+                    await self._holdings.close(number)
+                return
+            while number in self._assigned and not self._opened[number].is_set():
+                try:
+                    await self._take(number)
+                except (LogUnavailable, StateUnavailable) as error:
+                    if not self._ready.done():
+                        raise
+                    logger.warning("shard %d is not served: %s; trying again", number, error)
+                    await asyncio.sleep(_RETRY_S)
+
+    async def _take(self, number: int) -> None:
+        # 1. Its rows.
+        if number not in self._holdings.held:
+            await self._holdings.open(number)
+        # 2. The rows of global indexes. The group's offset for the indexes' log may be ahead of
+        # what a power cut left in the store, so the store says where to go on.
+        store = self._holdings.stores[number]
+        async with aclosing(
+            read_to_end(self._address, self._topics.indexes, number, store.index_offset)
+        ) as batches:
+            async for batch in batches:
+                self._apply_index_values(number, batch)
+        if number not in self._assigned:
+            return
+        # 3. Its changes, and the term.
+        self._opened[number].set()
+        try:
+            await self._holdings.held[number].take_over()
+        except BaseException:
+            self._opened[number].clear()
+            raise
+        for told in self.on_taken:
+            told(number)
+
+    # Following
 
     def _follow(self, topic: str, apply: Callable[[int, list[Any]], Awaitable[None]]) -> None:
         """Have an agent apply the topic's messages in gulps, each shard's by itself.
@@ -116,23 +228,31 @@ class Agents:
         So a shard that waits, because its term has to start anew or its store can't be written,
         holds up nobody else; what it is sent meanwhile is kept, up to the size of a gulp.
         """
-        gulps: dict[int, Gulps] = {}
 
         def start(number: int) -> Gulps:
             made = Gulps(partial(self._persist, partial(apply, number)), self._fail)
-            self._tasks.append(asyncio.create_task(made.run()))
+            self._gulps[topic, number] = made, asyncio.create_task(made.run())
             return made
 
         async def run(stream: Any) -> None:
             async for event in stream.noack().events():
                 number = event.message.partition
-                theirs = gulps.get(number)
-                if theirs is None:
-                    theirs = gulps[number] = start(number)
-                await theirs.add(event)
+                theirs = self._gulps.get((topic, number))
+                if theirs is not None:
+                    await theirs[0].add(event)
+                elif number in self._assigned:
+                    await start(number).add(event)
 
         channel = self._app.topic(topic, value_type=bytes, value_serializer="raw")
         self._app.agent(channel, name=f"{topic}.follow")(run)
+
+    def _drop_gulps(self, number: int) -> None:
+        """Forget what has come of a shard that goes; whoever gets it is sent that again."""
+        for topic in (self._topics.changelog, self._topics.indexes):
+            gulps = self._gulps.pop((topic, number), None)
+            if gulps is not None:
+                gulps[1].cancel()
+                gulps[0].drop()
 
     @staticmethod
     async def _persist(apply: Callable[[list[Any]], Awaitable[None]], messages: list[Any]) -> None:
@@ -146,36 +266,6 @@ class Agents:
             else:
                 return
 
-    async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
-        numbers = {one.partition for one in assigned if one.topic == self._topics.changelog}
-        for number in self._assigned - numbers:
-            self._shards[number].owner.step_down()
-        new, self._assigned = numbers - self._assigned, numbers
-        try:
-            await asyncio.gather(*(self._take_over(number) for number in sorted(new)))
-        except StreamtableError as error:
-            if self._ready.done():
-                self._fail(error)
-            else:
-                self._ready.set_exception(error)
-        else:
-            if not self._ready.done():
-                self._ready.set_result(None)
-
-    async def _take_over(self, number: int) -> None:
-        # The group's offset for the indexes' log may be ahead of what a power cut left in the
-        # store, so the store says where to go on.
-        self._indexes_followed[number] = asyncio.Event()
-        store = self._stores[number]
-        topic = self._topics.indexes
-        async with aclosing(
-            read_to_end(self._address, topic, number, store.index_offset)
-        ) as batches:
-            async for batch in batches:
-                self._apply_index_values(number, batch)
-        self._indexes_followed[number].set()
-        await self._shards[number].take_over()
-
     async def _apply_changes(self, number: int, messages: list[Any]) -> None:
         found: list[LogRecord] = []
         for message in messages:
@@ -183,12 +273,13 @@ class Agents:
             # After a rebalance what was delivered comes again.
             if not found or record.offset > found[-1].offset:
                 found.append(record)
+        await self._opened[number].wait()
         async with self.between[number]:
-            await self._shards[number].owner.follow(found)
+            await self._holdings.held[number].owner.follow(found)
             await self._sender.follow(number, found)
 
     async def _apply_index_rows(self, target: int, messages: list[Any]) -> None:
-        await self._indexes_followed[target].wait()
+        await self._opened[target].wait()
         values = [(message.offset, message.value) for message in messages]
         self._apply_index_values(target, values)
 
@@ -196,7 +287,7 @@ class Agents:
         if not values:
             return
         found = [decode(value) for _, value in values]
-        store = self._stores[target]
+        store = self._holdings.stores[target]
         store.apply_index(found, values[-1][0] + 1)
         for source in {source for source, _ in found}:
-            self._shards[target].index_rows.applied(source, store.indexed(source))
+            self._holdings.held[target].index_rows.applied(source, store.indexed(source))

@@ -52,7 +52,7 @@ class Sweeper:
     service that removes it.
 
     Args:
-        shards: the shards by number.
+        shards: this node's shards by number, as they come and go.
         stores: their stores.
         tables: returns all tables.
         now: reads the wall clock, seconds since 1970.
@@ -69,7 +69,7 @@ class Sweeper:
         interval_s: float,
     ) -> None:
         self._shards = shards
-        self._indexes = {number: ExpiryIndex(store) for number, store in stores.items()}
+        self._stores = stores
         self._tables = tables
         self._now = now
         self._interval_s = interval_s
@@ -98,10 +98,12 @@ class Sweeper:
             settings = table.document.time_to_live
             if settings is None or not settings.enabled or not table.serving:
                 continue
-            for number, shard in self._shards.items():
-                if shard.owner.serving:
-                    complete &= await self._build(self._indexes[number], table)
-                    await self._remove_due(shard, self._indexes[number], table)
+            for number in self._shards:
+                shard = self._shards.get(number)
+                if shard is not None and shard.owner.serving:
+                    index = ExpiryIndex(self._stores[number])
+                    complete &= await self._build(index, table)
+                    await self._remove_due(shard, index, table)
         return complete
 
     async def _run(self) -> None:

@@ -1,7 +1,7 @@
 """The tables and consumers of a region, in memory on each node, changed through the catalog."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from streamtable.core.consumers import ConsumerDocument
@@ -51,6 +51,24 @@ class Catalog:
         self._ended: dict[str, TableDocument] = {}
         self._consumers: dict[str, ConsumerDocument] = {}
         self._on_change: list[Callable[[Table | None, Table | None], None]] = []
+        self._spread: Callable[[int], Awaitable[None]] | None = None
+
+    @property
+    def next(self) -> int:
+        """How far the catalog is read: the offset of the next change to come."""
+        return self._log.next
+
+    async def caught_up(self, offset: int) -> None:
+        """Return when the catalog is read up to an offset."""
+        if self._log.next < offset:
+            await self._log.caught_up(offset)
+
+    def spread_by(self, spread: Callable[[int], Awaitable[None]]) -> None:
+        """Have `spread(next)` awaited after each change that this node makes.
+
+        So other nodes know of it when it is answered.
+        """
+        self._spread = spread
 
     async def start(self) -> None:
         """Read the catalog; raises CatalogUnavailable."""
@@ -119,7 +137,7 @@ class Catalog:
         """
         name = f"{_CONSUMER}{document.app}/{document.name}"
         try:
-            await self._log.put(name, document.model_dump(mode="json"))
+            await self._change(name, document.model_dump(mode="json"))
         except CatalogConflict:
             raise ConsumerChangedMeanwhile(document.app, document.name) from None
 
@@ -174,10 +192,10 @@ class Catalog:
             # Its streams first: what is kept of a table that is still there is not looked at.
             ended = end_streams(document, now)
             if ended is not None:
-                await self._log.put(_ENDED + ended.id, ended.model_dump(mode="json"))
-            await self._log.put(_TABLE + name, None)
+                await self._change(_ENDED + ended.id, ended.model_dump(mode="json"))
+            await self._change(_TABLE + name, None)
             for old in [each for each in self._ended.values() if not is_readable(each, now)]:
-                await self._log.put(_ENDED + old.id, None)
+                await self._change(_ENDED + old.id, None)
         except CatalogConflict:
             raise ChangedMeanwhile(name) from None
 
@@ -200,7 +218,7 @@ class Catalog:
         try:
             ended = None if replaced is None else end_streams(replaced.document, now)
             if ended is not None:
-                await self._log.put(_ENDED + ended.id, ended.model_dump(mode="json"))
+                await self._change(_ENDED + ended.id, ended.model_dump(mode="json"))
             unchanged = self._tables.get(document.name) is replaced
             if not unchanged or self._tables.get(table.name) is not table:
                 raise ChangedMeanwhile(document.name)
@@ -218,12 +236,17 @@ class Catalog:
         if name not in self._tables:
             return
         try:
-            await self._log.put(_TABLE + name, None)
+            await self._change(_TABLE + name, None)
         except CatalogConflict:
             raise ChangedMeanwhile(name) from None
 
+    async def _change(self, name: str, document: dict[str, Any] | None) -> None:
+        await self._log.put(name, document)
+        if self._spread is not None:
+            await self._spread(self._log.next)
+
     async def _put(self, document: TableDocument) -> None:
-        await self._log.put(_TABLE + document.name, document.model_dump(mode="json"))
+        await self._change(_TABLE + document.name, document.model_dump(mode="json"))
 
     def _take(self, name: str, document: dict[str, Any] | None) -> None:
         if name.startswith(_ENDED):

@@ -56,6 +56,7 @@ class CatalogLog:
         self._documents: dict[str, Document | None] = {}
         self._void: dict[int, bool] = {}
         self._waiting: dict[int, asyncio.Future[bool]] = {}
+        self._readers: list[asyncio.Future[None]] = []
         self._next = 0
         self._producer: Any = None
         self._consumer: Any = None
@@ -101,6 +102,18 @@ class CatalogLog:
             if client is not None:
                 with suppress(*CLIENT_ERRORS):
                     await client.stop()
+
+    @property
+    def next(self) -> int:
+        """The next offset to be read."""
+        return self._next
+
+    async def caught_up(self, offset: int) -> None:
+        """Return when everything before `offset` is read."""
+        while self._next < offset:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._readers.append(waiter)
+            await waiter
 
     async def put(self, name: str, document: Document | None) -> None:
         """Replace a document, on the revision this node knows; durable and in force on return.
@@ -170,6 +183,10 @@ class CatalogLog:
                 waiter.set_result(counts)
             elif not counts:
                 self._void[record.offset] = True
+        readers, self._readers = self._readers, []
+        for reader in readers:
+            if not reader.done():
+                reader.set_result(None)
 
     def _take(self, name: str, record: dict[str, Any]) -> bool:
         # Where compaction removed the records before this one, it is the first of its name.

@@ -8,6 +8,8 @@ import logging
 from typing import Any, Final
 
 import faust
+from faust.assignor.partition_assignor import PartitionAssignor
+from yarl import URL
 
 from streamtable.streams.security import KafkaAddress
 
@@ -64,6 +66,32 @@ class Group(faust.App):
         # A full buffer would make Faust pause the shard, and sleep for a second once all are
         # paused. Without the pause it waits for room in the buffer, which is all that is needed.
         self.consumer.on_buffer_full = _ignore  # type: ignore[method-assign, assignment]
+
+    def owners(self, topic: str) -> tuple[dict[int, str], frozenset[str]]:
+        """Return who has which partition of a topic, and who all the members are.
+
+        Both by the members' addresses, `host:port` of their canonical URLs. It is what the group
+        said with its last assignment.
+        """
+        assert isinstance(self.assignor, PartitionAssignor)
+        told = self.assignor.external_topics_metadata()
+        members = {url: URL(url).authority for url in told}
+        owners = {
+            partition: members[url]
+            for url, topics in told.items()
+            for partition in topics.get(topic, ())
+        }
+        return owners, frozenset(members.values())
+
+    def leaves_for_good(self) -> None:
+        """Have the group give this member's partitions to others as soon as it stops.
+
+        A static member says nothing when it stops, so that it finds them again if it comes back
+        within its session.
+        """
+        # aiokafka asks it about that; there is no public way to say so.
+        consumer: Any = self.consumer
+        consumer._thread._consumer._coordinator._group_instance_id = None  # noqa: SLF001 - see above
 
     def _create_directories(self) -> None:
         """Keep Faust from making its data folder."""

@@ -44,14 +44,22 @@ class Gulps:
         self._some = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._dropped = False
 
     async def add(self, event: Any) -> None:
         """Take an event; waits while there are too many."""
         await self._room.wait()
+        if self._dropped:
+            return
         self._events.append(event)
         self._some.set()
         if len(self._events) >= _MOST:
             self._room.clear()
+
+    def drop(self) -> None:
+        """Hold up nobody who adds something: nothing is applied any more."""
+        self._dropped = True
+        self._room.set()
 
     async def run(self) -> None:
         """Apply what is added, until it is cancelled or `apply` raises."""

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.partitions import open_consumer
@@ -14,7 +14,7 @@ from streamtable.streams.records import Headers, LogRecord
 from streamtable.streams.security import client_options
 from streamtable.streams.topics import MAX_RECORD_BYTES
 
-__all__ = ["CLIENT_ERRORS", "LogUnavailable", "ShardLog"]
+__all__ = ["CLIENT_ERRORS", "LogFenced", "LogUnavailable", "ShardLog"]
 
 CLIENT_ERRORS: Final = (KafkaError, OSError, RuntimeError)
 """What aiokafka raises while a broker is away; on a connection that uvloop has closed, the last."""
@@ -27,6 +27,10 @@ _READ_WAIT_MS: Final = 500
 
 class LogUnavailable(StreamtableError, OSError):
     """The brokers gave no answer. The record of an append may be in the log, or not."""
+
+
+class LogFenced(LogUnavailable):
+    """Another node has taken a producer for the shard since this one did."""
 
 
 class ShardLog:
@@ -90,6 +94,7 @@ class ShardLog:
             Its offset.
 
         Raises:
+            LogFenced: another node has taken a producer; the outcome is unknown all the same.
             LogUnavailable: the outcome is unknown. A failed batch spoils the producer:
                 `open` again.
         """
@@ -102,6 +107,8 @@ class ShardLog:
                     self._topic, value, partition=self._shard, headers=headers
                 )
                 metadata = await sent
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise LogFenced(f"shard {self._shard} of {self._topic} has another writer") from error
         except CLIENT_ERRORS as error:
             raise self._unavailable("append failed", error) from error
         offset: int = metadata.offset

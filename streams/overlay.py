@@ -93,9 +93,12 @@ class Overlay:
     Attributes:
         slot: returns a row's slot by its key, None where the state has its newest image.
         size_bytes: size of the durable commits in it.
+        removals: how many rows were removed, ever: while it stays, a row that was not there
+            has not come and gone.
     """
 
     def __init__(self) -> None:
+        self.removals = 0
         self._slots: _RowMap[Slot] = _RowMap()
         self.slot = self._slots.get
         self._commits: dict[int, Commit] = {}
@@ -124,6 +127,8 @@ class Overlay:
             slot.in_flight -= 1
             if image is not None:
                 image.forget_item()
+            else:
+                self.removals += 1
         self._commits[offset] = commit
         self.size_bytes += commit.size_bytes
 

@@ -19,11 +19,19 @@ from streamtable.core.images import Image
 from streamtable.streams import records
 from streamtable.streams.commit import Commit
 from streamtable.streams.epochs import BARRIER
-from streamtable.streams.log import LogUnavailable, ShardLog
+from streamtable.streams.log import LogFenced, LogUnavailable, ShardLog
 from streamtable.streams.overlay import Overlay
 from streamtable.streams.records import LogRecord
 
-__all__ = ["WAIT_S", "LogGap", "Owner", "ShardState", "StateAheadOfLog", "StateUnavailable"]
+__all__ = [
+    "WAIT_S",
+    "LogGap",
+    "Moved",
+    "Owner",
+    "ShardState",
+    "StateAheadOfLog",
+    "StateUnavailable",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +44,10 @@ _RETRY_S: Final = 0.2
 _TELL_S: Final = 2.0
 # A node that lost a shard hears of it with its next heartbeat to the group.
 _YIELD_S: Final = 3.5
+
+
+class Moved(ServiceUnavailable):
+    """The shard is another node's now: nothing was done here, ask that one."""
 
 
 class LogGap(StreamtableError, LookupError):
@@ -175,6 +187,7 @@ class Owner:
         self._appending: asyncio.Task[None] | None = None
         self._readable = False
         self._serving = asyncio.Event()
+        self._gone = asyncio.Event()
         self._following = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -185,6 +198,11 @@ class Owner:
         self._provers: list[asyncio.Future[None]] = []
 
     # Serving
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the group has given this node the shard, as far as it knows."""
+        return self._wanted
 
     @property
     def serving(self) -> bool:
@@ -205,17 +223,29 @@ class Owner:
         """Wait until writes are taken.
 
         Raises:
+            Moved: the group has given the shard to another node.
             ServiceUnavailable: they are not at `deadline` (monotonic clock).
         """
+        opened = asyncio.ensure_future(self._opened())
+        gone = asyncio.ensure_future(self._gone.wait())
         try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                while not self.open:
-                    await self._serving.wait()
-                    await self._room.wait()
-        except TimeoutError:
-            raise ServiceUnavailable(
-                f"Shard {self.number} is not served right now. Try again."
-            ) from None
+            await asyncio.wait(
+                (opened, gone),
+                timeout=max(0.0, deadline - time.monotonic()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            opened.cancel()
+            gone.cancel()
+        if self._gone.is_set():
+            raise Moved(f"Shard {self.number} is not served by this node any more. Try again.")
+        if not self.open:
+            raise ServiceUnavailable(f"Shard {self.number} is not served right now. Try again.")
+
+    async def _opened(self) -> None:
+        while not self.open:
+            await self._serving.wait()
+            await self._room.wait()
 
     # Appending
 
@@ -236,17 +266,17 @@ class Owner:
         return self._open[-1]
 
     async def _append_all(self) -> None:
-        while self._open:
+        while self._open and not self._gone.is_set():
             commit = self._pending = self._open.popleft()
             value, headers = records.commit(self.epoch, commit.changes, commit.entries)
             sent = time.perf_counter()
-            failed = lost = False
+            failed = lost = fenced = False
             try:
                 offset = await self._log.append(value, headers)
                 lost = offset != self._last + 1 and not await self._owned_until(offset)
             except Exception as error:  # noqa: BLE001 - whatever failed, the log has the answer
                 logger.warning("shard %d: reading what became of a commit: %r", self.number, error)
-                failed = True
+                failed, fenced = True, isinstance(error, LogFenced)
             if self._pending is not commit:
                 return  # the group gave the shard away and back meanwhile: that term has settled it
             if lost:
@@ -254,7 +284,7 @@ class Owner:
                 self._pending = None
                 commit.not_written()
             if failed or lost:
-                self._recover(lost=lost)
+                self._recover(lost=lost or fenced)
                 return
             self.measure(len(commit.changes), time.perf_counter() - sent)
             self._pending = None
@@ -267,6 +297,7 @@ class Owner:
                 self._room.clear()
             commit.written(offset)
             self._wake_provers()
+        self._drop_open()
         self._appending = None
 
     async def _owned_until(self, offset: int) -> bool:
@@ -337,6 +368,7 @@ class Owner:
             LogUnavailable: the log can't be written or read.
         """
         self._wanted = True
+        self._gone.clear()
         async with self._turn:
             await self._start_term()
 
@@ -374,17 +406,24 @@ class Owner:
         self.began = start
         for commit in dropped:
             commit.not_written()
-        # 6. Serve.
-        self._started()
+        # 6. Serve, unless the group has given the shard away meanwhile.
         self._appending = None
+        if self._gone.is_set():
+            return
+        self._started()
         self._room.set()
         self._following.set()
         self._serving.set()
         self._readable = True
 
     def step_down(self) -> None:
-        """Stop serving: another node has the shard, or this one stops."""
+        """Stop serving: another node has the shard, or this one stops.
+
+        Whoever waits for the shard is told that it has moved. An append in flight is settled by
+        its answer, or by what the log has before the next owner's barrier.
+        """
         self._wanted = False
+        self._gone.set()
         self._serving.clear()
         self._readable = False
         self._wake_provers()
@@ -392,10 +431,15 @@ class Owner:
     async def close(self) -> None:
         """Stop serving, let the append in flight finish, and let go of the log."""
         self.step_down()
+        await self.settled()
         if self._appending is not None:
-            await asyncio.wait([self._appending], timeout=WAIT_S)
             self._appending.cancel()
         await self._log.close()
+
+    async def settled(self) -> None:
+        """Return when no append is in flight any more, or none was answered in time."""
+        if self._appending is not None:
+            await asyncio.wait([self._appending], timeout=WAIT_S)
 
     def _recover(self, *, lost: bool) -> None:
         """Stop serving and settle the unknown outcome in the background, until it is settled.
@@ -431,8 +475,36 @@ class Owner:
             else:
                 logger.info("shard %d is served again, epoch %s", self.number, self.epoch)
                 return
+        await self._settle_left()
         self._answer_waiting()
         self._appending = None
+
+    async def _settle_left(self) -> None:
+        """Look up what became of the pending commit, now that another node has the shard.
+
+        What is not in the log before that node's barrier never counts.
+        """
+        pending = self._pending
+        if pending is None:
+            return
+        try:
+            async with asyncio.timeout(WAIT_S), aclosing(self._log.read(self._last + 1)) as batches:
+                async for batch in batches:
+                    for record in batch:
+                        if record.kind == BARRIER:
+                            self._pending = None
+                            pending.not_written()
+                            return
+                        if record.epoch == self.epoch:
+                            self._pending = None
+                            pending.written(record.offset)
+                            return
+        except (LogUnavailable, TimeoutError) as error:
+            logger.warning("shard %d: the last commit stays unknown: %r", self.number, error)
+
+    def _drop_open(self) -> None:
+        while self._open:
+            self._open.popleft().not_written()
 
     def _answer_waiting(self) -> None:
         """Let no request wait for longer: the log does not answer, or another node has the shard.
@@ -441,8 +513,7 @@ class Owner:
         """
         if self._pending is not None:
             self._pending.unknown()
-        while self._open:
-            self._open.popleft().not_written()
+        self._drop_open()
 
     def _check_bounds(self, applied: int, first: int, end: int) -> None:
         """Check that log and state belong together.

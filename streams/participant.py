@@ -1,9 +1,8 @@
 """One shard's part in transactions: evaluate, prepare, decide, resolve."""
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -12,10 +11,9 @@ from streamtable.core.errors import (
     ApiError,
     ConditionalCheckFailed,
     DuplicateItem,
-    InternalServerError,
     ItemCollectionSizeLimitExceeded,
-    ServiceUnavailable,
     TransactionConflict,
+    TransactionInProgress,
     ValidationError,
 )
 from streamtable.core.tables import Table
@@ -31,11 +29,17 @@ from streamtable.streams.ledger import (
 from streamtable.streams.owner import WAIT_S
 from streamtable.streams.shard import Evaluated, Outcome, Shard, Write
 
-__all__ = ["Part", "Participant", "Refused", "TokenFound", "UsedToken", "conflict"]
+__all__ = [
+    "IN_PROGRESS",
+    "Part",
+    "Participant",
+    "Refused",
+    "TokenFound",
+    "UsedToken",
+    "conflict",
+]
 
-logger = logging.getLogger(__name__)
-
-_RETRY_S: Final = 0.2
+IN_PROGRESS: Final = "Transaction with given client request token is already in progress"
 _CODES: Final = {
     ConditionalCheckFailed: "ConditionalCheckFailed",
     DuplicateItem: "DuplicateItem",
@@ -99,6 +103,7 @@ class Participant:
         self._ledger = shard.ledger
         self._deciding: dict[str, Commit] = {}
         self._resolving: dict[str, Commit] = {}
+        self._using: set[str] = set()
 
     async def commit(
         self,
@@ -122,9 +127,27 @@ class Participant:
             Refused: a condition failed or an item is held, or (all places the same) another
                 node already decided that the transaction does not happen.
             TokenFound: the token was used before.
+            TransactionInProgress: another request with the token has not ended.
             ServiceUnavailable: the shard did not serve in time; nothing was written.
             InternalServerError: the log does not say whether it was written.
         """
+        if token is None:
+            return await self._commit(parts, transaction, None, context)
+        if token.token in self._using:
+            raise TransactionInProgress(IN_PROGRESS)
+        self._using.add(token.token)
+        try:
+            return await self._commit(parts, transaction, token, context)
+        finally:
+            self._using.discard(token.token)
+
+    async def _commit(
+        self,
+        parts: Sequence[Part],
+        transaction: str | None,
+        token: UsedToken | None,
+        context: RequestContext,
+    ) -> dict[int, Outcome]:
         while True:
             await self._open()
             # Now, not earlier: a term may have started, with what the last one did not answer.
@@ -210,6 +233,7 @@ class Participant:
                 if pending is not None:
                     await pending.outcome()
             except NotWritten:
+                self._drop(self._deciding, transaction, pending)
                 continue
             return decided
 
@@ -247,37 +271,25 @@ class Participant:
             try:
                 return await record.outcome()
             except NotWritten:
+                self._drop(self._resolving, transaction, record)
                 continue
 
     @staticmethod
-    def _keep(commits: dict[str, Commit], transaction: str, commit: Commit) -> None:
+    def _drop(commits: dict[str, Commit], transaction: str, commit: Commit | None) -> None:
+        """Find a commit no longer that has come to nothing."""
+        if commits.get(transaction) is commit:
+            commits.pop(transaction, None)
+
+    @classmethod
+    def _keep(cls, commits: dict[str, Commit], transaction: str, commit: Commit) -> None:
         """Find a commit under the transaction's id until it is settled, whoever waits for it."""
 
         def settled(outcome: asyncio.Future[int]) -> None:
             outcome.exception()  # others are told
-            del commits[transaction]
+            cls._drop(commits, transaction, commit)
 
         commits[transaction] = commit
         commit.outcome().add_done_callback(settled)
-
-    async def finish(
-        self, transaction: str, decide: Callable[[], Coroutine[Any, Any, bool]]
-    ) -> int:
-        """Resolve by the coordinator's decision, however long the shards take to answer.
-
-        Args:
-            transaction: its id.
-            decide: asks the coordinator, a coroutine function.
-
-        Returns:
-            What `resolve` returns.
-        """
-        while True:
-            try:
-                return await self.resolve(transaction, commit=await decide())
-            except (ServiceUnavailable, InternalServerError) as error:
-                logger.info("transaction %s waits: %s", transaction, error)
-                await asyncio.sleep(_RETRY_S)
 
     async def _open(self) -> None:
         if not self.shard.owner.open:

@@ -1,7 +1,7 @@
 """One shard of the tables on its owner: writes are evaluated here, reads answered."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from streamtable.core.changes import Change
@@ -24,7 +24,17 @@ from streamtable.streams.log import ShardLog
 from streamtable.streams.overlay import IndexOverlay, Slot, merge
 from streamtable.streams.owner import WAIT_S, Owner, ShardState
 
-__all__ = ["Evaluated", "Outcome", "Row", "Shard", "Write", "WriteCheck"]
+__all__ = [
+    "Chunk",
+    "Evaluated",
+    "FetchedChunk",
+    "Look",
+    "Outcome",
+    "Row",
+    "Shard",
+    "Write",
+    "WriteCheck",
+]
 
 _COLLECTION_FULL: Final = "Item collection size limit of 10 gigabytes exceeded"
 _LOCKED: Final = "Transaction is ongoing for the item"
@@ -103,6 +113,36 @@ class Evaluated(NamedTuple):
     slot: Slot | None
     old: Image | None
     new: Image | None
+
+
+class Chunk(NamedTuple):
+    """Rows in order, and whether more of the range follow after them."""
+
+    rows: Iterator[tuple[bytes, Image]]
+    more: bool
+
+
+class FetchedChunk(NamedTuple):
+    """Rows of a local index, each with the item that it is of; otherwise as `Chunk`."""
+
+    rows: Iterator[tuple[bytes, Image, Image]]
+    more: bool
+
+
+class Look(NamedTuple):
+    """What a shard's rows were at one time.
+
+    Attributes:
+        epoch: the term.
+        removals: how many rows had been removed in it.
+        locked: for each row, whether a transaction holds it.
+        images: the durable image of each row.
+    """
+
+    epoch: str
+    removals: int
+    locked: list[bool]
+    images: list[Image | None]
 
 
 class Shard:
@@ -291,6 +331,10 @@ class Shard:
         at = self.clock.tick(0 if old is None else old.time)
         return Image(json, size_bytes, at, self._region, item)
 
+    async def measure_collection(self, write: Write) -> int:
+        """As `collection_bytes`; a shard of another node has to be asked."""
+        return self.collection_bytes(write)
+
     def collection_bytes(self, write: Write) -> int:
         """Size of the item collection of a write's item, as far as it is materialized."""
         return self.state.collection_bytes(collection_key(write.table, write.key))
@@ -392,6 +436,73 @@ class Shard:
         if not self.owner.readable or (consistent and not self._exclusive):
             await self.ready(consistent=consistent)
         return self.get(row_key)
+
+    async def read_many(self, row_keys: Sequence[bytes], *, consistent: bool) -> list[Image | None]:
+        """Return the durable images of rows, all as they are at one time; see `read`."""
+        await self.ready(consistent=consistent)
+        return [self.get(row_key) for row_key in row_keys]
+
+    async def chunks(
+        self,
+        start: bytes,
+        end: bytes,
+        *,
+        reverse: bool = False,
+        consistent: bool = False,
+        limit: int | None = None,  # noqa: ARG002 - for shards of other nodes
+    ) -> AsyncIterator[Chunk]:
+        """Yield the durable rows with `start <= key < end`, in order, in parts.
+
+        Args:
+            start: the first row key.
+            end: the one after the last.
+            reverse: from the last one down.
+            consistent: every write answered before is seen.
+            limit: no more rows are needed; what is yielded may be more.
+
+        Raises:
+            ServiceUnavailable: the shard did not serve within the time limit.
+        """
+        await self.ready(consistent=consistent)
+        yield Chunk(self.scan(start, end, reverse=reverse), more=False)
+
+    async def fetched_chunks(
+        self,
+        table: Table,
+        start: bytes,
+        end: bytes,
+        *,
+        reverse: bool = False,
+        consistent: bool = False,
+        limit: int | None = None,  # noqa: ARG002 - as for `chunks`
+    ) -> AsyncIterator[FetchedChunk]:
+        """As `chunks`, for rows of a local index of a table, each with the item that it is of."""
+        await self.ready(consistent=consistent)
+        yield FetchedChunk(self.fetch(table, self.scan(start, end, reverse=reverse)), more=False)
+
+    def fetch(
+        self, table: Table, rows: Iterable[tuple[bytes, Image]]
+    ) -> Iterator[tuple[bytes, Image, Image]]:
+        """Yield rows of a local index with their items, which are on the same shard."""
+        for row_key, image in rows:
+            _, item_row = table.keys.locate(table.prefix, image.item)
+            whole = self.get(item_row)
+            if whole is not None:
+                yield row_key, image, whole
+
+    async def look(self, row_keys: Sequence[bytes]) -> Look:
+        """Look at rows of which a transaction wants to know whether they change meanwhile.
+
+        Raises:
+            ServiceUnavailable: the shard did not serve within the time limit.
+        """
+        await self.ready(consistent=True)
+        return Look(
+            self.owner.epoch,
+            self._overlay.removals,
+            [self.ledger.locks(row_key) for row_key in row_keys],
+            [self.get(row_key) for row_key in row_keys],
+        )
 
     async def ready(self, *, consistent: bool) -> None:
         """Wait until `get` and `scan` may be called; with `consistent`, prove ownership.

@@ -1,11 +1,61 @@
-"""The shards of a region, as one node sees them."""
+"""The shards of a region, as one node sees them: its own, and those of other nodes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Protocol
 
-from streamtable.core.index_rows import IndexRow
-from streamtable.streams.shard import Shard
+from streamtable.core.context import RequestContext
+from streamtable.core.images import Image
+from streamtable.core.operations.writes import Write
+from streamtable.core.tables import Table
+from streamtable.streams.shard import Chunk, FetchedChunk, Outcome
 
-__all__ = ["Shards"]
+__all__ = ["ShardAccess", "Shards"]
+
+
+class ShardAccess(Protocol):
+    """One shard, wherever its owner is. What is said of `Shard`'s methods holds for these."""
+
+    @property
+    def number(self) -> int:
+        """The shard's number."""
+
+    async def write(self, write: Write, context: RequestContext) -> Outcome:
+        """Carry out one write."""
+
+    async def write_many(self, writes: Sequence[Write], context: RequestContext) -> list[Outcome]:
+        """Carry out unconditional writes of different items."""
+
+    async def read(self, row_key: bytes, *, consistent: bool) -> Image | None:
+        """Return a row's durable image."""
+
+    async def read_many(self, row_keys: Sequence[bytes], *, consistent: bool) -> list[Image | None]:
+        """Return the durable images of rows."""
+
+    def chunks(
+        self,
+        start: bytes,
+        end: bytes,
+        *,
+        reverse: bool = False,
+        consistent: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[Chunk]:
+        """Yield durable rows in order, in parts."""
+
+    def fetched_chunks(
+        self,
+        table: Table,
+        start: bytes,
+        end: bytes,
+        *,
+        reverse: bool = False,
+        consistent: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[FetchedChunk]:
+        """Yield rows of a local index with their items."""
+
+    async def measure_collection(self, write: Write) -> int:
+        """Size of the item collection of a write's item."""
 
 
 class Shards:
@@ -15,24 +65,16 @@ class Shards:
         shards: the shards, numbered from 0.
     """
 
-    def __init__(self, shards: Mapping[int, Shard]) -> None:
+    def __init__(self, shards: Mapping[int, ShardAccess]) -> None:
         self._shards = [shards[number] for number in range(len(shards))]
         self.count = len(self._shards)
-        for shard in self._shards:
-            shard.on_index_row = self._show_index_row
 
-    def of(self, partition_hash: int) -> Shard:
+    def of(self, partition_hash: int) -> ShardAccess:
         """The shard of the items whose partition key has this hash."""
         return self._shards[partition_hash % self.count]
 
-    def __getitem__(self, number: int) -> Shard:
+    def __getitem__(self, number: int) -> ShardAccess:
         return self._shards[number]
 
-    def __iter__(self) -> Iterator[Shard]:
+    def __iter__(self) -> Iterator[ShardAccess]:
         return iter(self._shards)
-
-    def _show_index_row(self, source: int, offset: int, row: IndexRow) -> None:
-        """Let reads see a row of a global index before its log brings it."""
-        target = self.of(row.hash)
-        if target.state.indexed(source) < offset:
-            target.index_rows.show(source, offset, row)

@@ -9,24 +9,27 @@ not decided yet.
 """
 
 import asyncio
+import logging
+import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from streamtable.core.context import RequestContext
 from streamtable.core.errors import (
     IdempotentParameterMismatch,
     InternalServerError,
+    ServiceUnavailable,
     TransactionCanceled,
     TransactionInProgress,
 )
 from streamtable.core.images import Image
 from streamtable.core.tables import Table
-from streamtable.streams.ledger import Ledger
-from streamtable.streams.owner import WAIT_S
+from streamtable.streams.owner import WAIT_S, Moved
 from streamtable.streams.participant import (
+    IN_PROGRESS,
     Part,
     Participant,
     Refused,
@@ -34,11 +37,19 @@ from streamtable.streams.participant import (
     UsedToken,
     conflict,
 )
-from streamtable.streams.shard import Outcome, Write
-from streamtable.streams.shards import Shards
+from streamtable.streams.peers.participants import RemoteParticipant
+from streamtable.streams.peers.remote import RemoteShard
+from streamtable.streams.routes import Routes
+from streamtable.streams.shard import Look, Outcome, Shard, Write
 
 __all__ = ["Read", "Transactions", "UsedToken"]
 
+logger = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
+
+_RETRY_S: Final = 0.2
+_LOOK_S: Final = 0.005
 # A transaction that is under way ends in some milliseconds, unless a shard has trouble.
 _HELD_S: Final = 0.2
 
@@ -54,17 +65,33 @@ class Transactions:
     """What TransactWriteItems, TransactGetItems and ExecuteTransaction run on.
 
     Args:
-        shards: the region's shards.
+        count: how many shards the region has.
         find: returns the table of an id, None for one that was deleted.
+        routes: find the shards' owners; None where this node owns all that join.
     """
 
-    def __init__(self, shards: Shards, find: Callable[[str], Table | None]) -> None:
-        self._shards = shards
-        self._participants = [Participant(shard, find) for shard in shards]
+    def __init__(
+        self, count: int, find: Callable[[str], Table | None], routes: Routes | None = None
+    ) -> None:
+        self._count = count
+        self._find = find
+        self._routes = routes
+        self._participants: dict[int, Participant] = {}
         self._under_way: set[str] = set()
-        self._tasks: set[asyncio.Task[int]] = set()
-        for participant in self._participants:
-            participant.shard.on_started = self._settle_of(participant)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def join(self, shard: Shard) -> None:
+        """Have a shard of this node take part; call it before its term starts."""
+        participant = self._participants[shard.number] = Participant(shard, self._find)
+        shard.on_started = self._settle_of(participant)
+
+    def leave(self, number: int) -> None:
+        """Have a shard take part no longer: it is not this node's any more."""
+        del self._participants[number]
+
+    def participant(self, number: int) -> Participant:
+        """A shard of this node, as it takes part."""
+        return self._participants[number]
 
     async def write(
         self, writes: Sequence[Write], token: UsedToken | None, context: RequestContext
@@ -90,12 +117,10 @@ class Transactions:
         if token is None:
             return await self._write(writes, None, context)
         if token.token in self._under_way:
-            raise TransactionInProgress(
-                "Transaction with given client request token is already in progress"
-            )
+            raise TransactionInProgress(IN_PROGRESS)
         self._under_way.add(token.token)
         try:
-            for participant in self._participants:
+            for participant in self._participants.values():
                 participant.check_token(token)
             return await self._write(writes, token, context)
         except TokenFound as found:
@@ -114,14 +139,15 @@ class Transactions:
     ) -> list[Outcome]:
         groups: dict[int, list[Part]] = {}
         for place, write in enumerate(writes):
-            groups.setdefault(write.hash % self._shards.count, []).append(Part(place, write))
+            groups.setdefault(write.hash % self._count, []).append(Part(place, write))
         first, *others = groups
-        coordinator = self._participants[first]
         try:
             if others:
                 outcomes = await self._two_phases(groups, token, context)
             else:
-                outcomes = await coordinator.commit(groups[first], None, token, context)
+                outcomes = await self._reach(
+                    first, lambda shard: shard.commit(groups[first], None, token, context)
+                )
         except Refused as refused:
             reasons = [refused.reasons.get(place, {"Code": "None"}) for place in range(len(writes))]
             raise TransactionCanceled(reasons) from None
@@ -131,7 +157,6 @@ class Transactions:
         self, groups: dict[int, list[Part]], token: UsedToken | None, context: RequestContext
     ) -> dict[int, Outcome]:
         first, *others = groups
-        coordinator = self._participants[first]
         transaction = uuid.uuid4().hex
         outcomes: dict[int, Outcome] = {}
         # What the others are told. Once the coordinator was asked to commit, only it knows.
@@ -140,7 +165,7 @@ class Transactions:
             # 1. Everyone else prepares.
             votes = await asyncio.gather(
                 *(
-                    self._participants[number].prepare(groups[number], transaction, first, context)
+                    self._prepare(number, groups[number], transaction, first, context)
                     for number in others
                 ),
                 return_exceptions=True,
@@ -154,23 +179,23 @@ class Transactions:
                 else:
                     outcomes |= vote
             if refused:
-                raise Refused(refused | await coordinator.check(groups[first]))  # noqa: TRY301 - `finally` undoes what was prepared
+                more = await self._reach(first, lambda shard: shard.check(groups[first]))
+                raise Refused(refused | more)  # noqa: TRY301 - `finally` undoes what was prepared
             # 2. The coordinator decides, and applies its own part.
-            decision = partial(coordinator.decision, transaction)
-            outcomes |= await coordinator.commit(groups[first], transaction, token, context)
+            decision = partial(self._decision, first, transaction)
+            outcomes |= await self._reach(
+                first, lambda shard: shard.commit(groups[first], transaction, token, context)
+            )
         except (Refused, TokenFound):
             decision = _no
             raise
         finally:
             # 3. Everyone else resolves. What can't be resolved now is resolved when it can.
-            tasks = [
-                self._start(self._participants[number].finish(transaction, decision))
-                for number in others
-            ]
+            tasks = [self._start(self._finish(number, transaction, decision)) for number in others]
             _, waiting = await asyncio.wait(tasks, timeout=WAIT_S)
             resolved = not waiting and not any(t.cancelled() or t.exception() for t in tasks)
             if resolved:
-                coordinator.forget(transaction)
+                self._forget(first, transaction)
         if waiting:
             raise InternalServerError(
                 "The transaction was carried out, but not every shard shows it yet."
@@ -191,38 +216,147 @@ class Transactions:
                 end in a moment.
             ServiceUnavailable: a shard does not serve.
         """
+        numbers = {read.hash % self._count for read in reads}
+        own = {number: self._own(number) for number in numbers}
+        here = {number: shard for number, shard in own.items() if shard is not None}
+        if len(here) == len(own):
+            with suppress(Moved):
+                return await self._read_here(reads, here)
+        return await self._read_anywhere(reads)
+
+    async def _read_here(
+        self, reads: Sequence[Read], shards: Mapping[int, Shard]
+    ) -> list[Image | None]:
+        """Read items of this node's shards: no commit becomes visible while nothing is awaited."""
+        found = [(shards[read.hash % self._count], read.row_key) for read in reads]
         with suppress(TimeoutError):
             async with asyncio.timeout(_HELD_S):
-                while holder := self._holding(reads):
-                    await holder.released()
-        for number in {read.hash % self._shards.count for read in reads}:
-            await self._shards[number].ready(consistent=True)
-        # From here on nothing is awaited: no commit becomes visible in between.
-        held = [self._shards.of(read.hash).ledger.locks(read.row_key) for read in reads]
+                while holder := next((s for s, row in found if s.ledger.locks(row)), None):
+                    await holder.ledger.released()
+        for shard in shards.values():
+            await shard.ready(consistent=True)
+        # From here on nothing is awaited.
+        held = [shard.ledger.locks(row_key) for shard, row_key in found]
         if any(held):
             raise TransactionCanceled([conflict() if one else {"Code": "None"} for one in held])
-        return [self._shards.of(read.hash).get(read.row_key) for read in reads]
+        return [shard.get(row_key) for shard, row_key in found]
 
-    def _holding(self, reads: Sequence[Read]) -> Ledger | None:
-        """The ledger of a shard on which one of the items is held."""
-        for read in reads:
-            ledger = self._shards.of(read.hash).ledger
-            if ledger.locks(read.row_key):
-                return ledger
-        return None
+    async def _read_anywhere(self, reads: Sequence[Read]) -> list[Image | None]:
+        """Read items wherever they are: what two looks in a row agree on was so in between."""
+        deadline = time.monotonic() + _HELD_S
+        before: _Seen | None = None
+        while True:
+            seen = await self._look(reads)
+            if not any(seen.locked):
+                if before is not None and before.agrees(seen):
+                    return seen.images
+                before = seen
+            else:
+                before = None
+            if time.monotonic() > deadline:
+                held = seen.locked if any(seen.locked) else [True] * len(reads)
+                raise TransactionCanceled([conflict() if one else {"Code": "None"} for one in held])
+            if before is None:
+                await asyncio.sleep(_LOOK_S)
+
+    async def _look(self, reads: Sequence[Read]) -> "_Seen":
+        assert self._routes is not None
+        places: dict[int, list[int]] = {}
+        for place, read in enumerate(reads):
+            places.setdefault(read.hash % self._count, []).append(place)
+        looks = await asyncio.gather(
+            *(
+                self._routes.reach(
+                    number, partial(_look, row_keys=[reads[place].row_key for place in theirs])
+                )
+                for number, theirs in places.items()
+            )
+        )
+        seen = _Seen([False] * len(reads), [None] * len(reads), [("", 0)] * len(reads))
+        for theirs, look in zip(places.values(), looks, strict=True):
+            for place, locked, image in zip(theirs, look.locked, look.images, strict=True):
+                seen.locked[place], seen.images[place] = locked, image
+                seen.terms[place] = (look.epoch, look.removals)
+        return seen
+
+    # Reaching shards
+
+    def _own(self, number: int) -> Shard | None:
+        if self._routes is not None:
+            return self._routes.own(number)
+        return self._participants[number].shard
+
+    async def _reach(
+        self,
+        number: int,
+        act: Callable[[Participant | RemoteParticipant], Awaitable[ResultT]],
+    ) -> ResultT:
+        """Act on a shard where its owner is."""
+        if self._routes is None:
+            return await act(self._participants[number])
+
+        async def reached(shard: Shard | RemoteShard) -> ResultT:
+            if isinstance(shard, Shard):
+                return await act(self._participants[number])
+            return await act(RemoteParticipant(shard))
+
+        return await self._routes.reach(number, reached)
+
+    async def _prepare(
+        self,
+        number: int,
+        parts: Sequence[Part],
+        transaction: str,
+        coordinator: int,
+        context: RequestContext,
+    ) -> dict[int, Outcome]:
+        return await self._reach(
+            number, lambda shard: shard.prepare(parts, transaction, coordinator, context)
+        )
+
+    async def _decision(self, coordinator: int, transaction: str) -> bool:
+        return await self._reach(coordinator, lambda shard: shard.decision(transaction))
+
+    async def _finish(
+        self, number: int, transaction: str, decide: Callable[[], Coroutine[Any, Any, bool]]
+    ) -> int:
+        """Have a shard resolve by the decision, however long the shards take to answer.
+
+        Args:
+            number: the shard.
+            transaction: its id.
+            decide: asks the coordinator, a coroutine function.
+
+        Returns:
+            What `resolve` returns.
+        """
+        while True:
+            try:
+                act = partial(_resolve, transaction=transaction, commit=await decide())
+                return await self._reach(number, act)
+            except (ServiceUnavailable, InternalServerError) as error:
+                logger.info("transaction %s waits: %s", transaction, error)
+                await asyncio.sleep(_RETRY_S)
+
+    def _forget(self, coordinator: int, transaction: str) -> None:
+        """Have the coordinator forget its decision; if it does not hear, it keeps it in memory."""
+        if self._own(coordinator) is not None:
+            self._participants[coordinator].forget(transaction)
+        elif self._routes is not None:
+            self._start(self._routes.ask(coordinator, "forget", transaction))
 
     def _settle_of(self, participant: Participant) -> Callable[[], None]:
         """What a shard does when its term starts: settle what it finds prepared."""
 
         def settle() -> None:
+            number = participant.shard.number
             for prepared in participant.shard.ledger.prepared.values():
-                coordinator = self._participants[prepared.coordinator]
-                decision = partial(coordinator.decision, prepared.id)
-                self._start(participant.finish(prepared.id, decision))
+                decision = partial(self._decision, prepared.coordinator, prepared.id)
+                self._start(self._finish(number, prepared.id, decision))
 
         return settle
 
-    def _start(self, work: Coroutine[Any, Any, int]) -> asyncio.Task[int]:
+    def _start(self, work: Coroutine[Any, Any, ResultT]) -> asyncio.Task[ResultT]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -233,6 +367,40 @@ class Transactions:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class _Seen(NamedTuple):
+    """What one look at some items found, each in its place.
+
+    Attributes:
+        locked: whether a transaction holds it.
+        images: its durable image.
+        terms: the term of its shard, and how many rows had been removed in it.
+    """
+
+    locked: list[bool]
+    images: list[Image | None]
+    terms: list[tuple[str, int]]
+
+    def agrees(self, later: "_Seen") -> bool:
+        """Whether no item has changed between this look and a later one."""
+        return all(
+            self.terms[place] == later.terms[place]
+            if image is None
+            else (now := later.images[place]) is not None
+            and (image.time, image.region) == (now.time, now.region)
+            for place, image in enumerate(self.images)
+        )
+
+
+async def _resolve(
+    shard: Participant | RemoteParticipant, transaction: str, *, commit: bool
+) -> int:
+    return await shard.resolve(transaction, commit=commit)
+
+
+async def _look(shard: Shard | RemoteShard, row_keys: Sequence[bytes]) -> Look:
+    return await shard.look(row_keys)
 
 
 async def _no() -> bool:

@@ -53,6 +53,11 @@ class DataFolder:
         return self.path / "checkpoints"
 
     @property
+    def peer_port(self) -> Path:
+        """Keeps the port for other nodes that was chosen."""
+        return self.path / "peer-port"
+
+    @property
     def scratch(self) -> Path:
         """A place for files that nobody misses."""
         return self.path / "scratch"

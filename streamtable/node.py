@@ -5,7 +5,7 @@ import gc
 import logging
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
@@ -13,23 +13,25 @@ from typing import Any, Final
 
 from streamtable.consumers.agents import Agents
 from streamtable.consumers.checkpoints.objects import Objects
-from streamtable.consumers.checkpoints.restore import Restorer, open_store
+from streamtable.consumers.checkpoints.restore import Restorer
 from streamtable.consumers.checkpoints.taker import Checkpointer
 from streamtable.consumers.destinations import Destinations
 from streamtable.consumers.expiry import Sweeper
-from streamtable.consumers.indexes.backfill import Backfill
+from streamtable.consumers.holdings import Holdings, ShardMaker, Tables
+from streamtable.consumers.indexes.backfill import Backfill, ShardFiller
 from streamtable.consumers.indexes.sender import IndexSender
-from streamtable.consumers.tables.epochs import StoreEpochs
+from streamtable.consumers.indexes.settling import Settling, settling_calls
+from streamtable.consumers.tables.epochs import StoreEpochs, epoch_calls
 from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.consumers.totals import TableTotals, total_calls
 from streamtable.control.checkpoints import CheckpointPages
 from streamtable.control.ingest import Ingest
 from streamtable.control.knowledge import Knowledge
 from streamtable.control.pages import Control
-from streamtable.control.settling import Settling
 from streamtable.control.views import Views
 from streamtable.control.visibility import Visibility
 from streamtable.control.why import Why
-from streamtable.core.errors import ValidationError
+from streamtable.core.errors import StreamtableError, ValidationError
 from streamtable.core.tables import Table
 from streamtable.data_folder import DataFolder
 from streamtable.gateway import HttpServer, create_app
@@ -37,15 +39,21 @@ from streamtable.metrics.meters import Meters
 from streamtable.metrics.pages import NodePages
 from streamtable.metrics.shards import ShardMetrics
 from streamtable.operations import handlers
+from streamtable.operations.lookup import write_lookup
 from streamtable.operations.streams import stream_handlers
+from streamtable.peering import Peering
 from streamtable.settings import NodeSettings
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.fetcher import LogFetcher
+from streamtable.streams.held import HeldShards
 from streamtable.streams.item_history import ItemHistory
 from streamtable.streams.log import ShardLog
 from streamtable.streams.owner import StateUnavailable
+from streamtable.streams.peers.calls import ShardCall, shard_calls
+from streamtable.streams.peers.participants import participant_calls
+from streamtable.streams.routes import RoutedShard
 from streamtable.streams.security import known_address
 from streamtable.streams.shard import Shard, WriteCheck
 from streamtable.streams.shards import Shards
@@ -53,9 +61,14 @@ from streamtable.streams.stream_reader import StreamReader
 from streamtable.streams.topics import Topics
 from streamtable.streams.transactions import Transactions
 
-__all__ = ["Node"]
+__all__ = ["NoOtherNode", "Node"]
 
 logger = logging.getLogger(__name__)
+
+
+class NoOtherNode(StreamtableError, LookupError):
+    """Nobody could take a node's shards."""
+
 
 _CACHE_BYTES: Final = 128 * 1024 * 1024
 _WRITE_BYTES: Final = 64 * 1024 * 1024
@@ -82,7 +95,23 @@ class Node:
         self.kafka = ""
         self._parts = AsyncExitStack()
         self._stores: dict[int, ShardStore] = {}
+        self._calls: dict[str, ShardCall] = {}
+        self._meters = Meters()
         self._failed: asyncio.Future[None] | None = None
+        self._draining: asyncio.Task[None] | None = None
+        # Made as the node starts.
+        self._folder: DataFolder
+        self._topics: Topics
+        self._catalog: Catalog
+        self._held: HeldShards
+        self._peering: Peering
+        self._transactions: Transactions
+        self._sender: IndexSender
+        self._agents: Agents
+        self._fetcher: LogFetcher
+        self._epochs: StoreEpochs
+        self._objects: Objects | None
+        self._checkpointer: Checkpointer | None = None
 
     async def start(self) -> None:
         """Start everything; returns when the endpoint answers.
@@ -94,99 +123,150 @@ class Node:
         gc.set_threshold(*_GC_THRESHOLDS)
         self._failed = asyncio.get_running_loop().create_future()
         try:
-            await self._start()
+            await self._start_log()
+            await self._start_shards()
+            await self._start_followers()
+            await self._start_endpoint()
         except BaseException:
             await self.stop()
             raise
         gc.freeze()
 
-    async def _start(self) -> None:
+    @property
+    def _alone(self) -> bool:
+        """Whether no other node can have the shards: nobody else speaks to the embedded broker."""
+        return self.settings.kafka is None
+
+    async def _start_log(self) -> None:
+        """Take the folder, reach the log, read the catalog, and be found by other nodes."""
         settings, parts = self.settings, self._parts
-        # 1. The folder, then the log.
-        folder = DataFolder(settings.data)
+        folder = self._folder = DataFolder(settings.data)
         parts.callback(folder.release)
         if settings.kafka is None:
             self.kafka = await self._start_broker(folder)
         else:
             self.kafka = known_address(settings.kafka, settings.kafka_config)
-        topics = Topics(settings.region)
+        topics = self._topics = Topics(settings.region)
         count = await topics.create(self.kafka, settings.shards)
-        # 2. The catalog.
-        catalog = Catalog(self.kafka, topics.catalog)
+        catalog = self._catalog = Catalog(self.kafka, topics.catalog)
         await catalog.start()
         parts.push_async_callback(catalog.stop)
-        # 3. The shards, with what is materialized of them.
-        clock = HybridClock(lambda: time.time_ns() // 1_000_000)
-        memory = StoreMemory(_CACHE_BYTES, _WRITE_BYTES)
-        objects = self._checkpoints(folder)
-        restorer = None if objects is None else Restorer(objects, settings.region, count)
-        meters = Meters()
-        shards = {}
-        for number in range(count):
-            log = ShardLog(self.kafka, topics.changelog, number)
-            parts.push_async_callback(log.close)
-            path = folder.shard(number)
-            store = self._stores[number] = await open_store(
-                number, path, log, partial(ShardStore, path, memory, catalog.by_id), restorer
-            )
-            parts.callback(store.close)
-            shards[number] = Shard(
-                number=number,
-                log=log,
-                state=store,
-                clock=clock,
-                region=settings.region,
-                node=folder.node,
-                exclusive=settings.kafka is None,
-                fail=self._fail,
-            )
-            shards[number].check = self._check
-            shards[number].owner.measure = meters.appends(number)
-            parts.push_async_callback(shards[number].close)
-        self._remove_leftovers(catalog.tables())
         catalog.on_change(self._remove_rows)
-        all_shards = Shards(shards)
-        transactions = Transactions(all_shards, catalog.by_id)
+        self._held = HeldShards(count)
+        peering = self._peering = Peering(
+            settings, folder.peer_port, catalog, self._held, self._calls
+        )
+        if not self._alone:
+            await peering.start()
+        parts.push_async_callback(peering.stop)
+
+    async def _start_shards(self) -> None:
+        """Join the group, and take over the shards that it gives this node."""
+        settings, parts, catalog, topics = (
+            self.settings,
+            self._parts,
+            self._catalog,
+            self._topics,
+        )
+        held, stores, routes = self._held, self._stores, self._peering.routes
+        count = held.count
+        find_written = write_lookup(catalog)
+        transactions = self._transactions = Transactions(
+            count, catalog.by_id, None if self._alone else routes
+        )
         parts.push_async_callback(transactions.stop)
-        # 4. Whoever follows the logs.
-        sender = IndexSender(
+        objects = self._objects = self._checkpoints(self._folder)
+        holdings = Holdings(
+            address=self.kafka,
+            topic=topics.changelog,
+            held=held,
+            stores=stores,
+            path=self._folder.shard,
+            memory=StoreMemory(_CACHE_BYTES, _WRITE_BYTES),
+            tables=Tables(catalog.by_id, catalog.tables),
+            restorer=None if objects is None else Restorer(objects, settings.region, count),
+            make=self._make_shard(HybridClock(lambda: time.time_ns() // 1_000_000)),
+            opened=transactions.join,
+            closed=transactions.leave,
+        )
+        sender = self._sender = IndexSender(
             address=self.kafka,
             topic=topics.indexes,
             shards=count,
             tables=catalog.tables,
             find=catalog.by_id,
-            epoch_before=lambda number, offset: self._stores[number].epoch_before(offset),
+            epoch_before=lambda number, offset: stores[number].epoch_before(offset),
         )
         parts.push_async_callback(sender.stop)
-        agents = Agents(
+        node = self._folder.node
+        agents = self._agents = Agents(
             address=self.kafka,
             topics=topics,
-            node=folder.node,
-            shards=shards,
-            stores=self._stores,
+            # A member that comes back with another address is another one.
+            node=node if self._alone else f"{node}@{self._peering.placement.own}",
+            holdings=holdings,
             sender=sender,
             fail=self._fail,
+            placement=None if self._alone else self._peering.placement,
         )
         parts.push_async_callback(agents.stop)
+        filler = ShardFiller(catalog=catalog, stores=stores, sender=sender, between=agents.between)
+        self._calls |= {
+            **shard_calls(find_written, catalog.by_id),
+            **participant_calls(transactions.participant, find_written),
+            **epoch_calls(stores),
+            **settling_calls(stores, sender),
+            **total_calls(stores),
+            **filler.calls,
+        }
         await agents.start()
+
+    def _make_shard(self, clock: HybridClock) -> ShardMaker:
+        def make(number: int, log: ShardLog, store: ShardStore) -> Shard:
+            shard = Shard(
+                number=number,
+                log=log,
+                state=store,
+                clock=clock,
+                region=self.settings.region,
+                node=self._folder.node,
+                exclusive=self._alone,
+                fail=self._fail,
+            )
+            shard.check = self._check
+            shard.owner.measure = self._meters.appends(number)
+            return shard
+
+        return make
+
+    async def _start_followers(self) -> None:
+        """Start what follows the logs beside the tables."""
+        settings, parts, catalog, topics = (
+            self.settings,
+            self._parts,
+            self._catalog,
+            self._topics,
+        )
+        held, stores, routes = self._held, self._stores, self._peering.routes
+        self._settling = Settling(routes.ask)
         backfill = Backfill(
             catalog=catalog,
-            shards=shards,
-            stores=self._stores,
-            sender=sender,
-            between=agents.between,
+            shards=held.count,
+            ask=routes.ask,
+            settling=self._settling,
+            leads=lambda number: routes.own(number) is not None,
         )
         backfill.start()
+        self._agents.on_taken.append(backfill.look)
         parts.push_async_callback(backfill.stop)
-        fetcher = LogFetcher(self.kafka, topics.changelog)
+        fetcher = self._fetcher = LogFetcher(self.kafka, topics.changelog)
         parts.push_async_callback(fetcher.stop)
         await fetcher.start()
-        epochs = StoreEpochs(self._stores)
-        reader = StreamReader(fetcher, epochs, count)
+        epochs = self._epochs = StoreEpochs(stores, routes.ask)
         destinations = Destinations(
             address=self.kafka,
             topics=topics,
-            shards=count,
+            shards=held.count,
             catalog=catalog,
             epochs=epochs,
             log=fetcher,
@@ -194,41 +274,48 @@ class Node:
         destinations.start()
         parts.push_async_callback(destinations.stop)
         sweeper = Sweeper(
-            shards=shards,
-            stores=self._stores,
+            shards=held,
+            stores=stores,
             tables=catalog.tables,
             now=time.time,
             interval_s=settings.ttl_interval_s,
         )
         sweeper.start()
         parts.push_async_callback(sweeper.stop)
-        checkpointer = None
-        if objects is not None:
-            checkpointer = Checkpointer(
-                objects=objects,
+        if self._objects is not None:
+            checkpointer = self._checkpointer = Checkpointer(
+                objects=self._objects,
                 region=settings.region,
-                node=folder.node,
-                stores=self._stores,
-                owns=lambda number: shards[number].owner.serving,
-                scratch=folder.scratch,
+                node=self._folder.node,
+                shards=held.count,
+                stores=stores,
+                owns=lambda number: number in held and held[number].owner.serving,
+                scratch=self._folder.scratch,
                 interval_s=settings.checkpoint_interval_s,
             )
             checkpointer.start()
             parts.push_async_callback(checkpointer.stop)
-        # 5. The endpoint.
+
+    async def _start_endpoint(self) -> None:
+        """Answer requests."""
+        settings, parts, catalog = self.settings, self._parts, self._catalog
+        held, stores, routes = self._held, self._stores, self._peering.routes
+        count, agents = held.count, self._agents
+        totals = TableTotals(count, routes.ask)
+        shards = Shards(held if self._alone else {n: RoutedShard(n, routes) for n in range(count)})
         operations = {
             **handlers(
-                catalog, all_shards, transactions, settings, self._totals, address=self._address
+                catalog, shards, self._transactions, settings, totals.of, address=self._address
             ),
-            **stream_handlers(catalog, reader),
+            **stream_handlers(catalog, StreamReader(self._fetcher, self._epochs, count)),
         }
         control = Control(
             catalog=catalog,
             settings=settings,
-            log=fetcher,
+            log=self._fetcher,
             shards=count,
             kafka=self.kafka,
-            changelog=topics.changelog,
+            changelog=self._topics.changelog,
             handlers=operations,
         )
         parts.push_async_callback(control.stop)
@@ -241,47 +328,51 @@ class Node:
         why = Why(
             find=catalog.table,
             shards=count,
-            history=ItemHistory(fetcher, epochs),
+            history=ItemHistory(self._fetcher, self._epochs),
             consumers=knowledge.of,
         )
-        ingest = Ingest(catalog, shards, self._stores)
-        settling = Settling(self._stores, sender)
+        ingest = Ingest(catalog, count, stores, routes)
+        self._calls |= ingest.calls
         views = Views(
             catalog=catalog,
             settings=settings,
-            ends=lambda: {number: shard.owner.last for number, shard in shards.items()},
-            settling=settling,
-            totals=self._totals,
+            ends=self._ends,
+            settling=self._settling,
+            totals=totals.of,
         )
         visibility = Visibility(
             catalog=catalog,
             frontiers=control.frontiers,
-            settling=settling,
-            terms={number: shard.owner for number, shard in shards.items()},
+            settling=self._settling,
+            shards=count,
+            ends=self._ends,
+            terms=lambda: {n: held[n].owner for n in held} if self._alone else {},
         )
         views.start()
         parts.push_async_callback(views.stop)
-        checkpoints = CheckpointPages(objects, checkpointer, settings.region, count)
+        checkpoints = CheckpointPages(self._objects, self._checkpointer, settings.region, count)
         monitoring = NodePages(
             info={
                 "region": settings.region,
-                "node": folder.node,
+                "node": self._folder.node,
                 "version": version("streamtable"),
             },
             collectors=[
-                meters.registry,
+                self._meters.registry,
                 ShardMetrics(
-                    shards=shards,
-                    stores=self._stores,
-                    sender=sender,
-                    checkpointed_ms=lambda number: _taken_ms(checkpointer, number),
+                    shards=held,
+                    stores=stores,
+                    sender=self._sender,
+                    checkpointed_ms=partial(_taken_ms, self._checkpointer),
                     now_ms=lambda: time.time_ns() // 1_000_000,
                 ),
             ],
             in_flight=lambda: app.running,
             consumers=lambda: control.overview.describe(catalog.consumers()),
             failed=self._has_failed,
-            waiting=lambda: [n for n in sorted(agents.assigned) if not shards[n].owner.serving],
+            waiting=lambda: [
+                n for n in sorted(agents.assigned) if n not in held or not held[n].owner.serving
+            ],
         )
         pages = {
             **monitoring.pages,
@@ -307,13 +398,19 @@ class Node:
             pages,
             posts=posts,
             streams=streams,
-            meter=meters.request,
+            meter=self._meters.request,
             visible=visibility.wait,
         )
         server = HttpServer(app, host=settings.host, port=settings.port)
         await server.start()
         parts.push_async_callback(server.stop)
         self.endpoint = server.endpoint
+
+    async def _ends(self) -> dict[int, int]:
+        """Ask by shard for the offset of the last record of its log."""
+        numbers = range(self._held.count)
+        ask = self._peering.routes.ask
+        return dict(enumerate(await asyncio.gather(*(ask(n, "end", None) for n in numbers))))
 
     def _checkpoints(self, folder: DataFolder) -> Objects | None:
         place = self.settings.checkpoints
@@ -326,8 +423,34 @@ class Node:
         assert self._failed is not None
         await self._failed
 
+    async def drain(self) -> None:
+        """Hand this node's shards over to others; requests are passed on to them from then on.
+
+        Raises:
+            StreamtableError: there is no other node, or none has taken them in time.
+        """
+        if self._alone or not self._peering.placement.others:
+            raise NoOtherNode("there is no other node that could take the shards")
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._hand_over())
+        await asyncio.shield(self._draining)
+
+    async def _hand_over(self) -> None:
+        await self._agents.leave()
+        await self._peering.hand_over()
+
     async def stop(self) -> None:
-        """Stop everything, the endpoint first; what was answered is durable already."""
+        """Stop everything, the endpoint first; what was answered is durable already.
+
+        Other nodes get this one's shards before, so that their requests hardly notice.
+        """
+        if self.endpoint and not self._has_failed():
+            try:
+                await self.drain()
+            except NoOtherNode:
+                pass
+            except StreamtableError as error:
+                logger.warning("the shards are not handed over: %s", error)
         await self._parts.aclose()
 
     async def _start_broker(self, folder: DataFolder) -> str:
@@ -347,17 +470,6 @@ class Node:
     def _address(self) -> str:
         return self.endpoint.removeprefix("http://")
 
-    def _totals(self, table: Table) -> dict[str | None, tuple[int, int]]:
-        """Count a table's items and its indexes' rows, and their bytes, on this node's shards."""
-
-        def total(prefix: bytes) -> tuple[int, int]:
-            found = [store.total(prefix) for store in self._stores.values()]
-            return sum(count for count, _ in found), sum(size for _, size in found)
-
-        prefixes: dict[str | None, bytes] = {None: table.prefix}
-        prefixes |= {index.name: index.prefix for index in table.indexes.values()}
-        return {name: total(prefix) for name, prefix in prefixes.items()}
-
     def _remove_rows(self, before: Table | None, after: Table | None) -> None:
         """Remove the rows of a table or an index that was deleted."""
         kept = set() if after is None else set(after.prefixes())
@@ -370,31 +482,25 @@ class Node:
                     # Nobody reads them any more, and the next start removes them.
                     logger.warning("rows of a deleted table or index stay for now: %s", error)
 
-    def _remove_leftovers(self, tables: Iterable[Table]) -> None:
-        """Remove rows of tables that were deleted while a change to them was on its way."""
-        kept = {prefix for table in tables for prefix in table.prefixes()}
-        for store in self._stores.values():
-            for prefix in store.prefixes():
-                if prefix not in kept:
-                    store.purge(prefix)
-
     async def _node_page(self, _query: Mapping[str, str]) -> dict[str, Any]:
         return {
             "region": self.settings.region,
             "kafka": self.kafka,
-            "shards": len(self._stores),
+            "shards": self._held.count,
             "version": version("streamtable"),
             "endpoint": self.endpoint,
         }
 
     async def _epochs_page(self, query: Mapping[str, str]) -> dict[str, Any]:
         try:
-            store, offset = self._stores[int(query["shard"])], int(query["offset"])
+            shard, offset = int(query["shard"]), int(query["offset"])
         except (KeyError, ValueError):
+            shard, offset = -1, -1
+        if not 0 <= shard < self._held.count:
             msg = "shard and offset must be numbers, shard one of the region's"
-            raise ValidationError(msg) from None
-        found = store.epoch_before(offset)
-        return {"epoch": found and found[0], "barrier": found and found[1]}
+            raise ValidationError(msg)
+        epoch, barrier = await self._epochs.epoch(shard, offset)
+        return {"epoch": epoch, "barrier": barrier}
 
 
 def _taken_ms(checkpointer: Checkpointer | None, number: int) -> int | None:

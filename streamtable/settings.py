@@ -18,6 +18,13 @@ class NodeSettings(BaseModel):
         account: account id in the resource names that DynamoDB's answers have.
         kafka: brokers, `host:port,...`; None starts the embedded broker.
         kafka_config: file with what these brokers ask of a client: TLS, a user and a password.
+        advertise: address at which other nodes on the same brokers reach this one; None for a port
+            on loopback.
+        peer_secret_file: file with what all nodes of the region know, and nobody else.
+        peer_tls_cert: this node's certificate for other nodes; with `peer_tls_key` and
+            `peer_tls_ca`.
+        peer_tls_key: its private key.
+        peer_tls_ca: the authority that has signed all nodes' certificates.
         broker_port: the embedded broker's port, on loopback; 0 takes a free one.
         shards: shards of the change log where it is made now; None for the default.
         table_delay_ms: how long tables stay CREATING, UPDATING and DELETING, milliseconds.
@@ -36,6 +43,11 @@ class NodeSettings(BaseModel):
     account: str = Field(default="000000000000", pattern=r"^\d{12}$")
     kafka: str | None = None
     kafka_config: Path | None = None
+    advertise: str | None = Field(default=None, pattern=r"^\S+:\d{1,5}$")
+    peer_secret_file: Path | None = None
+    peer_tls_cert: Path | None = None
+    peer_tls_key: Path | None = None
+    peer_tls_ca: Path | None = None
     broker_port: int = Field(default=19092, ge=0, le=65535)
     shards: int | None = Field(default=None, ge=1, le=1000)
     table_delay_ms: int = Field(default=0, ge=0)

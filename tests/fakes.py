@@ -2,7 +2,7 @@
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
 from streamtable.core.values import dump_item
 from streamtable.streams.catalog import ChangedMeanwhile
+from streamtable.streams.shard import Chunk, FetchedChunk
 from streamtable.streams.transactions import Read, UsedToken
 
 CONTEXT = RequestContext(request_id="R", principal="someone", source_address="127.0.0.1")
@@ -57,13 +58,40 @@ class FakeShard:
         await self.ready(consistent=consistent)
         return self.rows.get(row_key)
 
+    async def read_many(self, row_keys: list[bytes], *, consistent: bool) -> list[Image | None]:
+        await self.ready(consistent=consistent)
+        return [self.rows.get(row_key) for row_key in row_keys]
+
+    async def chunks(
+        self, start: bytes, end: bytes, *, reverse: bool, consistent: bool, limit: int | None
+    ) -> AsyncIterator[Chunk]:
+        await self.ready(consistent=consistent)
+        yield Chunk(self.scan(start, end, reverse=reverse), more=False)
+
+    async def fetched_chunks(
+        self,
+        table: Table,
+        start: bytes,
+        end: bytes,
+        *,
+        reverse: bool,
+        consistent: bool,
+        limit: int | None,
+    ) -> AsyncIterator[FetchedChunk]:
+        await self.ready(consistent=consistent)
+        items = (
+            (key, image, self.rows[table.keys.locate(table.prefix, image.item)[1]])
+            for key, image in self.scan(start, end, reverse=reverse)
+        )
+        yield FetchedChunk(items, more=False)
+
     async def ready(self, *, consistent: bool) -> None:
         await asyncio.sleep(0)
 
     def get(self, row_key: bytes) -> Image | None:
         return self.rows.get(row_key)
 
-    def collection_bytes(self, write: Write) -> int:
+    async def measure_collection(self, write: Write) -> int:
         start = collection_key(write.table, write.key)
         return sum(image.size_bytes for key, image in self.rows.items() if key.startswith(start))
 

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Final, Protocol
@@ -176,7 +176,7 @@ async def open_store(
     number: int,
     path: Path,
     log: ShardEnd,
-    make: Callable[[], ShardStore],
+    make: Callable[[], Awaitable[ShardStore]],
     restorer: Restorer | None,
 ) -> ShardStore:
     """Open a shard's store, on a checkpoint where its own files are missing or too old.
@@ -195,7 +195,7 @@ async def open_store(
         StorageUnavailable: the object storage can't be read.
     """
     first, end = await log.bounds()
-    store = make()
+    store = await make()
     needed = store.applied + 1
     if needed >= first and (restorer is None or store.applied >= 0 or end == 0):
         return store
@@ -212,7 +212,7 @@ async def open_store(
             "--checkpoints, or start on a copy of the data folder that is at least as new as the "
             "log's start."
         )
-    return make()
+    return await make()
 
 
 async def verify(objects: Objects, names: Names, manifest: Manifest, scratch: Path) -> None:

@@ -45,7 +45,8 @@ class Checkpointer:
         objects: where they are kept.
         region: the region's name.
         node: this node's name.
-        stores: the stores of the shards that are this node's.
+        shards: how many shards the region has.
+        stores: the stores of the shards that this node has, as they come and go.
         owns: says whether a shard is this node's right now.
         scratch: a folder on the stores' file system, for links.
         interval_s: how often a shard that has changed is frozen.
@@ -57,6 +58,7 @@ class Checkpointer:
         objects: Objects,
         region: str,
         node: str,
+        shards: int,
         stores: Mapping[int, ShardStore],
         owns: Callable[[int], bool],
         scratch: Path,
@@ -65,6 +67,7 @@ class Checkpointer:
         self._objects = objects
         self._region = region
         self._node = node
+        self._shards = shards
         self._stores = stores
         self._owns = owns
         self._scratch = scratch
@@ -106,7 +109,7 @@ class Checkpointer:
         async with self._turn:
             return [
                 await self._take(number, store)
-                for number, store in self._stores.items()
+                for number, store in tuple(self._stores.items())
                 if self._owns(number) and store.applied > self._last_offset(number)
             ]
 
@@ -135,7 +138,7 @@ class Checkpointer:
             manifest = Manifest(
                 region=self._region,
                 shard=number,
-                shards=len(self._stores),
+                shards=self._shards,
                 offset=frozen.offset,
                 epoch=frozen.epoch,
                 barrier=frozen.barrier,

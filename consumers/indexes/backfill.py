@@ -2,42 +2,49 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from streamtable.consumers.indexes.sender import PARTS, IndexSender
+from streamtable.consumers.indexes.settling import Settling
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.documents import ACTIVE, CREATING
-from streamtable.core.errors import ApiError, StreamtableError
+from streamtable.core.errors import ApiError, ResourceNotFound, StreamtableError
 from streamtable.core.index_rows import index_row
 from streamtable.core.operations.index_updates import finish_index
 from streamtable.core.tables import Index, Table
 from streamtable.streams.catalog import Catalog
+from streamtable.streams.peers.calls import ShardCall
+from streamtable.streams.routes import AskShard
 from streamtable.streams.shard import Shard
 
-__all__ = ["Backfill"]
+__all__ = ["Backfill", "ShardFiller"]
 
 logger = logging.getLogger(__name__)
 
 _CHUNK_ROWS: Final = 200
 _WAIT_S: Final = 0.02
 _RETRY_S: Final = 0.5
+# The owner of a shard answers so often how far it is.
+_ANSWER_S: Final = 2.0
+_LEADING: Final = 0
 
 
-class Backfill:
-    """Moves new indexes to ACTIVE and removes deleted ones from the catalog.
+class ShardFiller:
+    """Sends the rows of a new index that follow from the items of this node's shards.
 
     Rows of items that were there are sent chunk by chunk between the rows of changes, with a
     position after the last change whose rows were sent. So a row of a chunk never takes the
     place of a newer one, and a removal that comes later in the log comes later on the way too.
-    How far each shard is, is kept in its store: a backfill that dies goes on from there.
+    How far each shard is, is kept in its store: a backfill that dies goes on from there, and on
+    another node, which does not have the note, from the start.
 
     Args:
-        catalog: says which indexes are new or deleted.
-        shards: the shards by number.
-        stores: their stores.
+        catalog: has the tables.
+        stores: the stores of this node's shards.
         sender: sends rows.
         between: for each shard, held while a chunk of it is sent, so that no change's rows are.
     """
@@ -46,91 +53,49 @@ class Backfill:
         self,
         *,
         catalog: Catalog,
-        shards: Mapping[int, Shard],
         stores: Mapping[int, ShardStore],
         sender: IndexSender,
         between: Mapping[int, AbstractAsyncContextManager[None]],
     ) -> None:
         self._catalog = catalog
-        self._shards = shards
         self._stores = stores
         self._sender = sender
         self._between = between
         self._sequence = 0
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._attending: dict[str, asyncio.Task[None]] = {}
 
-    def start(self) -> None:
-        """Look after the indexes until `stop`."""
-        self._catalog.on_change(lambda _before, _after: self._wake.set())
-        self._wake.set()
-        self._task = asyncio.create_task(self._run())
+    @property
+    def calls(self) -> dict[str, ShardCall]:
+        """What can be asked of a shard."""
+        return {"fill": self._fill, "filled": self._forget}
 
-    async def stop(self) -> None:
-        """Stop; what is not filled is filled after the next start."""
-        tasks = [*self._attending.values()]
-        if self._task is not None:
-            tasks.append(self._task)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def _fill(self, shard: Shard, arguments: Any) -> dict[str, int] | None:
+        """Go on filling an index from a shard for a while.
 
-    async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            for table in self._catalog.tables():
-                for index in table.indexes.values():
-                    index_id = index.document.id
-                    new = index_id not in self._attending
-                    if new and index.is_global and index.document.status != ACTIVE:
-                        task = asyncio.create_task(self._attend(table.id, index_id))
-                        self._attending[index_id] = task
-                        task.add_done_callback(partial(self._attended, index_id))
-
-    def _attended(self, index_id: str, task: asyncio.Task[None]) -> None:
-        del self._attending[index_id]
-        if task.cancelled():
-            return
-        if task.exception() is None:
-            self._wake.set()
-        else:
-            logger.error("an index can't be filled or removed", exc_info=task.exception())
-
-    async def _attend(self, table_id: str, index_id: str) -> None:
-        while True:
-            table = self._catalog.by_id(table_id)
-            index = None if table is None else _index(table, index_id)
-            if table is None or index is None or index.document.status == ACTIVE:
-                return
-            try:
-                if index.document.status == CREATING:
-                    await self._fill(table, index)
-                await self._finish(table, index)
-            except (ApiError, StreamtableError) as error:
-                logger.info("index %s of %s: %s; trying again", index.name, table.name, error)
-                await asyncio.sleep(_RETRY_S)
-
-    async def _fill(self, table: Table, index: Index) -> None:
+        Returns:
+            The offset through which the shard's log is in the index once what was sent is; None
+            if there is more to send.
+        """
+        table, index = self._find(arguments)
+        number, store, note = shard.number, self._stores[shard.number], _note(index)
         # What was answered before the index was there must be in it when it is ACTIVE.
-        answered = {number: self._shards[number].owner.last for number in self._stores}
-        for number, store in self._stores.items():
-            note = _note(index)
-            cursor: bytes | None = store.load(note) or table.prefix
-            while cursor is not None:
-                if self._catalog.by_id(table.id) is None:
-                    return
-                async with self._between[number]:
-                    if self._sender.sent(number) == store.applied >= answered[number]:
-                        cursor = await self._send_chunk(number, store, table, index, cursor)
-                        store.write([(note, cursor or table.end)])
-                        continue
-                # Changes are not applied yet, or their index rows are not sent.
-                await asyncio.sleep(_WAIT_S)
-        for number, store in self._stores.items():
-            await self._wait_applied(number)
-            store.write([(_note(index), None)])
+        answered = shard.owner.last
+        deadline = time.monotonic() + _ANSWER_S
+        cursor: bytes | None = store.load(note) or table.prefix
+        while cursor is not None and cursor < table.end:
+            if time.monotonic() > deadline or not shard.owner.wanted:
+                return None
+            async with self._between[number]:
+                if self._sender.sent(number) == store.applied >= answered:
+                    cursor = await self._send_chunk(number, store, table, index, cursor)
+                    store.write([(note, cursor or table.end)])
+                    continue
+            # Changes are not applied yet, or their index rows are not sent.
+            await asyncio.sleep(_WAIT_S)
+        return {"through": store.applied}
+
+    async def _forget(self, shard: Shard, arguments: Any) -> None:
+        """Forget how far a shard was filled from: the index is done."""
+        self._stores[shard.number].write([(_note(self._find(arguments)[1]), None)])
 
     async def _send_chunk(
         self, number: int, store: ShardStore, table: Table, index: Index, cursor: bytes
@@ -152,11 +117,120 @@ class Backfill:
             await self._sender.send(number, [(position, rows)])
         return following
 
-    async def _wait_applied(self, number: int) -> None:
-        """Wait until every target has what was sent from a shard, one way or another."""
-        sent = self._sender.positions(number)
-        while any(self._stores[to].indexed_position(number) < sent[to] for to in sent):  # noqa: ASYNC110 - a target tells nobody what it has applied
-            await asyncio.sleep(_WAIT_S)
+    def _find(self, arguments: Any) -> tuple[Table, Index]:
+        table_id, index_id = arguments
+        table = self._catalog.by_id(table_id)
+        index = None if table is None else _index(table, index_id)
+        if table is None or index is None:
+            raise ResourceNotFound("Requested resource not found")
+        return table, index
+
+
+class Backfill:
+    """Moves new indexes to ACTIVE and removes deleted ones from the catalog.
+
+    The node that owns the first shard does that for all; each shard is filled from by its owner.
+
+    Args:
+        catalog: says which indexes are new or deleted.
+        shards: how many shards the region has.
+        ask: asks a shard's owner.
+        settling: knows when an index has what was sent.
+        leads: says whether this node owns a shard.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        shards: int,
+        ask: AskShard,
+        settling: Settling,
+        leads: Callable[[int], bool],
+    ) -> None:
+        self._catalog = catalog
+        self._shards = shards
+        self._ask = ask
+        self._settling = settling
+        self._leads = leads
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._attending: dict[str, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        """Look after the indexes until `stop`."""
+        self._catalog.on_change(lambda _before, _after: self._wake.set())
+        self._wake.set()
+        self._task = asyncio.create_task(self._run())
+
+    def look(self, shard: int) -> None:
+        """Look after them from now on, if that shard is the one whose owner does."""
+        if shard == _LEADING:
+            self._wake.set()
+
+    async def stop(self) -> None:
+        """Stop; what is not filled is filled after the next start."""
+        tasks = [*self._attending.values()]
+        if self._task is not None:
+            tasks.append(self._task)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if not self._leads(_LEADING):
+                continue
+            for table in self._catalog.tables():
+                for index in table.indexes.values():
+                    index_id = index.document.id
+                    new = index_id not in self._attending
+                    if new and index.is_global and index.document.status != ACTIVE:
+                        task = asyncio.create_task(self._attend(table.id, index_id))
+                        self._attending[index_id] = task
+                        task.add_done_callback(partial(self._attended, index_id))
+
+    def _attended(self, index_id: str, task: asyncio.Task[None]) -> None:
+        del self._attending[index_id]
+        if task.cancelled():
+            return
+        if task.exception() is None:
+            self._wake.set()
+        else:
+            logger.error("an index can't be filled or removed", exc_info=task.exception())
+
+    async def _attend(self, table_id: str, index_id: str) -> None:
+        while self._leads(_LEADING):
+            table = self._catalog.by_id(table_id)
+            index = None if table is None else _index(table, index_id)
+            if table is None or index is None or index.document.status == ACTIVE:
+                return
+            try:
+                if index.document.status == CREATING:
+                    await self._fill(table, index)
+                await self._finish(table, index)
+            except (ApiError, StreamtableError) as error:
+                logger.info("index %s of %s: %s; trying again", index.name, table.name, error)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _fill(self, table: Table, index: Index) -> None:
+        what = [table.id, index.document.id]
+        filled = await asyncio.gather(
+            *(self._fill_from(number, what) for number in range(self._shards))
+        )
+        await self._settling.settled(dict(enumerate(filled)))
+        for number in range(self._shards):
+            await self._ask(number, "filled", what)
+
+    async def _fill_from(self, number: int, what: list[str]) -> int:
+        """Have a shard's rows sent; return the offset through which they are."""
+        while True:
+            found = await self._ask(number, "fill", what)
+            if found is not None:
+                through: int = found["through"]
+                return through
 
     async def _finish(self, table: Table, index: Index) -> None:
         """Have the catalog say that a new index is filled, or a deleted one gone."""

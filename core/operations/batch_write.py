@@ -43,16 +43,19 @@ def plan_batch_write(body: dict[str, Any], find: Callable[[str], Table]) -> list
     seen: set[bytes] = set()
     for name, request, put in parsed:
         table = tables[name]
+        named = {"TableName": name, **asked}
         write: Write
         if put is None:
             located = table.locate_key(request["DeleteRequest"]["Key"])
-            write = Delete(table, located, None, asked)
+            source = ("DeleteItem", {**named, **request["DeleteRequest"]})
+            write = Delete(table, located, None, source)
         else:
             item, size = put
             located = table.locate_item(item)
             if table.indexes:
                 table.check_index_keys(item)
-            write = Put(table, item, size, located, None, asked)
+            source = ("PutItem", {**named, **request["PutRequest"]})
+            write = Put(table, item, size, located, None, source)
         if write.row_key in seen:
             raise ValidationError("Provided list of item keys contains duplicates")
         seen.add(write.row_key)

@@ -44,4 +44,4 @@ def plan_delete(body: dict[str, Any], find: Callable[[str], Table]) -> Delete:
     if not CONDITIONAL.isdisjoint(body):
         condition = plan_condition(body)
     table = find_keyed(body, find)
-    return Delete(table, table.locate_key(body["Key"]), condition, body)
+    return Delete(table, table.locate_key(body["Key"]), condition, ("DeleteItem", body))

@@ -52,6 +52,11 @@ class Page:
         self.size_bytes = 0
         self.last: Image | None = None
 
+    @property
+    def room(self) -> int | None:
+        """How many more items it takes at most, None where only their size counts."""
+        return None if self._limit is None else self._limit - self.scanned
+
     def read(self, rows: Iterable[tuple[bytes, Image]]) -> bool:
         """Read rows until the page is full; return whether it is."""
         limit = self._limit or -1

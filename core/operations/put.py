@@ -60,4 +60,4 @@ def plan_put(body: dict[str, Any], find: Callable[[str], Table]) -> Put:
     located = table.locate_item(item)
     if table.indexes:
         table.check_index_keys(item)
-    return Put(table, item, size, located, condition, body)
+    return Put(table, item, size, located, condition, ("PutItem", body))

@@ -21,7 +21,7 @@ from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
 from streamtable.core.values import check_item_size, item_size, parse_item
 
-__all__ = ["plan_transact_write"]
+__all__ = ["plan_action", "plan_transact_write"]
 
 _Fit = Callable[[Table], Write]
 
@@ -55,6 +55,21 @@ def plan_transact_write(body: dict[str, Any], find: Callable[[str], Table]) -> l
     return writes
 
 
+def plan_action(kind: str, request: dict[str, Any], find: Callable[[str], Table]) -> Write:
+    """Plan one action by itself.
+
+    Args:
+        kind: which of an action's members it is, for example `Put`.
+        request: that member.
+        find: returns the table of a name, or raises ResourceNotFound.
+
+    Raises:
+        ValidationError: one of DynamoDB's rules is broken.
+        ResourceNotFound: there is no such table.
+    """
+    return _PARSERS[kind](request)(find(request["TableName"]))
+
+
 def _kind(action: dict[str, Any]) -> str:
     kinds = [name for name in action if name in _PARSERS]
     if len(kinds) > 1:
@@ -75,7 +90,7 @@ def _parse_put(request: dict[str, Any]) -> _Fit:
         located = table.locate_item(item)
         if table.indexes:
             table.check_index_keys(item)
-        return Put(table, item, size, located, condition, request)
+        return Put(table, item, size, located, condition, ("Put", request))
 
     return fit
 
@@ -91,19 +106,21 @@ def _parse_update(request: dict[str, Any]) -> _Fit:
     def fit(table: Table) -> UpdateItem:
         located = table.locate_key(request["Key"])
         update.check_keys(table.key_names)
-        return UpdateItem(table, update, located, condition, request)
+        return UpdateItem(table, update, located, condition, ("Update", request))
 
     return fit
 
 
 def _parse_delete(request: dict[str, Any]) -> _Fit:
     condition = _condition(request)
-    return lambda table: Delete(table, table.locate_key(request["Key"]), condition, request)
+    source = ("Delete", request)
+    return lambda table: Delete(table, table.locate_key(request["Key"]), condition, source)
 
 
 def _parse_check(request: dict[str, Any]) -> _Fit:
     condition = _condition(request)
-    return lambda table: Check(table, table.locate_key(request["Key"]), condition, request)
+    source = ("ConditionCheck", request)
+    return lambda table: Check(table, table.locate_key(request["Key"]), condition, source)
 
 
 _PARSERS: Final[dict[str, Callable[[dict[str, Any]], _Fit]]] = {

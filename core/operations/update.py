@@ -8,7 +8,7 @@ from streamtable.core.expressions.update import Update
 from streamtable.core.images import Image
 from streamtable.core.operations.conditions import plan_update_expressions
 from streamtable.core.operations.keyed import find_keyed
-from streamtable.core.operations.writes import Write
+from streamtable.core.operations.writes import Source, Write
 from streamtable.core.tables import Table
 from streamtable.core.values import Item, check_item_size, item_size
 
@@ -30,9 +30,9 @@ class UpdateItem(Write):
         update: Update | None,
         located: tuple[Item, int, bytes],
         condition: Condition | None,
-        body: dict[str, Any],
+        source: Source,
     ) -> None:
-        super().__init__(table, located, condition, body)
+        super().__init__(table, located, condition, source)
         self.update = update
         self.needs_old = True
 
@@ -81,4 +81,4 @@ def plan_update(body: dict[str, Any], find: Callable[[str], Table]) -> UpdateIte
     located = table.locate_key(body["Key"])
     if update is not None:
         update.check_keys(table.key_names)
-    return UpdateItem(table, update, located, condition, body)
+    return UpdateItem(table, update, located, condition, ("UpdateItem", body))

@@ -1,6 +1,6 @@
 """A write: one planned mutation of one item, evaluated by the owner of its shard."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from streamtable.core.errors import ConditionalCheckFailed
 from streamtable.core.expressions.condition import Condition
@@ -8,7 +8,10 @@ from streamtable.core.images import Image
 from streamtable.core.tables import Table
 from streamtable.core.values import Item
 
-__all__ = ["Write"]
+__all__ = ["Source", "Write"]
+
+Source: TypeAlias = tuple[str, dict[str, Any]]
+"""What a write was planned from: its kind, and the request or the part of one that asks for it."""
 
 
 class Write:
@@ -26,6 +29,7 @@ class Write:
         capacity: its ReturnConsumedCapacity.
         named: what the request calls the table, its name or its ARN.
         collects: the request asks for item collection metrics, and the table has some.
+        source: what it was planned from, so that another node can plan it again.
         service: the AWS service on whose behalf an item goes; None, these are clients' writes.
     """
 
@@ -40,6 +44,7 @@ class Write:
         "return_values",
         "returns_failed",
         "row_key",
+        "source",
         "table",
     )
 
@@ -56,19 +61,21 @@ class Write:
     capacity: str
     named: str
     collects: bool
+    source: Source
 
     def __init__(
         self,
         table: Table,
         located: tuple[Item, int, bytes],
         condition: Condition | None,
-        body: dict[str, Any],
+        source: Source,
     ) -> None:
         self.table = table
         self.key, self.hash, self.row_key = located
         self.condition = condition
         self.needs_old = condition is not None
-        get = body.get
+        self.source = source
+        get = source[1].get
         self.returns_failed = get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
         self.return_values = get("ReturnValues", "NONE")
         self.capacity = get("ReturnConsumedCapacity", "NONE")

@@ -83,7 +83,7 @@ def plan_check(
     if select.index is not None:
         raise _no_key()
     key, test = _locate(select.where, filled, table)
-    return Check(table, table.locate_key(key), _of_an_item(test), request)
+    return Check(table, table.locate_key(key), _of_an_item(test), ("Statement", request))
 
 
 def _plan_insert(
@@ -97,7 +97,7 @@ def _plan_insert(
     located = table.locate_item(item)
     if table.indexes:
         table.check_index_keys(item)
-    return Insert(table, item, size, located, None, request)
+    return Insert(table, item, size, located, None, ("Statement", request))
 
 
 def _plan_update(
@@ -118,7 +118,7 @@ def _plan_update(
     change.check_keys(table.key_names)
     body = {**request, "ReturnValues": statement.returning}
     # An UPDATE never makes an item.
-    return UpdateItem(table, change, table.locate_key(key), _of_an_item(test), body)
+    return UpdateItem(table, change, table.locate_key(key), _of_an_item(test), ("Statement", body))
 
 
 def _plan_delete(
@@ -134,7 +134,7 @@ def _plan_delete(
         # Where there is no item there is nothing to delete, whatever the condition.
         condition = Condition(lambda item: not item or test(item), ())
     body = {**request, "ReturnValues": statement.returning}
-    return Delete(table, table.locate_key(key), condition, body)
+    return Delete(table, table.locate_key(key), condition, ("Statement", body))
 
 
 def _locate(

@@ -63,6 +63,29 @@ def serve(  # noqa: PLR0917 - the options of the command
             help="File with TLS and SASL settings for these brokers, as kcat's -F takes it.",
         ),
     ] = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            show_default="a port on loopback",
+            help="Address at which other nodes on these brokers reach this one.",
+        ),
+    ] = None,
+    peer_secret_file: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="File with a secret that all nodes of the region know."),
+    ] = None,
+    peer_tls_cert: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="This node's certificate for other nodes."),
+    ] = None,
+    peer_tls_key: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Its private key.")
+    ] = None,
+    peer_tls_ca: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="The authority that signed all nodes' certificates."),
+    ] = None,
     broker_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the embedded broker, on loopback.")
     ] = 19092,
@@ -126,6 +149,11 @@ def serve(  # noqa: PLR0917 - the options of the command
             account=account,
             kafka=kafka,
             kafka_config=kafka_config,
+            advertise=advertise,
+            peer_secret_file=peer_secret_file,
+            peer_tls_cert=peer_tls_cert,
+            peer_tls_key=peer_tls_key,
+            peer_tls_ca=peer_tls_ca,
             broker_port=broker_port,
             shards=shards,
             table_delay_ms=table_delay_ms,

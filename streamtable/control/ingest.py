@@ -9,6 +9,8 @@
 """
 
 import asyncio
+import secrets
+import time
 from binascii import b2a_base64
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
@@ -17,7 +19,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from streamtable.core.context import RequestContext
-from streamtable.core.errors import ResourceNotFound, ValidationError
+from streamtable.core.errors import ResourceNotFound, ServiceUnavailable, ValidationError
 from streamtable.core.images import Image
 from streamtable.core.tables import Table
 from streamtable.core.values import Item, check_item_size, parse_item
@@ -26,11 +28,14 @@ from streamtable.core.views.generations import VALUE_KEY
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.feed import Batch, LatestRows, NotNext, fed_through, feed
 from streamtable.streams.ledger import Place
+from streamtable.streams.peers.calls import ShardCall
+from streamtable.streams.routes import Routes
 from streamtable.streams.shard import Shard
 
 __all__ = ["Ingest", "RowStore"]
 
 _CHUNK_BYTES: Final = 256 * 1024
+_CURSOR_S: Final = 60.0
 
 Change = Callable[[LatestRows], None]
 
@@ -53,16 +58,28 @@ class Ingest:
 
     Args:
         catalog: the region's tables.
-        shards: the shards by number.
-        stores: their stores.
+        shards: how many shards the region has.
+        stores: the stores of this node's shards.
+        routes: find the shards' owners.
     """
 
     def __init__(
-        self, catalog: Catalog, shards: Mapping[int, Shard], stores: Mapping[int, RowStore]
+        self,
+        catalog: Catalog,
+        shards: int,
+        stores: Mapping[int, RowStore],
+        routes: Routes,
     ) -> None:
         self._catalog = catalog
         self._shards = shards
         self._stores = stores
+        self._routes = routes
+        self._cursors: dict[str, tuple[float, AsyncIterator[bytes]]] = {}
+
+    @property
+    def calls(self) -> dict[str, ShardCall]:
+        """What can be asked of a shard."""
+        return {"ingest": self._ingest, "fed": self._fed, "snapshot": self._snapshot}
 
     async def snapshot(self, query: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Yield a table's rows on a shard as JSON lines, all as of one offset of the shard's log.
@@ -74,14 +91,50 @@ class Ingest:
 
         Raises:
             ResourceNotFound: there is no such table.
+            ServiceUnavailable: the shard has moved meanwhile; begin again.
             ValidationError: there is no such shard.
         """
         table = self._catalog.table(query.get("table", ""))
-        store = self._stores[self._number(query.get("shard"))]
+        number, versions = self._number(query.get("shard")), "versions" in query
+        if self._routes.own(number) is not None:
+            async for lines in self._lines(table, number, versions=versions):
+                yield lines
+            return
+        cursor, more = None, True
+        while more:
+            cursor, found, more = await self._routes.ask(
+                number, "snapshot", [table.id, versions, cursor]
+            )
+            yield found.encode()
+
+    async def _snapshot(self, shard: Shard, arguments: Any) -> Any:
+        """Return the next lines of a snapshot, and the cursor that leads to those after them."""
+        table_id, versions, cursor = arguments
+        now = time.monotonic()
+        for each, (until, _) in list(self._cursors.items()):
+            if until < now:
+                del self._cursors[each]
+        if cursor is None:
+            table = self._catalog.by_id(table_id)
+            if table is None:
+                raise ResourceNotFound("Requested resource not found")
+            cursor = secrets.token_hex(8)
+            lines = self._lines(table, shard.number, versions=versions)
+        elif cursor in self._cursors:
+            _, lines = self._cursors.pop(cursor)
+        else:
+            raise ServiceUnavailable(f"Shard {shard.number} has moved. Begin again.")
+        found = await anext(lines, None)
+        if found is None:
+            return [None, "", False]
+        self._cursors[cursor] = (now + _CURSOR_S, lines)
+        return [cursor, found.decode(), True]
+
+    async def _lines(self, table: Table, number: int, *, versions: bool) -> AsyncIterator[bytes]:
+        store = self._stores[number]
         # Both in one step: nothing is applied between.
         offset, rows = store.applied, store.scan(table.prefix, table.end)
         lines = [orjson.dumps({"offset": offset})]
-        versions = "versions" in query
         count = size_bytes = 0
         for _, image in rows:
             lines.append(
@@ -102,15 +155,19 @@ class Ingest:
 
         Raises:
             InternalServerError: the log does not answer.
+            ServiceUnavailable: a shard does not serve.
             ValidationError: there is no such shard.
         """
         source, view = self._number(query.get("source")), query.get("view", "")
-        found: dict[str, Place] = {}
-        for number, shard in self._shards.items():
-            through = await fed_through(shard, view, source)
-            if through is not None:
-                found[str(number)] = through
-        return {"tokens": found}
+        found = await asyncio.gather(
+            *(self._routes.ask(number, "fed", [view, source]) for number in range(self._shards))
+        )
+        return {"tokens": {str(n): place for n, place in enumerate(found) if place is not None}}
+
+    @staticmethod
+    async def _fed(shard: Shard, arguments: Any) -> Place | None:
+        view, source = arguments
+        return await fed_through(shard, view, source)
 
     async def ingest(self, body: dict[str, Any]) -> dict[str, Any]:
         """Carry out a batch of a view's rows on one shard, all of it or nothing.
@@ -122,10 +179,16 @@ class Ingest:
         Raises:
             InternalServerError: the outcome is not known; ask for the tokens.
             ResourceNotFound: there is no such view.
+            ServiceUnavailable: the shard does not serve; nothing was done.
             ValidationError: a row does not fit the view; nothing was done.
         """
+        target = self._number(body.get("target"))
+        answer: dict[str, Any] = await self._routes.change(target, "ingest", body)
+        return answer
+
+    async def _ingest(self, shard: Shard, body: Any) -> dict[str, Any]:
+        target = shard.number
         try:
-            target = self._number(body["target"])
             source = self._number(body["source"])
             after, through = _place(body["after"]), _place(body["through"])
             view = self._view(body["view"])
@@ -147,7 +210,7 @@ class Ingest:
         )
         batch = Batch(view.id, source, after, through, write)
         try:
-            offset = await feed(self._shards[target], batch, context)
+            offset = await feed(shard, batch, context)
         except NotNext as error:
             return {"applied": False, "token": error.through}
         return {"applied": True, "position": [target, offset]}
@@ -186,9 +249,9 @@ class Ingest:
         return _regrouping(view, values, key, row_key, contribution, find=find)
 
     def _check_target(self, view: Table, number: int, target: int) -> None:
-        if number % len(self._shards) != target:
+        if number % self._shards != target:
             raise ValidationError(
-                f"a row of {view.name} belongs to shard {number % len(self._shards)}, not {target}"
+                f"a row of {view.name} belongs to shard {number % self._shards}, not {target}"
             )
 
     def _view(self, table_id: str) -> Table:
@@ -199,7 +262,7 @@ class Ingest:
 
     def _number(self, given: Any) -> int:
         number = int(given) if isinstance(given, int | str) and str(given).isdecimal() else -1
-        if number not in self._shards:
+        if not 0 <= number < self._shards:
             raise ValidationError(f"{given!r} is no shard of this region")
         return number
 

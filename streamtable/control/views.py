@@ -22,8 +22,8 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from streamtable.consumers.indexes.settling import Settling
 from streamtable.control.bodies import parse_body
-from streamtable.control.settling import Settling
 from streamtable.core.documents import CREATING, DELETING, UPDATING, TableDocument, ViewDocument
 from streamtable.core.errors import (
     ResourceInUse,
@@ -43,6 +43,7 @@ from streamtable.core.views.generations import (
     plan_swap,
     plan_values,
 )
+from streamtable.operations.tables import Totals
 from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog, ChangedMeanwhile
 
@@ -111,9 +112,9 @@ class Views:
         *,
         catalog: Catalog,
         settings: NodeSettings,
-        ends: Callable[[], Mapping[int, int]],
+        ends: Callable[[], Awaitable[Mapping[int, int]]],
         settling: Settling,
-        totals: Callable[[Table], Mapping[str | None, tuple[int, int]]],
+        totals: Totals,
     ) -> None:
         self._catalog = catalog
         self._settings = settings
@@ -155,7 +156,7 @@ class Views:
             following = building.get((view.name, view.app))
             if following is not None and following.id == table.id:
                 following = None
-            found.append(self._describe(table, view, following))
+            found.append(await self._describe(table, view, following))
         return {"views": found}
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -203,7 +204,7 @@ class Views:
 
     # What they do
 
-    def _describe(
+    async def _describe(
         self, table: Table, view: ViewDocument, following: Table | None
     ) -> dict[str, Any]:
         document = table.document
@@ -213,7 +214,7 @@ class Views:
             state = "deleting"
         else:
             state = "active" if following is None else "rebuilding"
-        rows, size_bytes = self._totals(table).get(None, (0, 0))
+        rows, size_bytes = (await self._totals(table)).get(None, (0, 0))
         described: dict[str, Any] = {
             "app": view.app,
             "name": view.name,
@@ -228,7 +229,7 @@ class Views:
             "building": None,
         }
         if following is not None and following.view is not None:
-            rows, size_bytes = self._totals(following).get(None, (0, 0))
+            rows, size_bytes = (await self._totals(following)).get(None, (0, 0))
             described["building"] = {
                 "generation": following.view.generation,
                 "table_id": following.id,
@@ -429,7 +430,7 @@ class Views:
         """
         try:
             async with asyncio.timeout(_WAIT_S):
-                await self._settling.settled(self._ends())
+                await self._settling.settled(await self._ends())
         except TimeoutError:
             raise ServiceUnavailable("The tables are behind their log. Try again.") from None
 

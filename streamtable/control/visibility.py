@@ -7,10 +7,10 @@ the position of a write waits for that, or says that its time was over first.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
-from streamtable.control.settling import Settling
+from streamtable.consumers.indexes.settling import Settling
 from streamtable.core.documents import ViewDocument
 from streamtable.core.errors import NotYetVisible, ResourceNotFound, ValidationError
 from streamtable.core.operations.read_targets import read_targets
@@ -59,7 +59,9 @@ class Visibility:
         catalog: the region's tables.
         frontiers: knows how far the views have got.
         settling: knows when the indexes have what was written.
-        terms: the writing ends of the shards.
+        shards: how many shards the region has.
+        ends: returns by shard the offset of the last record of its log.
+        terms: the writing ends of this node's shards, where it has them all.
     """
 
     def __init__(
@@ -68,12 +70,16 @@ class Visibility:
         catalog: Catalog,
         frontiers: WaitsForConsumers,
         settling: Settling,
-        terms: Mapping[int, Term],
+        shards: int,
+        ends: Callable[[], Awaitable[Mapping[int, int]]],
+        terms: Callable[[], Mapping[int, Term]],
     ) -> None:
         self._catalog = catalog
         self._find = item_lookup(catalog)
         self._frontiers = frontiers
         self._settling = settling
+        self._shards = shards
+        self._ends = ends
         self._terms = terms
 
     async def wait(self, operation: str, body: dict[str, Any], after: After) -> None:
@@ -86,7 +92,7 @@ class Visibility:
             NotYetVisible: it did not in time; the message says what is behind, and how far.
             ValidationError: a position is in no shard of the region.
         """
-        shards = len(self._terms)
+        shards = self._shards
         unknown = [shard for shard in after.positions if shard >= shards]
         if unknown:
             raise ValidationError(
@@ -103,7 +109,7 @@ class Visibility:
             if table.view is not None:
                 await self._view(table, table.view, after, deadline)
                 # What its rows have come to be is in the log by now.
-                shown = self._ends()
+                shown = await self._ends()
             index = table.indexes.get(index_name or "")
             if index is not None and index.is_global:
                 await self._index(f"{index.name} of {table.name}", shown, after, deadline)
@@ -116,7 +122,7 @@ class Visibility:
                 following, document = found
                 # None of them follows from itself: that is refused when they are made.
                 await self._view(following, document, after, deadline)
-                targets = self._ends()
+                targets = dict(await self._ends())
         while not await self._frontiers.reached(
             view.key, view.generation, targets, max(0.0, deadline - time.monotonic())
         ):
@@ -139,12 +145,12 @@ class Visibility:
     async def _index(
         self, what: str, positions: Mapping[int, int], after: After, deadline: float
     ) -> None:
-        terms = self._terms
+        terms = self._terms()
         # What this node has written itself its reads see at once.
         behind = {
             number: offset
             for number, offset in positions.items()
-            if not (terms[number].serving and terms[number].began <= offset <= terms[number].last)
+            if not _has_written(terms.get(number), offset)
         }
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
@@ -154,9 +160,6 @@ class Visibility:
                 f"The index {what} does not show {format_positions(behind)} after "
                 f"{after.wait_s * 1000:.0f} ms. Read again, or without {AFTER_HEADER}."
             ) from None
-
-    def _ends(self) -> dict[int, int]:
-        return {number: term.last for number, term in self._terms.items()}
 
     def _not_yet(
         self, view: ViewDocument, targets: Mapping[int, int], after: After
@@ -176,3 +179,8 @@ class Visibility:
             f"The view {view.name} does not show {format_positions(missing)} after "
             f"{after.wait_s * 1000:.0f} ms: {where}. Read again, or without {AFTER_HEADER}."
         )
+
+
+def _has_written(term: Term | None, offset: int) -> bool:
+    """Whether a shard's term on this node has written a record: then its index rows show here."""
+    return term is not None and term.serving and term.began <= offset <= term.last

@@ -88,6 +88,8 @@ class ShardMetrics(Collector):
         if through < 0:
             return 0  # nothing has come since the start
         for target, position in self._sender.positions(number).items():
+            if target not in self._stores:
+                continue  # another node knows
             there = self._stores[target].indexed_position(number)
             if there < position:
                 through = min(through, there[0])

@@ -23,7 +23,7 @@ from streamtable.streams.shards import Shards
 __all__ = ["Handler", "Totals", "handlers"]
 
 
-def _no_totals(_table: Table) -> dict[str | None, tuple[int, int]]:
+async def _no_totals(_table: Table) -> dict[str | None, tuple[int, int]]:
     return {}
 
 

@@ -1,6 +1,7 @@
 """BatchGetItem and BatchWriteItem: many items at once, each for itself."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -8,6 +9,7 @@ import orjson
 from streamtable.core.capacity import ConsumedCapacity, add_by_table, read_units
 from streamtable.core.context import Handler, RequestContext
 from streamtable.core.errors import ServiceUnavailable
+from streamtable.core.images import Image
 from streamtable.core.limits import BATCH_READ_BYTES
 from streamtable.core.operations.batch_get import TableKeys, plan_batch_get
 from streamtable.core.operations.batch_write import BatchedWrite, plan_batch_write
@@ -27,16 +29,26 @@ def batch_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
 
     async def batch_get_item(body: dict[str, Any], _context: RequestContext) -> bytes:
         wanted = plan_batch_get(body, find)
-        # One proof of ownership a shard, not one an item.
+        # One question a shard, not one an item.
+        by_shard: dict[int, list[bytes]] = {}
         proofs: dict[int, bool] = {}
         for part in wanted:
-            for _, number, _ in part.keys:
+            for _, number, row_key in part.keys:
                 shard = number % shards.count
+                by_shard.setdefault(shard, []).append(row_key)
                 proofs[shard] = proofs.get(shard, False) or part.consistent
-        await asyncio.gather(
-            *(shards[number].ready(consistent=proof) for number, proof in proofs.items())
+        found = await asyncio.gather(
+            *(
+                shards[number].read_many(row_keys, consistent=proofs[number])
+                for number, row_keys in by_shard.items()
+            )
         )
-        return _read(wanted, shards, body.get("ReturnConsumedCapacity", "NONE"))
+        images = {
+            row_key: image
+            for row_keys, theirs in zip(by_shard.values(), found, strict=True)
+            for row_key, image in zip(row_keys, theirs, strict=True)
+        }
+        return _read(wanted, images, body.get("ReturnConsumedCapacity", "NONE"))
 
     async def batch_write_item(body: dict[str, Any], context: RequestContext) -> bytes:
         planned = plan_batch_write(body, find_written)
@@ -60,7 +72,7 @@ def batch_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
         for entries, outcomes in written:
             for name, _, write in entries:
                 if write.collects and isinstance(outcomes, list):
-                    size_bytes = shards.of(write.hash).collection_bytes(write)
+                    size_bytes = await shards.of(write.hash).measure_collection(write)
                     add_metrics(metrics, name, write, size_bytes)
         if metrics:
             answer["ItemCollectionMetrics"] = metrics
@@ -69,7 +81,7 @@ def batch_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
     return {"BatchGetItem": batch_get_item, "BatchWriteItem": batch_write_item}
 
 
-def _read(wanted: list[TableKeys], shards: Shards, capacity: str) -> bytes:
+def _read(wanted: list[TableKeys], images: Mapping[bytes, Image | None], capacity: str) -> bytes:
     total = 0
     responses = []
     left: dict[str, Any] = {}
@@ -77,8 +89,8 @@ def _read(wanted: list[TableKeys], shards: Shards, capacity: str) -> bytes:
     for part in wanted:
         units = ConsumedCapacity(part.name)
         items = []
-        for position, (_, number, row_key) in enumerate(part.keys):
-            image = shards.of(number).get(row_key)
+        for position, (_, _, row_key) in enumerate(part.keys):
+            image = images[row_key]
             size = 0 if image is None else image.size_bytes
             if total + size > BATCH_READ_BYTES:
                 rest = part.request["Keys"][position:]

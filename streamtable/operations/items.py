@@ -49,7 +49,9 @@ def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
         if outcome.offset >= 0:
             context.written[shard.number] = outcome.offset
         metrics = (
-            collection_metrics(write, shard.collection_bytes(write)) if write.collects else None
+            collection_metrics(write, await shard.measure_collection(write))
+            if write.collects
+            else None
         )
         return answer_write(write, outcome.old, outcome.new, metrics)
 

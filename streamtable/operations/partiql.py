@@ -30,7 +30,7 @@ from streamtable.core.partiql.writes import plan_write
 from streamtable.core.tables import Table
 from streamtable.core.values import Item
 from streamtable.operations.lookup import item_lookup
-from streamtable.operations.reads import consumed, fetched
+from streamtable.operations.reads import consumed, read_rows
 from streamtable.operations.transactions import TransactionRunner, note_written, used_token
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.shard import Outcome
@@ -110,13 +110,11 @@ async def _select(plan: SelectPlan, body: dict[str, Any], shards: Shards) -> byt
     more = False
     parts = plan.parts(shards.count)
     for position, (number, start, end) in enumerate(parts, 1):
-        shard = shards[number]
-        await shard.ready(consistent=reading.consistent)
-        rows = shard.scan(start, end, reverse=plan.reverse)
-        if reading.fetches:
-            rows = fetched(reading, shard, rows)
-        if page.read(rows):
-            more = not plan.exact or position < len(parts) or next(rows, None) is not None
+        goes_on = await read_rows(
+            reading, shards[number], start, end, reverse=plan.reverse, ahead=plan.exact
+        )
+        if goes_on is not None:
+            more = position < len(parts) or goes_on
             break
     members = [page.members()[0]]
     if more:

@@ -13,10 +13,9 @@ from streamtable.core.operations.ranges import Reading
 from streamtable.core.operations.scan import plan_scan
 from streamtable.operations.lookup import item_lookup
 from streamtable.streams.catalog import Catalog
-from streamtable.streams.shard import Shard
-from streamtable.streams.shards import Shards
+from streamtable.streams.shards import ShardAccess, Shards
 
-__all__ = ["consumed", "fetched", "read_handlers"]
+__all__ = ["consumed", "read_handlers", "read_rows"]
 
 
 def read_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
@@ -26,36 +25,63 @@ def read_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
     async def query(body: dict[str, Any], _context: RequestContext) -> bytes:
         reading, number, start, end, reverse = plan_query(body, find)
         if start < end:
-            shard = shards.of(number)
-            await shard.ready(consistent=reading.consistent)
-            rows = shard.scan(start, end, reverse=reverse)
-            reading.page.read(fetched(reading, shard, rows) if reading.fetches else rows)
+            await read_rows(reading, shards.of(number), start, end, reverse=reverse)
         return _answer(reading)
 
     async def scan(body: dict[str, Any], _context: RequestContext) -> bytes:
         reading, interval = plan_scan(body, find, shards.count)
         for number, start, end in interval.parts():
-            shard = shards[number]
-            await shard.ready(consistent=reading.consistent)
-            rows = shard.scan(start, end)
-            if reading.page.read(fetched(reading, shard, rows) if reading.fetches else rows):
+            if await read_rows(reading, shards[number], start, end) is not None:
                 break
         return _answer(reading)
 
     return {"Query": query, "Scan": scan}
 
 
-def fetched(
-    reading: Reading, shard: Shard, rows: Iterator[tuple[bytes, Image]]
+async def read_rows(
+    reading: Reading,
+    shard: ShardAccess,
+    start: bytes,
+    end: bytes,
+    *,
+    reverse: bool = False,
+    ahead: bool = False,
+) -> bool | None:
+    """Read rows of one shard into the page, until it is full.
+
+    Args:
+        reading: has the page.
+        shard: the shard.
+        start: the first row key.
+        end: the one after the last.
+        reverse: from the last one down.
+        ahead: look whether there is more where the page ends.
+
+    Returns:
+        None where the page has room for more than the range had; else whether the range may go
+        on after what the page has, and with `ahead` whether it does.
+    """
+    page = reading.page
+    how = {"reverse": reverse, "consistent": reading.consistent, "limit": page.room}
+    if reading.fetches:
+        async for fetched in shard.fetched_chunks(reading.table, start, end, **how):
+            items = _counted(reading, fetched.rows)
+            if page.read(items):
+                return not ahead or fetched.more or next(fetched.rows, None) is not None
+        return None
+    async for chunk in shard.chunks(start, end, **how):
+        if page.read(chunk.rows):
+            return not ahead or chunk.more or next(chunk.rows, None) is not None
+    return None
+
+
+def _counted(
+    reading: Reading, rows: Iterator[tuple[bytes, Image, Image]]
 ) -> Iterator[tuple[bytes, Image]]:
-    """Yield for each row of a local index the table's item, which is on the same shard."""
-    table = reading.table
-    for row_key, image in rows:
-        _, item_row = table.keys.locate(table.prefix, image.item)
-        whole = shard.get(item_row)
-        if whole is not None:
-            reading.count_fetch(image.size_bytes, whole.size_bytes)
-            yield row_key, whole
+    """Yield the items that rows of a local index are of, and count each as a fetch."""
+    for row_key, image, whole in rows:
+        reading.count_fetch(image.size_bytes, whole.size_bytes)
+        yield row_key, whole
 
 
 def _answer(reading: Reading) -> bytes:

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from streamtable.core.context import Handler, RequestContext
@@ -25,7 +25,7 @@ from streamtable.streams.catalog import Catalog
 
 __all__ = ["Totals", "table_handlers"]
 
-Totals: TypeAlias = Callable[[Table], dict[str | None, tuple[int, int]]]
+Totals: TypeAlias = Callable[[Table], Awaitable[Mapping[str | None, tuple[int, int]]]]
 """Number of items and their size in bytes, of a table (None) and of its indexes by name."""
 
 
@@ -35,10 +35,12 @@ def table_handlers(
     """Return the handlers of the operations on tables."""
     delay_s = settings.table_delay_ms / 1000
 
-    def describe(table: Table | TableDocument, status: Status | None = None) -> dict[str, Any]:
+    async def describe(
+        table: Table | TableDocument, status: Status | None = None
+    ) -> dict[str, Any]:
         if isinstance(table, TableDocument):
             return describe_table(table, status=status)
-        found = totals(table)
+        found = await totals(table)
         item_count, size_bytes = found.get(None, (0, 0))
         return describe_table(
             table.document,
@@ -59,13 +61,13 @@ def table_handlers(
         )
         await catalog.create(document)
         transitions.watch(document)
-        return {"TableDescription": describe(document, CREATING)}
+        return {"TableDescription": await describe(document, CREATING)}
 
     async def describe_one(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
         check_named(body)
         table = find_described(catalog, body["TableName"])
         transitions.watch(table.document)
-        return {"Table": describe(table)}
+        return {"Table": await describe(table)}
 
     async def list_all(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
         shown = (table.name for table in catalog.tables() if not table.document.hidden)
@@ -80,17 +82,17 @@ def table_handlers(
         )
         await catalog.update(document)
         transitions.watch(document)
-        return {"TableDescription": describe(Table(document), UPDATING)}
+        return {"TableDescription": await describe(Table(document), UPDATING)}
 
     async def delete_table(body: dict[str, Any], _context: RequestContext) -> dict[str, Any]:
         check_named(body)
-        table = find_changed(catalog, body["TableName"])
-        document = table.document
+        description = await describe(find_changed(catalog, body["TableName"]), DELETING)
+        # From here on nothing is awaited before the change.
+        document = find_changed(catalog, body["TableName"]).document
         # A view that was not built yet has nothing that could be under way.
         if document.view is None or document.status != CREATING:
             check_changeable(document)
         check_unprotected(document)
-        description = describe(table, DELETING)
         if delay_s:
             document = document.model_copy(
                 update={"status": DELETING, "status_until": time.time() + delay_s}

@@ -56,7 +56,7 @@ def transaction_handlers(
                 consumed = _written(writes, outcomes)
             answer["ConsumedCapacity"] = [units.report(wanted) for units in consumed.values()]
         if body.get("ReturnItemCollectionMetrics") == "SIZE" and outcomes is not None:
-            metrics = _measured(writes, shards)
+            metrics = await _measured(writes, shards)
             if metrics:
                 answer["ItemCollectionMetrics"] = metrics
         return orjson.dumps(answer) if answer else b"{}"
@@ -144,11 +144,11 @@ def _read_capacity(named: str, image: Image | None) -> ConsumedCapacity:
     return ConsumedCapacity(named, units, transaction="Read")
 
 
-def _measured(writes: list[Write], shards: Shards) -> dict[str, list[dict[str, Any]]]:
+async def _measured(writes: list[Write], shards: Shards) -> dict[str, list[dict[str, Any]]]:
     """Return the ItemCollectionMetrics, by table, of the collections that were written to."""
     metrics: dict[str, list[dict[str, Any]]] = {}
     for write in writes:
         if write.table.has_collections and not isinstance(write, Check):
-            size_bytes = shards.of(write.hash).collection_bytes(write)
+            size_bytes = await shards.of(write.hash).measure_collection(write)
             add_metrics(metrics, write.named, write, size_bytes)
     return metrics

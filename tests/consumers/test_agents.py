@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from streamtable.consumers.agents import Agents
+from streamtable.consumers.holdings import Holdings, Tables
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.tables.store import ShardStore, StoreMemory
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.clock import HybridClock
+from streamtable.streams.held import HeldShards
 from streamtable.streams.log import ShardLog
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.shard import Shard
@@ -27,7 +29,7 @@ class Node:
 
     def __init__(self) -> None:
         self.stores: dict[int, ShardStore] = {}
-        self.shards: dict[int, Shard] = {}
+        self.shards = HeldShards(2)
         self.failed: list[BaseException] = []
         self._parts = AsyncExitStack()
 
@@ -39,14 +41,11 @@ class Node:
         topics = Topics("test")
         await topics.create(broker.address, 2)
         clock = HybridClock(lambda: time.time_ns() // 1_000_000)
-        memory = StoreMemory(1024 * 1024, 1024 * 1024)
-        for number in range(2):
-            store = ShardStore(path / str(number), memory, {TABLE.id: TABLE}.get)
-            parts.callback(store.close)
-            self.stores[number] = store
-            self.shards[number] = Shard(
+
+        def make(number: int, log: ShardLog, store: ShardStore) -> Shard:
+            return Shard(
                 number=number,
-                log=ShardLog(broker.address, topics.changelog, number),
+                log=log,
                 state=store,
                 clock=clock,
                 region="test",
@@ -54,7 +53,20 @@ class Node:
                 exclusive=True,
                 fail=self.failed.append,
             )
-            parts.push_async_callback(self.shards[number].close)
+
+        holdings = Holdings(
+            address=broker.address,
+            topic=topics.changelog,
+            held=self.shards,
+            stores=self.stores,
+            path=lambda number: path / str(number),
+            memory=StoreMemory(1024 * 1024, 1024 * 1024),
+            tables=Tables({TABLE.id: TABLE}.get, lambda: [TABLE]),
+            restorer=None,
+            make=make,
+            opened=lambda _shard: None,
+            closed=lambda _number: None,
+        )
         sender = IndexSender(
             address=broker.address,
             topic=topics.indexes,
@@ -64,17 +76,16 @@ class Node:
             epoch_before=lambda number, offset: self.stores[number].epoch_before(offset),
         )
         parts.push_async_callback(sender.stop)
-        agents = Agents(
+        self.agents = Agents(
             address=broker.address,
             topics=topics,
             node="node",
-            shards=self.shards,
-            stores=self.stores,
+            holdings=holdings,
             sender=sender,
             fail=self.failed.append,
         )
-        parts.push_async_callback(agents.stop)
-        await agents.start()
+        parts.push_async_callback(self.agents.stop)
+        await self.agents.start()
 
     async def stop(self) -> None:
         await self._parts.aclose()

@@ -2,12 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from streamtable.consumers.indexes.settling import Settling, settling_calls
 from streamtable.control.frontiers import Frontiers
-from streamtable.control.settling import Settling
 from streamtable.control.visibility import Visibility
 from streamtable.core.documents import ViewDocument
 from streamtable.core.errors import NotYetVisible, ValidationError
@@ -70,9 +71,19 @@ class World:
         self.visibility = Visibility(
             catalog=self.catalog,  # type: ignore[arg-type]
             frontiers=self.frontiers,
-            settling=Settling(self.shards, self.sender),
-            terms=terms,
+            settling=Settling(self._ask),
+            shards=len(self.shards),
+            ends=self._ends,
+            terms=lambda: terms,
         )
+
+    async def _ask(self, number, method, arguments):
+        calls = settling_calls(self.shards, self.sender)
+        shard: Any = SimpleNamespace(number=number)
+        return await calls[method](shard, arguments)
+
+    async def _ends(self):
+        return {number: shard.last for number, shard in self.shards.items()}
 
     async def _committed(self, key, generation):
         return {}

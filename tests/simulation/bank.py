@@ -18,7 +18,6 @@ from streamtable.core.errors import (
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.owner import LogGap
 from streamtable.streams.shard import Shard
-from streamtable.streams.shards import Shards
 from streamtable.streams.transactions import Read, Transactions
 from tests.simulation.cluster import NEVER, ConditionalPut
 from tests.simulation.log import Partition, ProducerHandle
@@ -90,8 +89,9 @@ class Process(Work):
                     fail=bank.fail,
                 )
             )
-        self.all = Shards(dict(enumerate(self.shards)))
-        self.transactions = Transactions(self.all, {TABLE.id: TABLE}.get)
+        self.transactions = Transactions(SHARDS, {TABLE.id: TABLE}.get)
+        for shard in self.shards:
+            self.transactions.join(shard)
         self._chance = bank.chance
 
     async def serve(self, number: int) -> None:
@@ -217,7 +217,7 @@ class Bank(Run):
                 writes.append(PutWrite(KEYS[item], value))
         try:
             if len(writes) == 1 and not asked.needs:
-                await process.all.of(writes[0].hash).write(writes[0], CONTEXT)
+                await process.shards[writes[0].hash % SHARDS].write(writes[0], CONTEXT)
             else:
                 await process.transactions.write(writes, None, CONTEXT)
         except TransactionCanceled as error:

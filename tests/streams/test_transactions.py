@@ -14,7 +14,6 @@ from streamtable.core.errors import (
     TransactionInProgress,
 )
 from streamtable.streams.epochs import BARRIER
-from streamtable.streams.shards import Shards
 from streamtable.streams.transactions import Read, Transactions, UsedToken
 from tests.streams.shards import CONTEXT, TABLE, MemoryLog, PutWrite, follow, make_shard, until
 
@@ -52,10 +51,11 @@ class Node:
 
     def __init__(self, path: Path, logs: list[MemoryLog]) -> None:
         self.logs = logs
-        self.shards = Shards({n: make_shard(path / str(n), log) for n, log in enumerate(logs)})
+        self.shards = [make_shard(path / str(n), log) for n, log in enumerate(logs)]
+        self.transactions = Transactions(len(logs), {TABLE.id: TABLE}.get)
         for number, shard in enumerate(self.shards):
             shard.number = shard.owner.number = number
-        self.transactions = Transactions(self.shards, {TABLE.id: TABLE}.get)
+            self.transactions.join(shard)
 
     async def start(self) -> None:
         await asyncio.gather(*(shard.take_over() for shard in self.shards))
@@ -71,7 +71,7 @@ class Node:
 
     def number(self, key: str) -> int:
         write = PutWrite(key, 0)
-        image = self.shards.of(write.hash).get(write.row_key)
+        image = self.shards[write.hash % len(self.shards)].get(write.row_key)
         return 0 if image is None else int(image.item["n"]["N"])
 
     def settled(self) -> bool:
@@ -161,7 +161,7 @@ async def test_an_item_that_is_held_refuses_others(node: Node) -> None:
     await until(lambda: node.shards[1].ledger.locking and len(node.logs[1].records) == 2)
     write = PutWrite(B, 5)
     with pytest.raises(TransactionConflict):
-        await node.shards.of(write.hash).write(write, CONTEXT)
+        await node.shards[write.hash % SHARDS].write(write, CONTEXT)
     with pytest.raises(TransactionCanceled) as caught:
         await node.transactions.write([PutWrite(C, 1), PutWrite(B, 7)], None, CONTEXT)
     assert [reason["Code"] for reason in caught.value.reasons] == ["None", "TransactionConflict"]
@@ -286,7 +286,7 @@ async def test_money_is_neither_made_nor_lost(tmp_path: Path, seed: int) -> None
     await node.start()
     for key in accounts:
         write = PutWrite(key, 100)
-        await node.shards.of(write.hash).write(write, CONTEXT)
+        await node.shards[write.hash % SHARDS].write(write, CONTEXT)
     answered: list[str] = []
 
     async def transfers(name: str) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,6 +52,7 @@ class Place:
             objects=self.objects,
             region="test",
             node="node-1",
+            shards=1,
             stores={0: self.store},
             owns=lambda _: True,
             scratch=self.tmp_path / "scratch",
@@ -68,7 +68,10 @@ class Place:
         self, name: str = "other", *, restorer: bool = True, log: MemoryLog | None = None
     ) -> ShardStore:
         path = self.tmp_path / name
-        make = partial(ShardStore, path, MEMORY, {TABLE.id: TABLE}.get)
+
+        async def make() -> ShardStore:
+            return ShardStore(path, MEMORY, {TABLE.id: TABLE}.get)
+
         found = Restorer(self.objects, "test", 1) if restorer else None
         return await open_store(0, path, log or self.log, make, found)  # type: ignore[arg-type]
 

@@ -1,0 +1,1 @@
+"""What the nodes of a region ask of each other: calls over kept-open WebSockets."""

@@ -1,0 +1,220 @@
+"""The way to each shard: to its owner, here or on another node, also while it moves."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar
+
+from streamtable.core.context import RequestContext
+from streamtable.core.errors import ServiceUnavailable
+from streamtable.core.images import Image
+from streamtable.core.operations.writes import Write
+from streamtable.core.tables import Table
+from streamtable.streams.held import HeldShards
+from streamtable.streams.owner import WAIT_S, Moved
+from streamtable.streams.peers.calls import ShardCall
+from streamtable.streams.peers.client import PeerClient
+from streamtable.streams.peers.remote import Range, RemoteShard
+from streamtable.streams.placement import Placement
+from streamtable.streams.shard import Chunk, FetchedChunk, Look, Outcome, Shard
+
+__all__ = ["AskShard", "RoutedShard", "Routes"]
+
+_RETRY_S: Final = 0.05
+
+ResultT = TypeVar("ResultT")
+
+AskShard: TypeAlias = Callable[[int, str, Any], Awaitable[Any]]
+"""Asks a shard's owner: its number, what is asked, and its arguments; see `Routes.ask`."""
+
+
+class Routes:
+    """Finds the owners of the shards, and asks them.
+
+    Args:
+        held: the shards that this node has.
+        placement: says which node owns which shard.
+        client: asks other nodes.
+        calls: what can be asked of a shard, by name.
+        catalog: how far this node has read the catalog; who is asked reads as far before.
+    """
+
+    def __init__(
+        self,
+        held: HeldShards,
+        placement: Placement,
+        client: PeerClient,
+        calls: Mapping[str, ShardCall],
+        catalog: Callable[[], int],
+    ) -> None:
+        self._held = held
+        self._placement = placement
+        self._client = client
+        self._calls = calls
+        self._catalog = catalog
+        self._remote = [
+            RemoteShard(number, partial(self._ask_owner, number)) for number in range(held.count)
+        ]
+
+    def own(self, number: int) -> Shard | None:
+        """The shard, if this node owns it; it may not serve yet."""
+        shard = self._held.get(number)
+        return shard if shard is not None and shard.owner.wanted else None
+
+    async def reach(
+        self, number: int, act: Callable[[Shard | RemoteShard], Awaitable[ResultT]]
+    ) -> ResultT:
+        """Act on a shard where its owner is; again where it has moved meanwhile.
+
+        Args:
+            number: the shard.
+            act: raises Moved where nothing was done.
+
+        Raises:
+            ServiceUnavailable: nobody owned it within the time limit.
+        """
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                return await act(self.own(number) or self._remote[number])
+            except Moved as error:
+                if time.monotonic() > deadline:
+                    raise ServiceUnavailable(
+                        f"Shard {number} is not served right now. Try again."
+                    ) from error
+            await self._placement.changed(deadline, _RETRY_S)
+
+    async def ask(self, number: int, method: str, arguments: Any) -> Any:
+        """Have a shard's owner carry out something that may be done twice; return its answer.
+
+        Raises:
+            ApiError: what it raised.
+            ServiceUnavailable: nobody owned it within the time limit.
+        """
+        return await self._call(number, method, arguments, RemoteShard.query)
+
+    async def change(self, number: int, method: str, arguments: Any) -> Any:
+        """As `ask`, for something that may not be done twice.
+
+        Raises:
+            InternalServerError: it may have been done.
+        """
+        return await self._call(number, method, arguments, RemoteShard.change)
+
+    async def _call(
+        self,
+        number: int,
+        method: str,
+        arguments: Any,
+        send: Callable[[RemoteShard, str, Any], Awaitable[Any]],
+    ) -> Any:
+        async def act(shard: Shard | RemoteShard) -> Any:
+            if isinstance(shard, Shard):
+                return await self._calls[method](shard, arguments)
+            return await send(shard, method, arguments)
+
+        return await self.reach(number, act)
+
+    async def _ask_owner(self, number: int, method: str, arguments: Any) -> Any:
+        address = self._placement.owner(number)
+        if address is None or address == self._placement.own:
+            raise Moved(f"Shard {number} is on its way to a node. Try again.")
+        return await self._client.call(
+            address, method, [number, arguments], catalog=self._catalog()
+        )
+
+
+class RoutedShard:
+    """A shard in a region of several nodes. What is said of `Shard`'s methods holds for these.
+
+    Args:
+        number: the shard's number.
+        routes: find its owner.
+    """
+
+    def __init__(self, number: int, routes: Routes) -> None:
+        self.number = number
+        self._routes = routes
+
+    async def write(self, write: Write, context: RequestContext) -> Outcome:
+        """Carry out one write; when this returns it is durable."""
+        return await self._routes.reach(self.number, lambda shard: shard.write(write, context))
+
+    async def write_many(self, writes: Sequence[Write], context: RequestContext) -> list[Outcome]:
+        """Carry out unconditional writes of different items, in as few commits as possible."""
+        return await self._routes.reach(
+            self.number, lambda shard: shard.write_many(writes, context)
+        )
+
+    async def read(self, row_key: bytes, *, consistent: bool) -> Image | None:
+        """Return a row's durable image."""
+        return await self._routes.reach(
+            self.number, lambda shard: shard.read(row_key, consistent=consistent)
+        )
+
+    async def read_many(self, row_keys: Sequence[bytes], *, consistent: bool) -> list[Image | None]:
+        """Return the durable images of rows."""
+        return await self._routes.reach(
+            self.number, lambda shard: shard.read_many(row_keys, consistent=consistent)
+        )
+
+    async def look(self, row_keys: Sequence[bytes]) -> Look:
+        """Look at rows of which a transaction wants to know whether they change meanwhile."""
+        return await self._routes.reach(self.number, lambda shard: shard.look(row_keys))
+
+    async def chunks(
+        self,
+        start: bytes,
+        end: bytes,
+        *,
+        reverse: bool = False,
+        consistent: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[Chunk]:
+        """Yield durable rows in order, in parts; from another node a page at a time."""
+
+        async def read(shard: Shard | RemoteShard) -> tuple[Chunk, Range | None]:
+            if isinstance(shard, Shard):
+                await shard.ready(consistent=consistent)
+                scanned = shard.scan(wanted.start, wanted.end, reverse=reverse)
+                return Chunk(scanned, more=False), None
+            rows, more = await shard.rows(wanted, None)
+            chunk = Chunk(iter([(key, image) for key, (image,) in rows]), more)
+            return chunk, wanted.after(rows[-1][0], len(rows)) if more else None
+
+        left: Range | None = Range(start, end, reverse, consistent, limit)
+        while left is not None:
+            wanted = left
+            chunk, left = await self._routes.reach(self.number, read)
+            yield chunk
+
+    async def fetched_chunks(
+        self,
+        table: Table,
+        start: bytes,
+        end: bytes,
+        *,
+        reverse: bool = False,
+        consistent: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[FetchedChunk]:
+        """As `chunks`, for rows of a local index of a table, each with the item that it is of."""
+
+        async def read(shard: Shard | RemoteShard) -> tuple[FetchedChunk, Range | None]:
+            if isinstance(shard, Shard):
+                await shard.ready(consistent=consistent)
+                scanned = shard.scan(wanted.start, wanted.end, reverse=reverse)
+                return FetchedChunk(shard.fetch(table, scanned), more=False), None
+            rows, more = await shard.rows(wanted, table)
+            chunk = FetchedChunk(iter([(key, image, whole) for key, (image, whole) in rows]), more)
+            return chunk, wanted.after(rows[-1][0], len(rows)) if more else None
+
+        left: Range | None = Range(start, end, reverse, consistent, limit)
+        while left is not None:
+            wanted = left
+            chunk, left = await self._routes.reach(self.number, read)
+            yield chunk
+
+    async def measure_collection(self, write: Write) -> int:
+        """Size of the item collection of a write's item, as far as it is materialized."""
+        return await self._routes.reach(self.number, lambda shard: shard.measure_collection(write))

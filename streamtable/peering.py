@@ -1,0 +1,272 @@
+"""This node among the others of its region: who has which shard, and how they talk."""
+
+import asyncio
+import ipaddress
+import logging
+import ssl
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from streamtable.core.errors import ApiError, StreamtableError
+from streamtable.settings import NodeSettings
+from streamtable.streams.catalog import Catalog
+from streamtable.streams.held import HeldShards
+from streamtable.streams.owner import Moved
+from streamtable.streams.peers.calls import ShardCall
+from streamtable.streams.peers.client import PeerClient, PeerLost
+from streamtable.streams.peers.server import Call, PeerServer, PeersUnavailable
+from streamtable.streams.placement import Placement
+from streamtable.streams.routes import Routes
+
+__all__ = ["Peering", "UnprotectedPeers"]
+
+logger = logging.getLogger(__name__)
+
+_LOOPBACK: Final = "127.0.0.1"
+_CAUGHT_UP_S: Final = 10.0
+# A node that does not answer is about to be left out of the group; nobody waits for it for long.
+_SPREAD_S: Final = 2.0
+_LOOK_S: Final = 0.05
+_HAND_OVER_S: Final = 30.0
+
+
+class UnprotectedPeers(StreamtableError, PermissionError):
+    """Nodes on other machines could be reached by anybody."""
+
+
+class Peering:
+    """Connects this node with the others.
+
+    Args:
+        settings: the node's.
+        port_file: where the port is kept that was chosen for it.
+        catalog: the region's tables.
+        held: the shards that this node has.
+        calls: what other nodes can ask of a shard, by name; may be filled later.
+
+    Attributes:
+        placement: who has which shard.
+        routes: the way to each shard.
+    """
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        port_file: Path,
+        catalog: Catalog,
+        held: HeldShards,
+        calls: Mapping[str, ShardCall],
+    ) -> None:
+        self._host, self._port = _address(settings.advertise)
+        self._port_file = port_file
+        self._catalog = catalog
+        self._held = held
+        self._calls = calls
+        secret = _secret(settings.peer_secret_file)
+        client_tls, server_tls = _tls(settings)
+        if secret is None and server_tls is None and not _is_loopback(self._host):
+            raise UnprotectedPeers(
+                f"--advertise {settings.advertise} lets other machines ask this node for any item. "
+                "Give all nodes the same --peer-secret-file, or certificates: --peer-tls-cert, "
+                "--peer-tls-key, --peer-tls-ca"
+            )
+        self._client = PeerClient(settings.region, secret, client_tls)
+        self._server = PeerServer(
+            settings.region, self._methods(), self._caught_up, secret, server_tls
+        )
+        self.placement = Placement("")
+        self.routes = Routes(held, self.placement, self._client, calls, lambda: self._catalog.next)
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen for other nodes; they know this one by `placement.own` from now on.
+
+        Raises:
+            PeersUnavailable: the address can't be had.
+        """
+        host = _LOOPBACK if _is_loopback(self._host) else "0.0.0.0"  # noqa: S104 - other machines are to reach it
+        port = await self._listen(host)
+        self.placement.own = f"{self._host}:{port}"
+        self._catalog.spread_by(self._spread)
+
+    async def stop(self) -> None:
+        """Let go of the other nodes."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+        await self._server.stop()
+        await self._client.stop()
+
+    async def hand_over(self) -> None:
+        """Return when others have all shards, now that this node has left the group.
+
+        Until `stop` it goes on asking them who has which, so that requests find their way.
+
+        Raises:
+            StreamtableError: nobody has taken them in time.
+        """
+        if not self.placement.others:
+            return
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+        deadline = time.monotonic() + _HAND_OVER_S
+        while True:
+            owners = self.placement.owners
+            if len(owners) == self._held.count and self.placement.own not in owners.values():
+                with suppress(ApiError):
+                    await asyncio.gather(
+                        *(self.routes.ask(n, "end", None) for n in range(self._held.count))
+                    )
+                    return
+            if time.monotonic() > deadline:
+                raise StreamtableError("no other node has taken over all shards in time")
+            await self.placement.changed(deadline, _LOOK_S)
+
+    async def _listen(self, host: str) -> int:
+        """Take the port that was asked for, or else the one of the last time, or any."""
+        if self._port:
+            return await self._server.start(host, self._port)
+        before = 0
+        with suppress(OSError, ValueError):
+            before = int(self._port_file.read_text())
+        try:
+            port = await self._server.start(host, before)
+        except PeersUnavailable:
+            port = await self._server.start(host, 0)
+        self._port_file.write_text(f"{port}\n")
+        return port
+
+    def _methods(self) -> Mapping[str, Call]:
+        return _Methods(self)
+
+    async def call_shard(self, method: str, arguments: Any) -> Any:
+        """Carry out what another node asks of a shard.
+
+        Raises:
+            ApiError: it can't be done; Moved where this node does not own the shard.
+        """
+        number, rest = arguments
+        shard = self.routes.own(number)
+        if shard is None:
+            raise Moved(f"Shard {number} is not this node's. Try again.")
+        return await self._calls[method](shard, rest)
+
+    async def tell_placement(self, _arguments: Any) -> Any:
+        """Tell another node who has which shard."""
+        owners, nodes = self.placement.owners, self.placement.others | {self.placement.own}
+        return [list(owners.items()), list(nodes)]
+
+    async def tell_caught_up(self, _arguments: Any) -> None:
+        """Answer; that the catalog is read was seen to before."""
+
+    async def _caught_up(self, catalog: int) -> None:
+        try:
+            async with asyncio.timeout(_CAUGHT_UP_S):
+                await self._catalog.caught_up(catalog)
+        except TimeoutError:
+            raise Moved("The node is behind the catalog. Try again.") from None
+
+    async def _spread(self, catalog: int) -> None:
+        """Return when the other nodes have read the catalog so far, as far as they answer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SPREAD_S):
+                await asyncio.gather(
+                    *(
+                        self._client.call(address, "caught_up", None, catalog=catalog)
+                        for address in self.placement.others
+                    ),
+                    return_exceptions=True,
+                )
+
+    async def _look(self) -> None:
+        while True:
+            for address in sorted(self.placement.others):
+                with suppress(PeerLost, ApiError):
+                    owners, nodes = await self._client.call(address, "placement", None)
+                    others = frozenset(nodes) - {self.placement.own}
+                    self.placement.set(dict(owners), others | {address})
+                    break
+            await asyncio.sleep(_LOOK_S)
+
+
+class _Methods(Mapping[str, Call]):
+    """What other nodes can call: of this node, and of its shards, which come up later."""
+
+    def __init__(self, peering: Peering) -> None:
+        self._peering = peering
+        self._own: dict[str, Call] = {
+            "placement": peering.tell_placement,
+            "caught_up": peering.tell_caught_up,
+        }
+
+    def __getitem__(self, method: str) -> Call:
+        own = self._own.get(method)
+        if own is not None:
+            return own
+
+        async def call(arguments: Any) -> Any:
+            return await self._peering.call_shard(method, arguments)
+
+        return call
+
+    def __iter__(self) -> Any:
+        return iter(self._own)
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+
+def _address(advertise: str | None) -> tuple[str, int]:
+    """Return host and port of an address, port 0 where none was asked for."""
+    if advertise is None:
+        return _LOOPBACK, 0
+    host, _, port = advertise.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _secret(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise UnprotectedPeers(f"--peer-secret-file {path}: {error.strerror}") from error
+    if len(secret) < 16:
+        raise UnprotectedPeers(f"--peer-secret-file {path}: a secret has 16 bytes at least")
+    return secret
+
+
+def _tls(settings: NodeSettings) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+    """Return how to speak TLS to other nodes, and how they speak it to this one.
+
+    Each side shows a certificate that the other one's authority has signed.
+    """
+    cert, key, ca = settings.peer_tls_cert, settings.peer_tls_key, settings.peer_tls_ca
+    if cert is None and key is None and ca is None:
+        return None, None
+    if cert is None or key is None or ca is None:
+        raise UnprotectedPeers(
+            "--peer-tls-cert, --peer-tls-key and --peer-tls-ca go together: each node shows its "
+            "certificate and checks the others'"
+        )
+    try:
+        client = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca)
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+        server.verify_mode = ssl.CERT_REQUIRED
+        for context in (client, server):
+            context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise UnprotectedPeers(
+            f"the certificates for other nodes can't be used: {error}"
+        ) from error
+    return client, server
