@@ -421,7 +421,8 @@ class Node:
     async def wait_failed(self) -> None:
         """Return never, or raise what makes this node unable to go on."""
         assert self._failed is not None
-        await self._failed
+        # Who waits may be cancelled; the node has not failed by that.
+        await asyncio.shield(self._failed)
 
     async def drain(self) -> None:
         """Hand this node's shards over to others; requests are passed on to them from then on.
