@@ -10,6 +10,9 @@ from streamtable.streams.admin import open_admin
 
 __all__ = ["MAX_RECORD_BYTES", "Topics", "WrongShards"]
 
+_SHARDS: Final = 4
+_CLUSTER_SHARDS: Final = 16
+_COPIES: Final = 3
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _DEAD_LETTERS_MS: Final = 14 * _DAY_MS
 MAX_RECORD_BYTES: Final = 64 * 1024 * 1024
@@ -49,7 +52,7 @@ class Topics:
             KafkaError: the brokers are away, or refuse the topic.
         """
         async with open_admin(address) as admin:
-            replication = min(3, len((await admin.describe_cluster())["brokers"]))
+            replication = min(_COPIES, len((await admin.describe_cluster())["brokers"]))
             await _create(admin, _kept(self.table(name), shards, replication, _DAY_MS))
 
     async def create(self, address: str, shards: int | None) -> int:
@@ -57,8 +60,8 @@ class Topics:
 
         Args:
             address: the brokers, `host:port,...`.
-            shards: partitions of the change log where it is made now; None for 4. An existing
-                change log keeps what it has.
+            shards: partitions of the change log where it is made now; None for 4, and for 16
+                where there are brokers for three copies. An existing change log keeps what it has.
 
         Returns:
             The number of shards that the change log has.
@@ -68,8 +71,9 @@ class Topics:
         """
         async with open_admin(address) as admin:
             replication = min(3, len((await admin.describe_cluster())["brokers"]))
+            usual = _CLUSTER_SHARDS if replication == _COPIES else _SHARDS
             for name in (self.changelog, self.indexes):
-                await _create(admin, _kept(name, shards or 4, replication, _DAY_MS))
+                await _create(admin, _kept(name, shards or usual, replication, _DAY_MS))
             compacted = {
                 "cleanup.policy": "compact",
                 "min.compaction.lag.ms": "3600000",

@@ -19,14 +19,17 @@ class DataFolder:
 
     Args:
         path: made if missing.
+        shared: the folder that has the shards and the checkpoints, where several processes on
+            one machine share them; None where they are in this folder.
 
     Raises:
         DataFolderInUse: another process holds it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shared: Path | None = None) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._shared = path if shared is None else shared
         self._lock = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,12 +48,12 @@ class DataFolder:
 
     def shard(self, number: int) -> Path:
         """Where a shard's tables are."""
-        return self.path / "shards" / str(number)
+        return self._shared / "shards" / str(number)
 
     @property
     def checkpoints(self) -> Path:
         """Where checkpoints of the shards are kept, unless they are kept elsewhere."""
-        return self.path / "checkpoints"
+        return self._shared / "checkpoints"
 
     @property
     def peer_port(self) -> Path:

@@ -86,11 +86,16 @@ class Node:
     Args:
         settings: what it is told.
         check: is asked before each write, see `Shard.check`; None asks nobody.
+        seat: which one of the processes it is that share data folder and port; None for a node
+            that has them for itself.
     """
 
-    def __init__(self, settings: NodeSettings, check: WriteCheck | None = None) -> None:
+    def __init__(
+        self, settings: NodeSettings, check: WriteCheck | None = None, *, seat: int | None = None
+    ) -> None:
         self.settings = settings
         self._check = check
+        self._seat = seat
         self.endpoint = ""
         self.kafka = ""
         self._parts = AsyncExitStack()
@@ -140,7 +145,11 @@ class Node:
     async def _start_log(self) -> None:
         """Take the folder, reach the log, read the catalog, and be found by other nodes."""
         settings, parts = self.settings, self._parts
-        folder = self._folder = DataFolder(settings.data)
+        if self._seat is None:
+            folder = DataFolder(settings.data)
+        else:
+            folder = DataFolder(settings.data / "workers" / str(self._seat), settings.data)
+        self._folder = folder
         parts.callback(folder.release)
         if settings.kafka is None:
             self.kafka = await self._start_broker(folder)
@@ -401,7 +410,9 @@ class Node:
             meter=self._meters.request,
             visible=visibility.wait,
         )
-        server = HttpServer(app, host=settings.host, port=settings.port)
+        server = HttpServer(
+            app, host=settings.host, port=settings.port, shared=self._seat is not None
+        )
         await server.start()
         parts.push_async_callback(server.stop)
         self.endpoint = server.endpoint
@@ -445,7 +456,8 @@ class Node:
 
         Other nodes get this one's shards before, so that their requests hardly notice.
         """
-        if self.endpoint and not self._has_failed():
+        # Processes that share a machine stop together, or come back at once.
+        if self.endpoint and self._seat is None and not self._has_failed():
             try:
                 await self.drain()
             except NoOtherNode:

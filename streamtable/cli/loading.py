@@ -5,17 +5,19 @@ import importlib.util
 import os
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 from streamtable.cli.output import Failure
+from streamtable.control.checks import Checks
 from streamtable.core.errors import StreamtableError
 from streamtable.triggers import App
 from streamtable.triggers.declarations import read_app
 from streamtable.triggers.lambda_apps import lambda_app
 
-__all__ = ["load_app", "load_handler"]
+__all__ = ["load_app", "load_checks", "load_handler"]
 
 _OWN_FRAMES: Final = ("streamtable.", "importlib")
 
@@ -60,6 +62,21 @@ def load_handler(handler: str, table: str) -> App:
         raise
     except (Exception, SystemExit) as error:
         raise _import_failure(handler, error) from error
+
+
+def load_checks(targets: Iterable[str]) -> Checks:
+    """Import apps as `load_app` does, and return their checks.
+
+    Raises:
+        Failure: as for `load_app`; or an app has no checks.
+    """
+    apps = []
+    for target in targets:
+        app = load_app(target)
+        if not app.checks:
+            raise Failure(f"the app {app.name} in {target} has no checks")
+        apps.append(app)
+    return Checks(apps)
 
 
 def _load_file(path: Path) -> ModuleType:

@@ -11,6 +11,8 @@ from streamtable.cli.running import run_until_signal
 
 if TYPE_CHECKING:
     from streamtable.control.checks import Checks
+    from streamtable.node import Node
+    from streamtable.processes import Processes
     from streamtable.settings import NodeSettings
 
 __all__ = ["serve"]
@@ -86,6 +88,10 @@ def serve(  # noqa: PLR0917 - the options of the command
         Path | None,
         typer.Option(dir_okay=False, help="The authority that signed all nodes' certificates."),
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, max=256, help="In how many processes to run, each with its shards."),
+    ] = 1,
     broker_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the embedded broker, on loopback.")
     ] = 19092,
@@ -154,6 +160,7 @@ def serve(  # noqa: PLR0917 - the options of the command
             peer_tls_cert=peer_tls_cert,
             peer_tls_key=peer_tls_key,
             peer_tls_ca=peer_tls_ca,
+            workers=workers,
             broker_port=broker_port,
             shards=shards,
             table_delay_ms=table_delay_ms,
@@ -167,37 +174,46 @@ def serve(  # noqa: PLR0917 - the options of the command
         raise Failure(f"--{option} {problem['input']}: {problem['msg']}") from error
     if kafka_config is not None and kafka is None:
         raise Failure("--kafka-config is for the brokers that --kafka names")
+    if workers > 1 and advertise is not None:
+        raise Failure("--advertise is for one process: with --workers, run a node on each machine")
     set_up_logging(log_level, log_format)
-    run_until_signal(_serve(settings, _load_checks(checks) if checks else None))
+    from streamtable.node import Node
+    from streamtable.processes import Processes, Seat
+
+    found = _load_checks(checks) if checks else None
+    made: Node | Processes
+    if workers == 1:
+        made = Node(settings, found)
+    else:
+        seat = Seat(
+            number=0,
+            settings=settings,
+            checks=tuple(checks or ()),
+            log_level=log_level,
+            log_format=log_format,
+        )
+        made = Processes(settings, seat)
+    run_until_signal(_serve(settings, made))
 
 
 def _load_checks(targets: list[str]) -> "Checks":
-    from streamtable.cli.loading import load_app
-    from streamtable.control.checks import Checks
+    from streamtable.cli.loading import load_checks
 
-    apps = []
-    for target in targets:
-        app = load_app(target)
-        if not app.checks:
-            raise Failure(f"the app {app.name} in {target} has no checks")
-        apps.append(app)
-    found = Checks(apps)
+    found = load_checks(targets)
     for line in found.describe():
         print_line(line)
     return found
 
 
-async def _serve(settings: "NodeSettings", checks: "Checks | None") -> None:
+async def _serve(settings: "NodeSettings", made: "Node | Processes") -> None:
     from importlib.metadata import version
 
     from aiokafka.errors import KafkaConnectionError
 
     from streamtable.core.errors import StreamtableError
-    from streamtable.node import Node
 
-    node = Node(settings, checks)
     try:
-        await node.start()
+        await made.start()
     except KafkaConnectionError as error:
         raise Failure(
             f"no Kafka broker answers at {settings.kafka}. Is the address right, and does it take "
@@ -209,19 +225,19 @@ async def _serve(settings: "NodeSettings", checks: "Checks | None") -> None:
         raise Failure(f"{error.filename or settings.data}: {error.strerror or error}") from error
     try:
         if not _is_loopback(settings.host):
-            print_line(_OPEN.format(host=settings.host, port=node.endpoint.rpartition(":")[2]))
+            print_line(_OPEN.format(host=settings.host, port=made.endpoint.rpartition(":")[2]))
         stdout().print(
             _READY.format(
                 version=version("streamtable"),
-                endpoint=node.endpoint,
+                endpoint=made.endpoint,
                 data=settings.data.absolute(),
-                kafka=node.kafka,
+                kafka=made.kafka,
                 region=settings.region,
             )
         )
-        await node.wait_failed()
+        await made.wait_failed()
     finally:
-        await node.stop()
+        await made.stop()
 
 
 def _is_loopback(host: str) -> bool:

@@ -33,6 +33,13 @@ class PortTaken(ListenError):
 class HttpServer:
     """The HTTP server of one endpoint. It leaves signals alone: its owner calls `stop`.
 
+    Args:
+        app: answers the requests.
+        host: the address to listen on.
+        port: the port; 0 takes a free one.
+        limits: what clients may ask of it.
+        shared: other processes listen on the port too; the system gives each some connections.
+
     Attributes:
         host: the address that it listens on.
         port: the port; the one that the system chose once started, where 0 was asked for.
@@ -45,9 +52,11 @@ class HttpServer:
         host: str = "127.0.0.1",
         port: int = 8000,
         limits: GatewayLimits | None = None,
+        shared: bool = False,
     ) -> None:
         self.host = host
         self.port = port
+        self._shared = shared
         self._server = _Server(_Config(app, GatewayLimits() if limits is None else limits))
         self._serving: asyncio.Task[None] | None = None
 
@@ -66,7 +75,7 @@ class HttpServer:
             ListenError: the address is not this machine's, or needs rights.
         """
         assert self._serving is None, "started twice"
-        listener = await _listen(self.host, self.port)
+        listener = await _listen(self.host, self.port, shared=self._shared)
         self.port = listener.getsockname()[1]
         self._serving = asyncio.create_task(
             self._server.serve(sockets=[listener]), name=f"http {self.endpoint}"
@@ -86,7 +95,7 @@ class HttpServer:
         self._serving = None
 
 
-async def _listen(host: str, port: int) -> socket.socket:
+async def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -100,6 +109,8 @@ async def _listen(host: str, port: int) -> socket.socket:
     try:
         if os.name == "posix":  # elsewhere it would let two processes share the port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         listener.listen(2048)
         listener.setblocking(False)
