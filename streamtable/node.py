@@ -28,6 +28,7 @@ from streamtable.control.checkpoints import CheckpointPages
 from streamtable.control.ingest import Ingest
 from streamtable.control.knowledge import Knowledge
 from streamtable.control.pages import Control
+from streamtable.control.shards import ShardPages, status_calls
 from streamtable.control.views import Views
 from streamtable.control.visibility import Visibility
 from streamtable.control.why import Why
@@ -326,7 +327,9 @@ class Node:
             kafka=self.kafka,
             changelog=self._topics.changelog,
             handlers=operations,
+            tell_others=self._peering.tell_others,
         )
+        self._peering.node_calls["report"] = control.note_report
         parts.push_async_callback(control.stop)
         knowledge = Knowledge(
             consumers=catalog.consumers,
@@ -382,9 +385,19 @@ class Node:
             waiting=lambda: [
                 n for n in sorted(agents.assigned) if n not in held or not held[n].owner.serving
             ],
+            leaving=lambda: self._draining is not None,
         )
+        shard_pages = ShardPages(
+            shards=count,
+            ask=routes.ask,
+            owner=self._peering.placement.owner,
+            log=self._fetcher,
+            drain=self.drain,
+        )
+        self._calls |= status_calls(self._folder.node, stores)
         pages = {
             **monitoring.pages,
+            "/_streamtable/shards": shard_pages.list,
             "/_streamtable/node": self._node_page,
             "/_streamtable/epochs": self._epochs_page,
             "/_streamtable/checkpoints": checkpoints.list,
@@ -394,6 +407,7 @@ class Node:
             **control.pages,
         }
         posts = {
+            "/_streamtable/drain": shard_pages.drain,
             "/_streamtable/checkpoints": checkpoints.act,
             "/_streamtable/views/create": views.create,
             "/_streamtable/views/drop": views.drop,

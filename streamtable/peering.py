@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +49,7 @@ class Peering:
         calls: what other nodes can ask of a shard, by name; may be filled later.
 
     Attributes:
+        node_calls: what other nodes can call of this node, by name; may be filled later.
         placement: who has which shard.
         routes: the way to each shard.
     """
@@ -73,10 +75,15 @@ class Peering:
                 "Give all nodes the same --peer-secret-file, or certificates: --peer-tls-cert, "
                 "--peer-tls-key, --peer-tls-ca"
             )
+        self.node_calls: dict[str, Call] = {
+            "placement": self._tell_placement,
+            "caught_up": self._tell_caught_up,
+        }
         self._client = PeerClient(settings.region, secret, client_tls)
         self._server = PeerServer(
-            settings.region, self._methods(), self._caught_up, secret, server_tls
+            settings.region, self._find_call, self._caught_up, secret, server_tls
         )
+        self._telling: set[asyncio.Task[Any]] = set()
         self.placement = Placement("")
         self.routes = Routes(held, self.placement, self._client, calls, lambda: self._catalog.next)
         self._looking: asyncio.Task[None] | None = None
@@ -139,10 +146,22 @@ class Peering:
         self._port_file.write_text(f"{port}\n")
         return port
 
-    def _methods(self) -> Mapping[str, Call]:
-        return _Methods(self)
+    def tell_others(self, method: str, arguments: Any) -> None:
+        """Call all other nodes, and wait for none of them: what is lost does not matter."""
+        for address in self.placement.others:
+            task = asyncio.create_task(self._tell(address, method, arguments))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
 
-    async def call_shard(self, method: str, arguments: Any) -> Any:
+    async def _tell(self, address: str, method: str, arguments: Any) -> None:
+        with suppress(PeerLost, ApiError):
+            await self._client.call(address, method, arguments, catalog=self._catalog.next)
+
+    def _find_call(self, method: str) -> Call:
+        """Return what other nodes can call by a name: of this node, or of one of its shards."""
+        return self.node_calls.get(method) or partial(self._call_shard, method)
+
+    async def _call_shard(self, method: str, arguments: Any) -> Any:
         """Carry out what another node asks of a shard.
 
         Raises:
@@ -154,12 +173,12 @@ class Peering:
             raise Moved(f"Shard {number} is not this node's. Try again.")
         return await self._calls[method](shard, rest)
 
-    async def tell_placement(self, _arguments: Any) -> Any:
+    async def _tell_placement(self, _arguments: Any) -> Any:
         """Tell another node who has which shard."""
         owners, nodes = self.placement.owners, self.placement.others | {self.placement.own}
         return [list(owners.items()), list(nodes)]
 
-    async def tell_caught_up(self, _arguments: Any) -> None:
+    async def _tell_caught_up(self, _arguments: Any) -> None:
         """Answer; that the catalog is read was seen to before."""
 
     async def _caught_up(self, catalog: int) -> None:
@@ -190,33 +209,6 @@ class Peering:
                     self.placement.set(dict(owners), others | {address})
                     break
             await asyncio.sleep(_LOOK_S)
-
-
-class _Methods(Mapping[str, Call]):
-    """What other nodes can call: of this node, and of its shards, which come up later."""
-
-    def __init__(self, peering: Peering) -> None:
-        self._peering = peering
-        self._own: dict[str, Call] = {
-            "placement": peering.tell_placement,
-            "caught_up": peering.tell_caught_up,
-        }
-
-    def __getitem__(self, method: str) -> Call:
-        own = self._own.get(method)
-        if own is not None:
-            return own
-
-        async def call(arguments: Any) -> Any:
-            return await self._peering.call_shard(method, arguments)
-
-        return call
-
-    def __iter__(self) -> Any:
-        return iter(self._own)
-
-    def __len__(self) -> int:
-        return len(self._own)
 
 
 def _address(advertise: str | None) -> tuple[str, int]:

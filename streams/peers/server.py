@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 import aiohttp
@@ -37,7 +37,7 @@ class PeerServer:
 
     Args:
         region: this node's region.
-        calls: what can be called, by name; may be filled after the start.
+        find: returns what can be called by a name; a name that is none is its matter.
         caught_up: waits until this node has read the catalog so far.
         secret: what all nodes of the region know, or None.
         tls: how to speak TLS, or None.
@@ -46,13 +46,13 @@ class PeerServer:
     def __init__(
         self,
         region: str,
-        calls: Mapping[str, Call],
+        find: Callable[[str], Call],
         caught_up: Callable[[int], Awaitable[None]],
         secret: bytes | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._region = region
-        self._calls = calls
+        self._find = find
         self._caught_up = caught_up
         self._secret = secret
         self._tls = tls
@@ -133,7 +133,7 @@ class PeerServer:
     ) -> None:
         try:
             await self._caught_up(catalog)
-            value = await self._calls[method](arguments)
+            value = await self._find(method)(arguments)
         except ApiError as error:
             writer.send([number, error_to_json(error), None])
         except Exception:

@@ -14,6 +14,7 @@ from streamtable.cli.output import Failure, print_error
 from streamtable.cli.replay import replay
 from streamtable.cli.search import search_app
 from streamtable.cli.serve import serve
+from streamtable.cli.shards import drain, init, shards
 from streamtable.cli.triggers import triggers_app
 from streamtable.cli.version import print_version, version
 from streamtable.cli.views import views_app
@@ -30,6 +31,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(serve)
+app.command()(init)
+app.command()(shards)
+app.command()(drain)
 app.command()(worker)
 app.add_typer(triggers_app)
 app.add_typer(views_app)

@@ -9,7 +9,7 @@ GET `/_streamtable/consumers` and `/_streamtable/lag` say where every consumer s
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -61,11 +61,13 @@ class Control:
         kafka: str,
         changelog: str,
         handlers: Mapping[str, Handler],
+        tell_others: Callable[[str, Any], None],
     ) -> None:
         self._catalog = catalog
         self._settings = settings
         self._shards = shards
         self._handlers = handlers
+        self._tell_others = tell_others
         self._groups = GroupOffsets(kafka, changelog)
         self.workers = Workers()
         """Who reports to this node."""
@@ -155,14 +157,23 @@ class Control:
     async def _report(self, body: dict[str, Any]) -> dict[str, Any]:
         report = parse_body(Report, body)
         await create_state_table(self._catalog, self._settings)
-        self.workers.note(report)
+        await self.note_report(body)
+        # Whoever asks another node where a consumer stands gets the same answer.
+        self._tell_others("report", body)
         documents = {}
-        for name, each in report.consumers.items():
+        for name in report.consumers:
             found = self._catalog.consumer(report.app, name)
             documents[name] = None if found is None else found.model_dump(mode="json")
+        return {"consumers": documents, "now_ms": time.time_ns() // 1_000_000}
+
+    async def note_report(self, body: dict[str, Any]) -> None:
+        """Take over what a worker reports, to this node or to another one."""
+        report = parse_body(Report, body)
+        self.workers.note(report)
+        for name, each in report.consumers.items():
+            found = self._catalog.consumer(report.app, name)
             if found is not None and each.generation == found.generation:
                 self.frontiers.note(found.key, each.generation, each.next)
-        return {"consumers": documents, "now_ms": time.time_ns() // 1_000_000}
 
     async def _committed(self, consumer: ConsumerDocument) -> Mapping[int, int]:
         return await self._groups.committed(consumer.group(self._settings.region))

@@ -33,6 +33,7 @@ class NodePages:
         consumers: tells where the consumers stand; it asks the brokers.
         failed: tells whether the node can't go on.
         waiting: tells which of this node's shards do not serve.
+        leaving: tells whether the node hands its shards over, and is about to stop.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class NodePages:
         consumers: Callable[[], Awaitable[Described]],
         failed: Callable[[], bool],
         waiting: Callable[[], Sequence[int]],
+        leaving: Callable[[], bool],
     ) -> None:
         self._info = dict(info)
         self._collectors = (*collectors, ProcessCollector(registry=None))
@@ -51,6 +53,7 @@ class NodePages:
         self._consumers = consumers
         self._failed = failed
         self._waiting = waiting
+        self._leaving = leaving
 
     @property
     def pages(self) -> dict[str, Page]:
@@ -63,6 +66,8 @@ class NodePages:
 
     async def _readiness(self, _query: Mapping[str, str]) -> Content:
         """Say whether requests for this node's shards are answered."""
+        if self._leaving():
+            return Content(b"leaving\n", status=503)
         waiting = self._waiting()
         if waiting or self._failed():
             names = ", ".join(str(number) for number in waiting)

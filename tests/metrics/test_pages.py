@@ -27,6 +27,7 @@ class Node:
         self.meters = Meters()
         self.broken = False
         self.failed = False
+        self.leaving = False
         self.waiting: list[int] = []
         none: Any = {}
         shards = ShardMetrics(
@@ -43,6 +44,7 @@ class Node:
             consumers=self.consumers,
             failed=lambda: self.failed,
             waiting=lambda: self.waiting,
+            leaving=lambda: self.leaving,
         ).pages
 
     async def consumers(self) -> list[dict[str, Any]]:

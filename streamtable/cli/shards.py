@@ -1,0 +1,129 @@
+"""`streamtable shards`, `drain` and `init`: where shards are, and where they are to be."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption, JsonOption, RegionOption
+from streamtable.cli.output import Failure, LogLevel, print_line, set_up_logging, stdout
+from streamtable.cli.running import run_until_signal
+
+__all__ = ["drain", "init", "shards"]
+
+_EPOCH_LETTERS = 8
+
+
+def shards(as_json: JsonOption = False, endpoint: EndpointOption = DEFAULT_ENDPOINT) -> None:
+    """Show each shard: its owner, its epoch, how far its tables are, and what is written to it."""
+    set_up_logging(LogLevel.WARNING)
+
+    async def run() -> None:
+        from streamtable.triggers.endpoint import Endpoint
+
+        async with Endpoint(endpoint) as node:
+            found = (await node.get("/_streamtable/shards"))["shards"]
+        if as_json:
+            stdout().print_json(data=found)
+        else:
+            _show(found)
+
+    run_until_signal(run())
+
+
+def drain(endpoint: EndpointOption = DEFAULT_ENDPOINT) -> None:
+    """Hand a node's shards over to the others, before it is stopped.
+
+    It goes on answering: requests are passed on to the nodes that have the shards by then. Its
+    `/readyz` says no, so that load balancers send it no more.
+    """
+    set_up_logging(LogLevel.WARNING)
+
+    async def run() -> None:
+        from streamtable.triggers.endpoint import Endpoint
+
+        async with Endpoint(endpoint) as node:
+            await node.post("/_streamtable/drain", {})
+        print_line(f"{endpoint} has no shards any more; it can be stopped")
+
+    run_until_signal(run())
+
+
+def init(
+    kafka: Annotated[
+        str, typer.Option(metavar="HOST:PORT,...", help="The brokers that are to keep the log.")
+    ],
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--shards",
+            min=1,
+            max=1000,
+            show_default="16 on three brokers or more, else 4",
+            help="Shards of the change log; their number is fixed from then on.",
+        ),
+    ] = None,
+    kafka_config: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="File with TLS and SASL settings for these brokers, as kcat's -F takes it.",
+        ),
+    ] = None,
+    region: RegionOption = "local",
+) -> None:
+    """Make a region's topics on Kafka, before its first node starts.
+
+    A node makes what is missing, too; this is for choosing the number of shards once, or where
+    nodes may not make topics. What is there already is left as it is.
+    """
+    set_up_logging(LogLevel.WARNING)
+
+    async def run() -> None:
+        from aiokafka.errors import KafkaConnectionError
+
+        from streamtable.streams.security import known_address
+        from streamtable.streams.topics import Topics
+
+        topics = Topics(region)
+        try:
+            found = await topics.create(known_address(kafka, kafka_config), count)
+        except KafkaConnectionError as error:
+            raise Failure(f"no Kafka broker answers at {kafka}. Is the address right?") from error
+        print_line(f"the region {region} has a change log of {found} shards: {topics.changelog}")
+
+    asyncio.run(run())
+
+
+def _show(found: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("shard", "owner", "epoch"):
+        table.add_column(name, no_wrap=True)
+    for name in ("last", "lag", "writes/s"):
+        table.add_column(name, justify="right")
+    table.add_column("busiest items")
+    for each in found:
+        if each["error"] is not None:
+            owner = each["owner"] or ""
+            table.add_row(str(each["shard"]), owner, "", "", "", "", each["error"], style="red")
+            continue
+        table.add_row(
+            str(each["shard"]),
+            each["owner"] or each["node"],
+            each["epoch"][:_EPOCH_LETTERS] if each["serving"] else "not serving",
+            str(each["last"]),
+            str(each["lag"]),
+            str(each["writes_per_s"]),
+            ", ".join(map(_item, each["busiest"])),
+        )
+    stdout().print(table)
+
+
+def _item(busy: dict[str, Any]) -> str:
+    keys = ", ".join(
+        f"{name}={value}" for name, typed in busy["keys"].items() for value in typed.values()
+    )
+    return f"{busy['table']} {keys} {busy['share']:.0%}"
