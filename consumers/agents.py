@@ -11,6 +11,7 @@ from streamtable.consumers.holdings import Holdings
 from streamtable.consumers.indexes.messages import decode
 from streamtable.consumers.indexes.reader import read_to_end
 from streamtable.consumers.indexes.sender import IndexSender
+from streamtable.consumers.replicas import Replicas
 from streamtable.streams.group import Group
 from streamtable.streams.gulps import Gulps, fetch_in_gulps
 from streamtable.streams.log import LogUnavailable
@@ -50,6 +51,7 @@ class Agents:
         sender: sends index rows.
         fail: told of an error after which the node can't go on.
         placement: told who owns which shard; None where nobody else can.
+        replicas: on how many further nodes each shard is materialized.
 
     Attributes:
         between: for each shard, held while a batch of its changes is applied and its index rows
@@ -67,6 +69,7 @@ class Agents:
         sender: IndexSender,
         fail: Callable[[BaseException], None],
         placement: Placement | None = None,
+        replicas: int = 0,
     ) -> None:
         count = holdings.held.count
         self.between = {number: asyncio.Lock() for number in range(count)}
@@ -78,12 +81,14 @@ class Agents:
         self._fail = fail
         self._placement = placement
         self._assigned: frozenset[int] = frozenset()
+        self._followed: frozenset[int] = frozenset()
+        self.replicas = Replicas(address, topics, holdings)
         self._turns = {number: asyncio.Lock() for number in range(count)}
         self._opened = {number: asyncio.Event() for number in range(count)}
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gulps: dict[tuple[str, int], tuple[Gulps, asyncio.Task[None]]] = {}
         self._moving: set[asyncio.Task[None]] = set()
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = {"table_standby_replicas": replicas}
         if placement is not None:
             settings["canonical_url"] = f"http://{placement.own}"
             settings["broker_heartbeat_interval"] = _HEARTBEAT_S
@@ -125,7 +130,7 @@ class Agents:
         """
         self._app.leaves_for_good()
         await self._app.stop()
-        await self._assign(frozenset())
+        await self._assign(frozenset(), frozenset())
 
     async def stop(self) -> None:
         """Stop following, and let go of the shards; they stay this node's for a session's time."""
@@ -134,6 +139,7 @@ class Agents:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.replicas.stop_all()
         await self._holdings.stop()
 
     # Assignment
@@ -143,12 +149,19 @@ class Agents:
             owners, nodes = self._app.owners(self._topics.changelog)
             self._placement.set(owners, nodes)
         await self._assign(
-            frozenset(one.partition for one in assigned if one.topic == self._topics.changelog)
+            frozenset(one.partition for one in assigned if one.topic == self._topics.changelog),
+            self._app.followed(self._topics.changelog),
         )
 
-    async def _assign(self, numbers: frozenset[int]) -> None:
-        """Begin to open what is new and to close what is not this node's any more."""
+    async def _assign(self, numbers: frozenset[int], followed: frozenset[int]) -> None:
+        """Begin to open what is new and to close what is not this node's any more.
+
+        Args:
+            numbers: the shards that are this node's.
+            followed: those of which it has replicas.
+        """
         gone, self._assigned = self._assigned - numbers, numbers
+        changed, self._followed = self._followed ^ followed, followed
         for number in gone:
             self._opened[number].clear()
             self._drop_gulps(number)
@@ -158,7 +171,7 @@ class Agents:
         moving = [
             asyncio.create_task(self._move(number))
             for number in range(len(self._turns))
-            if number in gone or (number in numbers and not self._opened[number].is_set())
+            if number in gone | changed or (number in numbers and not self._opened[number].is_set())
         ]
         self._moving.update(moving)
         for task in moving:
@@ -182,10 +195,8 @@ class Agents:
     async def _move(self, number: int) -> None:
         """Bring a shard to where it belongs by now: here, or not."""
         async with self._turns[number]:
-            held = self._holdings.held
             if number not in self._assigned:
-                if number in held:
-                    await self._holdings.close(number)
+                await self._let_go(number)
                 return
             while number in self._assigned and not self._opened[number].is_set():
                 try:
@@ -196,8 +207,18 @@ class Agents:
                     logger.warning("shard %d is not served: %s; trying again", number, error)
                     await asyncio.sleep(_RETRY_S)
 
+    async def _let_go(self, number: int) -> None:
+        """Close a shard that is another node's, and follow its log where that is wanted."""
+        was_replica = await self.replicas.stop(number)
+        stays = number in self._followed
+        if number in self._holdings.held and not (was_replica and stays):
+            await self._holdings.close(number)
+        if stays:
+            self.replicas.start(number)
+
     async def _take(self, number: int) -> None:
-        # 1. Its rows.
+        # 1. Its rows; a replica has them.
+        await self.replicas.stop(number)
         if number not in self._holdings.held:
             await self._holdings.open(number)
         # 2. The rows of global indexes. The group's offset for the indexes' log may be ahead of

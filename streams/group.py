@@ -83,6 +83,13 @@ class Group(faust.App):
         }
         return owners, frozenset(members.values())
 
+    def followed(self, topic: str) -> frozenset[int]:
+        """Return the partitions of a topic that this member is to follow as a standby."""
+        assert isinstance(self.assignor, PartitionAssignor)
+        return frozenset(
+            one.partition for one in self.assignor.assigned_standbys() if one.topic == topic
+        )
+
     def leaves_for_good(self) -> None:
         """Have the group give this member's partitions to others as soon as it stops.
 

@@ -37,6 +37,10 @@ class Routes:
         client: asks other nodes.
         calls: what can be asked of a shard, by name.
         catalog: how far this node has read the catalog; who is asked reads as far before.
+
+    Attributes:
+        replica: returns this node's replica of another node's shard, None where it has none that
+            is fresh.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Routes:
         self._client = client
         self._calls = calls
         self._catalog = catalog
+        self.replica: Callable[[int], Shard | None] = _no_replica
         self._remote = [
             RemoteShard(number, partial(self._ask_owner, number)) for number in range(held.count)
         ]
@@ -124,6 +129,10 @@ class Routes:
         )
 
 
+def _no_replica(_number: int) -> Shard | None:
+    return None
+
+
 class RoutedShard:
     """A shard in a region of several nodes. What is said of `Shard`'s methods holds for these.
 
@@ -147,13 +156,19 @@ class RoutedShard:
         )
 
     async def read(self, row_key: bytes, *, consistent: bool) -> Image | None:
-        """Return a row's durable image."""
+        """Return a row's durable image; without `consistent` a replica's, if one is here."""
+        replica = None if consistent else self._routes.replica(self.number)
+        if replica is not None:
+            return replica.get(row_key)
         return await self._routes.reach(
             self.number, lambda shard: shard.read(row_key, consistent=consistent)
         )
 
     async def read_many(self, row_keys: Sequence[bytes], *, consistent: bool) -> list[Image | None]:
-        """Return the durable images of rows."""
+        """Return the durable images of rows; without `consistent` a replica's, if one is here."""
+        replica = None if consistent else self._routes.replica(self.number)
+        if replica is not None:
+            return [replica.get(row_key) for row_key in row_keys]
         return await self._routes.reach(
             self.number, lambda shard: shard.read_many(row_keys, consistent=consistent)
         )
@@ -182,6 +197,10 @@ class RoutedShard:
             chunk = Chunk(iter([(key, image) for key, (image,) in rows]), more)
             return chunk, wanted.after(rows[-1][0], len(rows)) if more else None
 
+        replica = None if consistent else self._routes.replica(self.number)
+        if replica is not None:
+            yield Chunk(replica.scan(start, end, reverse=reverse), more=False)
+            return
         left: Range | None = Range(start, end, reverse, consistent, limit)
         while left is not None:
             wanted = left

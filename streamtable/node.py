@@ -218,7 +218,10 @@ class Node:
             sender=sender,
             fail=self._fail,
             placement=None if self._alone else self._peering.placement,
+            # Processes of one machine share the rows, and open each shard's once.
+            replicas=settings.replicas if self._seat is None else 0,
         )
+        routes.replica = agents.replicas.fresh
         parts.push_async_callback(agents.stop)
         filler = ShardFiller(catalog=catalog, stores=stores, sender=sender, between=agents.between)
         self._calls |= {
@@ -372,8 +375,10 @@ class Node:
             collectors=[
                 self._meters.registry,
                 ShardMetrics(
+                    assigned=lambda: agents.assigned,
                     shards=held,
                     stores=stores,
+                    replica_lags=agents.replicas.lags,
                     sender=self._sender,
                     checkpointed_ms=partial(_taken_ms, self._checkpointer),
                     now_ms=lambda: time.time_ns() // 1_000_000,

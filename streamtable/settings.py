@@ -25,6 +25,7 @@ class NodeSettings(BaseModel):
             `peer_tls_ca`.
         peer_tls_key: its private key.
         peer_tls_ca: the authority that has signed all nodes' certificates.
+        replicas: on how many further nodes each shard is materialized.
         workers: in how many processes the node runs, each with shards of its own.
         broker_port: the embedded broker's port, on loopback; 0 takes a free one.
         shards: shards of the change log where it is made now; None for the default.
@@ -49,6 +50,7 @@ class NodeSettings(BaseModel):
     peer_tls_cert: Path | None = None
     peer_tls_key: Path | None = None
     peer_tls_ca: Path | None = None
+    replicas: int = Field(default=1, ge=0, le=10)
     workers: int = Field(default=1, ge=1, le=256)
     broker_port: int = Field(default=19092, ge=0, le=65535)
     shards: int | None = Field(default=None, ge=1, le=1000)

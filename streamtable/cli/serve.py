@@ -88,6 +88,10 @@ def serve(  # noqa: PLR0917 - the options of the command
         Path | None,
         typer.Option(dir_okay=False, help="The authority that signed all nodes' certificates."),
     ] = None,
+    replicas: Annotated[
+        int,
+        typer.Option(min=0, max=10, help="On how many further nodes each shard is kept ready."),
+    ] = 1,
     workers: Annotated[
         int,
         typer.Option(min=1, max=256, help="In how many processes to run, each with its shards."),
@@ -160,6 +164,7 @@ def serve(  # noqa: PLR0917 - the options of the command
             peer_tls_cert=peer_tls_cert,
             peer_tls_key=peer_tls_key,
             peer_tls_ca=peer_tls_ca,
+            replicas=replicas,
             workers=workers,
             broker_port=broker_port,
             shards=shards,

@@ -1,6 +1,6 @@
 """What is read of a node's shards when somebody asks."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -18,8 +18,10 @@ class ShardMetrics(Collector):
     """The shards' metrics.
 
     Args:
-        shards: the shards by number.
+        assigned: tells which shards are this node's.
+        shards: those that it has, by number, also replicas.
         stores: their stores.
+        replica_lags: tells by shard how many records this node's replica of it lacks.
         sender: sends index rows.
         checkpointed_ms: tells when a shard's newest checkpoint was taken, None where there is none.
         now_ms: the time, milliseconds since 1970.
@@ -28,12 +30,16 @@ class ShardMetrics(Collector):
     def __init__(
         self,
         *,
+        assigned: Callable[[], Collection[int]],
         shards: Mapping[int, Shard],
         stores: Mapping[int, ShardStore],
+        replica_lags: Callable[[], Mapping[int, int]],
         sender: IndexSender,
         checkpointed_ms: Callable[[int], int | None],
         now_ms: Callable[[], int],
     ) -> None:
+        self._assigned = assigned
+        self._replica_lags = replica_lags
         self._shards = shards
         self._stores = stores
         self._sender = sender
@@ -54,11 +60,22 @@ class ShardMetrics(Collector):
             ("checkpoint_age_seconds", "Age of the newest checkpoint", self._checkpoint_age),
         ):
             family = GaugeMetricFamily(f"streamtable_shard_{name}", told, labels=["shard"])
-            for number in self._shards:
-                value = read(number)
+            for number in sorted(self._assigned()):
+                # One that is being opened does not serve; nothing else is known of it.
+                value: float | None = 0 if name == "serving" else None
+                if number in self._shards:
+                    value = read(number)
                 if value is not None:
                     family.add_metric([str(number)], value)
             yield family
+        replicas = GaugeMetricFamily(
+            "streamtable_replica_lag_records",
+            "Records in the log that the replica of another node's shard lacks here",
+            labels=["shard"],
+        )
+        for number, lag in sorted(self._replica_lags().items()):
+            replicas.add_metric([str(number)], lag)
+        yield replicas
 
     def _serving(self, number: int) -> float:
         return self._shards[number].owner.serving

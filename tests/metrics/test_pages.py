@@ -31,8 +31,10 @@ class Node:
         self.waiting: list[int] = []
         none: Any = {}
         shards = ShardMetrics(
+            assigned=lambda: (),
             shards={},
             stores={},
+            replica_lags=lambda: {3: 7},
             sender=none,
             checkpointed_ms=lambda _number: None,
             now_ms=lambda: 0,

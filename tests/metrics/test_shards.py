@@ -24,8 +24,10 @@ def metrics(shard: Any, sender: Any, taken_ms: int | None = None) -> CollectorRe
     registry = CollectorRegistry()
     registry.register(
         ShardMetrics(
+            assigned=lambda: (0, 1),
             shards={0: shard},
             stores={0: shard.state},
+            replica_lags=dict,
             sender=sender,
             checkpointed_ms=lambda _number: taken_ms,
             now_ms=lambda: 90_000,
