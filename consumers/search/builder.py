@@ -98,7 +98,7 @@ class Builder:
         self._table_id = ""
         self._key_names: list[str] = []
         self._phase = ""
-        self._total = 0
+        self._total: int | None = None
         self._done = 0
         self._began = 0.0
 
@@ -106,8 +106,9 @@ class Builder:
     def progress(self) -> dict[str, Any] | None:
         """Where the build stands, None if there is none.
 
-        `phase` is `rows` or `log`; `done` counts rows or changes, `total` is how many rows there
-        were or None; `rate` is rows in a second, `left_s` seconds; `rejected` counts refusals.
+        `phase` is `rows`, then `log`; `done` counts rows, then changes too; `total` is how many
+        rows there were, None where that is not known yet or in the log; `rate` is how many are
+        done in a second, `left_s` seconds; `rejected` counts refusals.
         """
         writer = self._writer
         if writer is None:
@@ -146,7 +147,7 @@ class Builder:
         await self._persist(self._indexes.drop_leftovers)
         building = await self._indexes.create()
         logger.info("%s: building the index %s", self._spec.key, building.name)
-        async with self._writing(building.alias) as writer:
+        async with self._writing(building.alias, "rows") as writer:
             tail = await self._until_missing(writer, self._fill(writer))
         await self._persist(lambda: self._indexes.finish(building))
         after = Current(building.name, build, self._table_id, self._spec.fingerprint, tail)
@@ -160,8 +161,7 @@ class Builder:
         """
         if current.tail is None:
             return
-        self._phase = "log"
-        async with self._writing(self._spec.index) as writer, self._reading() as reader:
+        async with self._writing(self._spec.index, "log") as writer, self._reading() as reader:
             cursors = {
                 shard: await self._cursor(shard, offset) for shard, offset in current.tail.items()
             }
@@ -176,7 +176,7 @@ class Builder:
         table = (await self._node.call("DescribeTable", {"TableName": self._spec.table}))["Table"]
         self._table_id = table["TableId"]
         self._key_names = [each["AttributeName"] for each in table["KeySchema"]]
-        self._phase, self._total = "rows", table["ItemCount"]
+        self._total = table["ItemCount"]
         cursors = {}
         for shard in range(self._shards):
             offset = await self._put_rows(shard, writer)
@@ -339,9 +339,10 @@ class Builder:
             await asyncio.wait({working, missing})
 
     @asynccontextmanager
-    async def _writing(self, alias: str) -> AsyncIterator[BulkWriter]:
+    async def _writing(self, alias: str, phase: str) -> AsyncIterator[BulkWriter]:
         writer = BulkWriter(self._client, alias, self._rejected, self._limits)
-        self._writer, self._done, self._began = writer, 0, time.monotonic()
+        self._writer, self._phase, self._began = writer, phase, time.monotonic()
+        self._done, self._total = 0, None
         writer.start()
         try:
             yield writer
