@@ -1,8 +1,9 @@
 """The changes that a consumer of the log has given up, whole, in a topic of the region.
 
 A dead letter is in the partition of the shard that its change came from, for 14 days. It is open
-until a resolution of the same id follows it there; a letter that follows with the id of an older
-one replaces it.
+until a resolution follows there that names its id and its offset; a letter that follows with the id
+of an older one replaces it. A change that was sent back may be given up again before the letter
+that it was sent back by is closed: so that closes the older letter alone.
 """
 
 import asyncio
@@ -237,19 +238,19 @@ class DeadLetterWriter:
         """
         await self._append(letter.position.shard, letter.to_json())
 
-    async def resolve(self, id: str, shard: int, how: Resolution, at_ms: int) -> None:  # noqa: A002 - its name in the topic
+    async def resolve(self, letter: DeadLetter, how: Resolution, at_ms: int) -> None:
         """Close a letter; that is durable on return.
 
         Args:
-            id: the letter's.
-            shard: the shard of its position.
+            letter: as it was read from the topic.
             how: what became of it.
             at_ms: when, milliseconds since 1970.
 
         Raises:
             LogUnavailable: the brokers do not answer; it may be closed or not.
         """
-        await self._append(shard, {"id": id, "resolved": how, "at_ms": at_ms})
+        closed = {"id": letter.id, "offset": letter.offset, "resolved": how, "at_ms": at_ms}
+        await self._append(letter.partition, closed)
 
     async def _append(self, partition: int, value: dict[str, Any]) -> None:
         try:
@@ -361,9 +362,10 @@ async def _fold(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) ->
         for place, records in found.items():
             for record in records:
                 value = orjson.loads(record.value)
-                open_letters.pop(value["id"], None)
                 if "resolved" not in value:
                     letter = DeadLetter.from_json(value, place.partition, record.offset)
                     open_letters[letter.id] = letter
+                elif (known := open_letters.get(value["id"])) and known.offset <= value["offset"]:
+                    del open_letters[known.id]
         left = {each for each in left if await consumer.position(each) < ends[each]}
     return sorted(open_letters.values(), key=lambda letter: (letter.partition, letter.offset))

@@ -91,7 +91,7 @@ class DeadLetters:
         now_ms = time.time_ns() // 1_000_000
         how: Resolution = "redriven" if asked.action == "redrive" else "dropped"
         for letter in found:
-            await self._writer.resolve(letter.id, letter.position.shard, how, now_ms)
+            await self._writer.resolve(letter, how, now_ms)
         return {"done": [letter.id for letter in found], "refused": refused}
 
     async def _send_back(

@@ -192,7 +192,7 @@ class TestDeadLetters:
         client.delete_item(TableName=worker.table, Key={"id": {"S": "bad1"}})
         with worker.start():
             wait_until(lambda: len(self.letters(worker)) == 4, "the dead letters")
-            assert worker.noted() == ["INSERT good"]
+            assert worker.wait_noted(1) == ["INSERT good"]
             first, *_ = [each for each in self.letters(worker) if "bad1" in str(each["keys"])]
             assert self.letters(worker, "--trigger", key) == self.letters(worker)
             assert (first["reason"], first["attempts"]) == ("retries", 2)
@@ -207,9 +207,16 @@ class TestDeadLetters:
             assert first["id"] in out
             # As long as it is not healed they come back.
             assert command(worker, "deadletters", "redrive", first["id"])["done"] == [first["id"]]
-            wait_until(lambda: len(self.letters(worker)) == 4, "it to be given up again")
+            wait_until(
+                lambda: any(
+                    each["id"] == first["id"] and each["failed_ms"] > first["failed_ms"]
+                    for each in self.letters(worker)
+                ),
+                "it to be given up again",
+            )
             again = command(worker, "deadletters", "show", first["id"])
             assert again["failed_ms"] > first["failed_ms"]
+            assert len(self.letters(worker)) == 4
             (worker.folder / "healed").touch()
             [second] = [each for each in self.letters(worker) if "bad2" in str(each["keys"])]
             assert command(worker, "deadletters", "drop", second["id"])["refused"] == {}

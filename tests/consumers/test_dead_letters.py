@@ -80,7 +80,8 @@ async def test_what_is_resolved_is_not_open_any_more(
 ) -> None:
     for number in range(3):
         await writer.add(letter(number % 2, number))
-    await writer.resolve("shop/welcome/0-0-0", 0, "redriven", 5)
+    [first, *_] = await read_dead_letters(address, TOPIC)
+    await writer.resolve(first, "redriven", 5)
     found = await read_dead_letters(address, TOPIC)
     assert [each.position.offset for each in found] == [2, 1]
 
@@ -89,17 +90,33 @@ async def test_a_letter_of_the_same_id_replaces_the_older_one(
     address: str, writer: DeadLetterWriter
 ) -> None:
     await writer.add(letter(0, 0, attempts=1))
-    await writer.resolve("shop/welcome/0-0-0", 0, "redriven", 5)
+    (first,) = await read_dead_letters(address, TOPIC)
+    await writer.resolve(first, "redriven", 5)
     await writer.add(letter(0, 0, attempts=4))
     await writer.add(letter(0, 0, attempts=9))
     (found,) = await read_dead_letters(address, TOPIC)
     assert (found.attempts, found.offset) == (9, 3)
 
 
+async def test_a_letter_that_came_before_the_older_one_was_closed_stays_open(
+    address: str, writer: DeadLetterWriter
+) -> None:
+    await writer.add(letter(0, 0, attempts=1))
+    (first,) = await read_dead_letters(address, TOPIC)
+    # It was sent back, and given up again before the older letter was closed.
+    await writer.add(letter(0, 0, attempts=4))
+    await writer.resolve(first, "redriven", 5)
+    (found,) = await read_dead_letters(address, TOPIC)
+    assert found.attempts == 4
+    await writer.resolve(found, "redriven", 6)
+    assert await read_dead_letters(address, TOPIC) == []
+
+
 async def test_a_letter_is_read_by_its_place(address: str, writer: DeadLetterWriter) -> None:
     for number in range(3):
         await writer.add(letter(0, number, f"u{number}"))
-    await writer.resolve("shop/welcome/0-0-0", 0, "dropped", 5)
+    [first, *_] = await read_dead_letters(address, TOPIC)
+    await writer.resolve(first, "dropped", 5)
     reader = DeadLetterReader(address, TOPIC)
     try:
         assert (await reader.read(0, 2)).keys == {"id": {"S": "u2"}}
