@@ -112,7 +112,7 @@ async def test_a_request_that_does_not_end_is_cut_off_at_a_stop(serve, caplog):
     ],
 )
 async def test_a_client_that_does_not_send_on_is_cut_off(serve, cut):
-    endpoint = await serve({"GetItem": get_item}, request_timeout_s=0.2)
+    endpoint = await serve({"GetItem": get_item}, request_timeout_s=0.5)
     request = endpoint.operation("GetItem", GET)
     async with endpoint.wire() as fresh, endpoint.wire() as used:
         await fresh.send(request[:cut])
@@ -124,7 +124,7 @@ async def test_a_client_that_does_not_send_on_is_cut_off(serve, cut):
 
 
 async def test_an_idle_connection_outlives_the_time_for_a_request(serve):
-    endpoint = await serve({"GetItem": get_item}, request_timeout_s=0.1, keep_alive_s=60)
+    endpoint = await serve({"GetItem": get_item}, request_timeout_s=0.5, keep_alive_s=60)
     async with endpoint.wire() as idle, endpoint.wire() as slow:
         await idle.send(endpoint.operation("GetItem", GET))
         await idle.read()
@@ -141,7 +141,7 @@ async def test_a_handler_may_take_longer_than_a_client(serve):
             assert await slow.at_end()
         return {"Item": {}}
 
-    endpoint = await serve({"GetItem": handler}, request_timeout_s=0.1)
+    endpoint = await serve({"GetItem": handler}, request_timeout_s=0.5)
     assert (await endpoint.ask(endpoint.operation("GetItem", GET))).status == 200
 
 

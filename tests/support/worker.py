@@ -57,7 +57,10 @@ class Worker:
 
     def change_code(self, code: str) -> None:
         """Have the next start run other code."""
-        self._file.write_text(HEADER + textwrap.dedent(code))
+        # In one step: a worker that looks for changes would run a file that is half written.
+        written = self._file.with_suffix(".new")
+        written.write_text(HEADER + textwrap.dedent(code))
+        written.replace(self._file)
 
     def start(self, *options: str, app: bool = True) -> Background:
         """Start the worker; `app=False` leaves the app to the options."""
@@ -77,7 +80,7 @@ class Worker:
         """Return the lines noted so far."""
         return self._out.read_text().splitlines() if self._out.exists() else []
 
-    def wait_noted(self, count: int, timeout_s: float = 30) -> list[str]:
+    def wait_noted(self, count: int, timeout_s: float = 60) -> list[str]:
         """Return the lines noted as soon as there are so many."""
         wait_until(lambda: len(self.noted()) >= count, f"{count} lines", timeout_s)
         return self.noted()

@@ -31,7 +31,7 @@ def make_worker(tmp_path: Path, endpoint: str, table: str) -> Callable[[str], Wo
 
 
 def ask(worker: Worker, path: str) -> Any:
-    with urllib.request.urlopen(f"{worker.endpoint}/_streamtable/{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{worker.endpoint}/_streamtable/{path}", timeout=60) as answer:
         return json.load(answer)
 
 
@@ -83,7 +83,7 @@ def test_a_change_comes_again_when_the_process_ends_before_its_position_is_commi
         """)
     put(client, table, "a")
     running = worker.start()
-    assert running.process.wait(30) == 9
+    assert running.process.wait(60) == 9
     with worker.start():
         assert worker.wait_noted(2) == ["a", "a"]
 
@@ -123,8 +123,9 @@ def test_a_change_that_fails_holds_up_its_item_and_nothing_else_also_after_kill_
     worker.change_code(code.format(fails=False))
     with worker.start():
         wait_until(lambda: "MODIFY poison" in worker.noted(), "the changes to come again", 60)
-    done = [line for line in worker.noted() if line != "failed"]
-    assert done == ["INSERT a", "INSERT poison", "MODIFY poison"]
+    # What the kill kept from being committed comes again.
+    done = dict.fromkeys(line for line in worker.noted() if line != "failed")
+    assert [*done] == ["INSERT a", "INSERT poison", "MODIFY poison"]
 
 
 def test_an_item_that_does_not_fit_goes_to_the_dead_letters_with_the_whole_change(
@@ -249,4 +250,4 @@ def test_a_signal_while_it_waits_for_the_node_ends_it(tmp_path: Path) -> None:
     running = worker.start()
     running.wait_for("waiting for it")
     running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(30) == 0
+    assert running.process.wait(60) == 0
