@@ -22,7 +22,7 @@ from tests.support.commands import Background, aws_environment
 from tests.support.server import Server
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.acceptance
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKS = ("--checks", "examples/shop/checks.py:app")
@@ -68,7 +68,7 @@ def run(block: Block, environment: dict[str, str]) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=90,
+        timeout=120,
         check=False,
     )
     assert (done.returncode != 0) == (block.how == "fails"), (block.command[-1], done.stdout)

@@ -23,7 +23,7 @@ def test_a_round_with_many_requests_at_once(endpoint, table_name):
         env=aws_environment(endpoint) | {"PYTHONPATH": str(INSTALLED)},
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

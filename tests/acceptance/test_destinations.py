@@ -26,7 +26,7 @@ def connect(server: Server) -> Any:
         region_name="local",
         aws_access_key_id="local",
         aws_secret_access_key="local",
-        config=Config(retries={"total_max_attempts": 1}, read_timeout=30),
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=60),
     )
 
 

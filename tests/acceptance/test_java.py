@@ -26,7 +26,7 @@ def play(project: str, main: str, endpoint: str, table_name: str) -> None:
         env=aws_environment(endpoint),
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,7 @@ def test_a_round_with_the_document_client(endpoint, table_name):
         env=aws_environment(endpoint),
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

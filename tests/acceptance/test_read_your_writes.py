@@ -157,7 +157,7 @@ class TestPosition:
 
     def test_browsers_see_it(self, server):
         request = urllib.request.Request(f"{server.endpoint}/", headers={"Origin": "http://x"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             exposed = answer.headers["access-control-expose-headers"]
         assert "x-streamtable-position" in exposed.split(",")
 

@@ -12,7 +12,7 @@ from tests.support.commands import BIN, Background, run
 from tests.support.server import Server, client_settings
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.acceptance
 
 APP = """
 from streamtable import App, Change

@@ -60,7 +60,7 @@ class Node:
         url = f"{self.server.endpoint}/_streamtable/views/{page}"
         data = json.dumps(body).encode()
         try:
-            with urllib.request.urlopen(url, data, timeout=30) as answer:
+            with urllib.request.urlopen(url, data, timeout=60) as answer:
                 found: dict[str, Any] = json.load(answer)
         except urllib.error.HTTPError as error:
             raise Refused(error.code, json.load(error)) from None
@@ -68,7 +68,7 @@ class Node:
 
     def views(self) -> list[dict[str, Any]]:
         url = f"{self.server.endpoint}/_streamtable/views"
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             found: list[dict[str, Any]] = json.load(answer)["views"]
         return found
 
@@ -118,7 +118,7 @@ class Node:
 
     def token(self, table_id: str, target: int) -> Any:
         url = f"{self.server.endpoint}/_streamtable/views/tokens?view={table_id}&source=0"
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return json.load(answer)["tokens"].get(str(target))
 
     def read(self, name: str = "days", **more: Any) -> dict[str, int]:
@@ -426,7 +426,6 @@ class TestSettings:
         wait_until(
             lambda: node.read(IndexName="mine") == {"mon": 2, "tue": 3},
             "the index to have the rows",
-            10,
         )
 
     def test_its_stream_begins_with_the_swap(self, node):

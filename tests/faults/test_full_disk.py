@@ -12,7 +12,7 @@ from tests.support.audit import check_indexes, check_stream, read_all
 from tests.support.load import AsyncConnection, Load, create_table, key_of
 from tests.support.server import Server
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 TABLE = "exact"
 LEFT_BYTES = 3 * 1024 * 1024

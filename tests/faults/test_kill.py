@@ -15,7 +15,7 @@ import pytest
 from tests.support.requests import Connection
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 ROUNDS = 3
 WRITERS = 64

@@ -57,7 +57,7 @@ class Searcher:
 
     def describe(self) -> Any:
         url = f"{self.server.endpoint}/_streamtable/consumers?consumer=catalog/{self.index}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return json.load(answer)["consumers"][0]
 
     def rebuild(self) -> None:
@@ -68,7 +68,7 @@ class Searcher:
             json.dumps(change).encode(),
             {"Content-Type": "application/json"},
         )
-        urllib.request.urlopen(asked, timeout=10).close()
+        urllib.request.urlopen(asked, timeout=60).close()
 
     async def expected(self, load: Load) -> dict[str, Any]:
         """Find out what the table is, and return what the index must be."""

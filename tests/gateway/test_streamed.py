@@ -158,7 +158,7 @@ class TestStreams:
         endpoint = await serve(streams={PATH: rows}, stop_s=20)
         async with aiohttp.ClientSession() as session, session.get(url(endpoint)) as answer:
             assert await answer.content.readline() == b"a\n"
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(15):
                 await endpoint.server.stop()
             assert rows.closed.is_set()
             with pytest.raises(aiohttp.ClientPayloadError):

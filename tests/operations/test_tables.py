@@ -21,7 +21,7 @@ async def describe(service, name="users"):
 
 async def until(service, status):
     """Wait for a status; DELETED when the table is gone."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             try:
                 if (await describe(service))["TableStatus"] == status:

@@ -150,7 +150,7 @@ async def follow(shard: Shard, log: MemoryLog) -> None:
 
 
 async def until(condition: Any) -> None:
-    """Let the loop run until `condition()`; fails after ten seconds."""
-    async with asyncio.timeout(10):
+    """Let the loop run until `condition()`; fails after a minute."""
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - the condition is the test's own
             await asyncio.sleep(0)

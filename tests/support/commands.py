@@ -54,7 +54,7 @@ def run(*arguments: str, cwd: Path | None = None, **environment: str) -> tuple[i
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         cwd=cwd,
         env={**os.environ, **environment},
     )
@@ -99,7 +99,7 @@ class Background:
         """Return everything printed so far."""
         return self.output.read_text(errors="replace")
 
-    def wait_for(self, pattern: str, timeout_s: float = 30) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout_s: float = 60) -> re.Match[str]:
         """Return what the program printed that matches `pattern`, as soon as it has.
 
         Raises:
@@ -125,7 +125,7 @@ class Background:
         """End it in good order and return its exit code."""
         self._signal(signal.SIGTERM)
         try:
-            return self.process.wait(30)
+            return self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.kill()
             raise

@@ -15,7 +15,7 @@ __all__ = ["Connection"]
 class Connection:
     """One kept-open connection that sends signed requests, one after the other."""
 
-    def __init__(self, endpoint: str, timeout_s: float = 30) -> None:
+    def __init__(self, endpoint: str, timeout_s: float = 60) -> None:
         self.endpoint = endpoint
         self._http = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=timeout_s)
         self._auth = SigV4Auth(Credentials("local", "local"), "dynamodb", "local")

@@ -24,7 +24,7 @@ def client_settings(endpoint: str) -> dict[str, Any]:
         "region_name": "local",
         "aws_access_key_id": "local",
         "aws_secret_access_key": "local",
-        "config": Config(retries={"total_max_attempts": 1}, read_timeout=30),
+        "config": Config(retries={"total_max_attempts": 1}, read_timeout=60),
     }
 
 
@@ -67,7 +67,7 @@ class Server:
 
     def node(self) -> dict[str, Any]:
         """Return what the node says about itself."""
-        with urllib.request.urlopen(f"{self.endpoint}/_streamtable/node", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.endpoint}/_streamtable/node", timeout=60) as answer:
             description: dict[str, Any] = json.load(answer)
         return description
 

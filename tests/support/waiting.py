@@ -1,4 +1,8 @@
-"""Waiting for a condition, with a limit; the one place in the tests that sleeps."""
+"""Waiting for a condition, with a limit; the one place in the tests that sleeps.
+
+Limits are there to end a test that waits in vain, and cost nothing else: they leave room for a
+machine that is slow and busy with other things.
+"""
 
 import asyncio
 import inspect
@@ -13,7 +17,7 @@ T = TypeVar("T")
 PAUSE_S = 0.02
 
 
-def wait_until(condition: Callable[[], T | None], what: str, timeout_s: float = 30) -> T:
+def wait_until(condition: Callable[[], T | None], what: str, timeout_s: float = 60) -> T:
     """Return what `condition()` returns as soon as that is true.
 
     Raises:
@@ -30,11 +34,11 @@ def wait_until(condition: Callable[[], T | None], what: str, timeout_s: float = 
 
 @overload
 async def until(
-    condition: Callable[[], Awaitable[T | None]], what: str, timeout_s: float = 30
+    condition: Callable[[], Awaitable[T | None]], what: str, timeout_s: float = 60
 ) -> T: ...
 @overload
-async def until(condition: Callable[[], T | None], what: str, timeout_s: float = 30) -> T: ...
-async def until(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
+async def until(condition: Callable[[], T | None], what: str, timeout_s: float = 60) -> T: ...
+async def until(condition: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:
     """Return what `condition()`, awaited if it can be, returns as soon as that is true.
 
     Raises:

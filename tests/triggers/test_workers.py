@@ -87,7 +87,7 @@ def test_a_trigger_that_was_renamed_is_refused_until_the_code_says_so(
     put(client, worker.table, "b")
     worker.change_code(FOLLOW.replace("def follow", "def renamed"))
     running = worker.start()
-    assert running.process.wait(30) == 1
+    assert running.process.wait(60) == 1
     assert f"the trigger {worker.app}/renamed is new, and {worker.app}/follow" in running.text()
     assert "was='follow'" in running.text()
     worker.change_code(
@@ -118,7 +118,7 @@ def test_a_trigger_on_another_table_is_refused(worker: Worker) -> None:
         running.wait_for("is new and begins at TRIM_HORIZON")
     worker.change_code(FOLLOW.replace("(TABLE)", '(TABLE + "-2")'))
     running = worker.start()
-    assert running.process.wait(30) == 1
+    assert running.process.wait(60) == 1
     said = running.text()
     assert f"{worker.app}/follow takes the changes of {worker.table}, and the app has it on" in said
 
@@ -160,5 +160,5 @@ def test_a_lambda_function_named_on_the_command_line(client: Any, worker: Worker
 )
 def test_what_can_not_be_run(worker: Worker, options: list[str], why: str) -> None:
     running = worker.start(*options, app=False)
-    assert running.process.wait(30) == 1
+    assert running.process.wait(60) == 1
     assert why in running.text()

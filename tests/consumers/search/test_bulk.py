@@ -207,7 +207,7 @@ async def test_no_index_is_made_where_the_alias_is_missing(
     await indexes.put_templates()
     async with writing(client, index) as made:
         await made.put("a", 1, document)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await made.writer.missing.wait()
         assert made.done == []
     assert not (await client.indices.exists(index=index)).body

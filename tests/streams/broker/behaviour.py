@@ -290,7 +290,7 @@ class FetchCase(BrokerCase):
         sent = wire.send_fetch(topic, 0, wait_ms=25_000)
         async with await KafkaWire.connect(address) as other:
             await other.produce(topic, batch(b"a"))
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(20):
             answer = await wire.receive(1, 11, sent)
         assert answer.responses[0].partitions[0].records
 
@@ -303,7 +303,7 @@ class FetchCase(BrokerCase):
             await other.list_offset(topic, LATEST)
             assert not answer.done()
             await other.produce(topic, batch(bytes(1000)))
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(20):
             partition = (await answer).responses[0].partitions[0]
         assert len(partition.records) > 1100
 

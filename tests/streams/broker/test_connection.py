@@ -20,7 +20,7 @@ async def closed(address: str, data: bytes) -> bool:
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(data)
     try:
-        return await asyncio.wait_for(reader.read(1), 10) == b""
+        return await asyncio.wait_for(reader.read(1), 60) == b""
     except ConnectionError:
         return True
     finally:
