@@ -136,7 +136,9 @@ class TestLimits:
             sent = [slow.send_fetch(topic, 0, max_bytes=2 << 20) for _ in range(200)]
             async with await KafkaWire.connect(broker.address) as other:
                 await other.produce(topic, batch(b"a"))
-            [connection] = [one for one in broker._connections if one._full]
+            [connection] = await until(
+                lambda: [one for one in broker._connections if one._full], "its answers to wait"
+            )
             assert len(connection._calls) <= 1
             for one in sent:
                 answer = await slow.receive(1, 11, one)
