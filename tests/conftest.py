@@ -9,6 +9,8 @@ from uuid import uuid4
 import boto3
 import pytest
 
+from tests.support.apache_kafka import ApacheKafka
+from tests.support.apache_kafka import running as running_kafka
 from tests.support.elasticsearch import Elasticsearch
 from tests.support.elasticsearch import running as running_elasticsearch
 from tests.support.server import Server, client_settings
@@ -20,6 +22,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("server") / "data").start()
     yield running
     assert running.stop() == 0, running.output()
+
+
+@pytest.fixture(scope="session")
+def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    """A running Apache Kafka that all tests of the session share; topics have own names."""
+    yield from running_kafka(tmp_path_factory.mktemp("kafka"))
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 The test writes the log that they come from.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from streamtable.core.tables import Table
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.fetcher import LogFetcher
 from streamtable.streams.topics import Topics
-from tests.support import apache_kafka
 from tests.support.changelog import Changelog, change
 from tests.support.topics import read_topic
 from tests.support.waiting import until
@@ -86,12 +85,6 @@ class Tables:
         self._replace(None)
 
 
-@pytest.fixture(scope="module")
-def apache_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    for kafka in apache_kafka.running(tmp_path_factory.mktemp("kafka")):
-        yield kafka.address
-
-
 @pytest.fixture
 async def embedded_address(tmp_path: Path) -> AsyncIterator[str]:
     broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
@@ -105,7 +98,7 @@ async def log(request: pytest.FixtureRequest, embedded_address: str) -> AsyncIte
     # An async fixture can't be asked for here, so the embedded broker runs in either case.
     address = embedded_address
     if request.param == "apache":
-        address = request.getfixturevalue("apache_address")
+        address = request.getfixturevalue("apache").address
     async with Changelog(address) as made:
         yield made
 

@@ -1,6 +1,6 @@
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,19 +13,13 @@ from streamtable.streams.fetcher import LogFetcher, LogTrimmed
 from streamtable.streams.log import LogUnavailable, ShardLog
 from streamtable.streams.topics import Topics
 from tests.streams.logs import put
-from tests.support import apache_kafka
-
-
-@pytest.fixture(scope="module")
-def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    for kafka in apache_kafka.running(tmp_path_factory.mktemp("kafka")):
-        yield kafka.address
+from tests.support.ports import free_port
 
 
 @pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.kafka)])
 async def address(request, tmp_path: Path) -> AsyncIterator[str]:
     if request.param == "apache":
-        yield request.getfixturevalue("apache")
+        yield request.getfixturevalue("apache").address
         return
     broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
     await broker.start()
@@ -182,7 +176,7 @@ class TestFailures:
         await fetcher.stop()
 
     async def test_a_broker_that_comes_back(self, tmp_path):
-        settings = BrokerSettings(data=tmp_path / "broker", port=0)
+        settings = BrokerSettings(data=tmp_path / "broker", port=free_port())
         broker = Broker(settings)
         await broker.start()
         address = broker.address
@@ -194,8 +188,7 @@ class TestFailures:
         await broker.stop()
         with pytest.raises(LogUnavailable):
             await fetcher.fetch(0, 0, 1024)
-        port = int(address.rpartition(":")[2])
-        broker = Broker(settings.model_copy(update={"port": port}))
+        broker = Broker(settings)
         await broker.start()
         assert await fetcher.bounds(0) == (0, 0)
         await fetcher.stop()

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,17 @@ from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.follower import Follower, LostRecords, Sequential, Source
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.records import LogRecord
-from tests.support import apache_kafka
 from tests.support.changelog import Changelog, change
+from tests.support.ports import free_port
 from tests.support.waiting import until
 
 GROUP = "test.trigger.shop.welcome"
 
 
-@pytest.fixture(scope="module")
-def apache_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    for kafka in apache_kafka.running(tmp_path_factory.mktemp("kafka")):
-        yield kafka.address
-
-
 @pytest.fixture
 async def embedded(tmp_path: Path) -> AsyncIterator[list[Broker]]:
-    broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
+    # One that it keeps, as it is started again.
+    broker = Broker(BrokerSettings(data=tmp_path / "broker", port=free_port()))
     await broker.start()
     holder = [broker]
     yield holder
@@ -41,7 +36,7 @@ async def log(request: pytest.FixtureRequest, embedded: list[Broker]) -> AsyncIt
     # An async fixture can't be asked for here, so the embedded broker runs in either case.
     address = embedded[0].address
     if request.param == "apache":
-        address = request.getfixturevalue("apache_address")
+        address = request.getfixturevalue("apache").address
     async with Changelog(address) as made:
         yield made
 

@@ -1,18 +1,11 @@
-"""Brokers for the tests: Apache Kafka once a session, the embedded one once a class or test."""
+"""Embedded brokers for the tests here, one for each."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from streamtable.streams.broker import Broker, BrokerSettings
-from tests.support import apache_kafka
-
-
-@pytest.fixture(scope="session")
-def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apache_kafka.ApacheKafka]:
-    """Apache Kafka, shared by the session; topics have names of their own."""
-    yield from apache_kafka.running(tmp_path_factory.mktemp("kafka"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 
 from streamtable.streams.broker import Broker, BrokerSettings
 from tests.streams.broker import behaviour, clients, membership
+from tests.support.ports import free_port
 
 
 class Embedded:
@@ -13,7 +14,7 @@ class Embedded:
 
     @pytest.fixture
     async def running(self, settings: BrokerSettings) -> AsyncIterator[list[Broker]]:
-        broker = Broker(settings)
+        broker = Broker(settings.model_copy(update={"port": free_port()}))
         await broker.start()
         holder = [broker]
         yield holder
