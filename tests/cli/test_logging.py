@@ -9,6 +9,7 @@ import boto3
 import pytest
 
 from tests.support.server import Server, client_settings
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def node(tmp_path_factory: pytest.TempPathFactory):
 
 
 def log_lines(node: Server) -> list[dict]:  # type: ignore[type-arg]
-    lines = node.output().splitlines()
+    *lines, _unfinished = node.output().split("\n")
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
@@ -36,9 +37,11 @@ def test_each_line_is_an_object_and_tells_of_its_request(node):
     client = boto3.client(**client_settings(node.endpoint))
     answer = client.list_tables()
     client.close()
-    told = log_lines(node)
-    assert {"time", "level", "logger", "message"} <= set(told[0])
-    [line] = [each for each in told if each.get("operation") == "ListTables"]
+    [line] = wait_until(
+        lambda: [each for each in log_lines(node) if each.get("operation") == "ListTables"],
+        "the line of the request",
+    )
+    assert {"time", "level", "logger", "message"} <= set(line)
     assert line["request_id"] == answer["ResponseMetadata"]["RequestId"]
     assert line["status"] == 200
     assert line["level"] == "DEBUG"
