@@ -14,6 +14,8 @@ from streamtable.core.errors import (
     TransactionInProgress,
 )
 from streamtable.streams.epochs import BARRIER
+from streamtable.streams.participant import Part
+from streamtable.streams.records import LogRecord
 from streamtable.streams.transactions import Read, Transactions, UsedToken
 from tests.streams.shards import CONTEXT, TABLE, MemoryLog, PutWrite, follow, make_shard, until
 
@@ -93,6 +95,11 @@ async def node(tmp_path: Path) -> Node:
 def keys_on(shard: int, count: int) -> list[str]:
     found = (f"k{n}" for n in range(10_000) if PutWrite(f"k{n}", 0).hash % SHARDS == shard)
     return [next(found) for _ in range(count)]
+
+
+def notes_of(record: LogRecord) -> list[dict[str, Any]]:
+    """What a commit notes about transactions."""
+    return [] if record.kind == BARRIER else record.contents()[1]
 
 
 A, A2 = keys_on(0, 2)
@@ -275,6 +282,34 @@ async def test_a_death_between_the_steps_leaves_all_or_nothing(
     await until(lambda: not any(shard.ledger.locking for shard in again.shards))
     expected = (0, 0) if step == "prepared" else (1, 2)
     assert (again.number(A), again.number(B)) == expected
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("noted", ["resolve", "decide"])
+async def test_what_was_lost_a_moment_ago_is_not_waited_for(node: Node, noted: str) -> None:
+    """A record may be known to be lost, and not be forgotten yet, when the next one asks."""
+    participant, log = node.transactions._participants[1], node.logs[1]
+    if noted == "resolve":
+        await participant.prepare([Part(0, PutWrite(B, 1))], "t", 0, CONTEXT)
+    before = len(log.records)
+
+    def ask() -> asyncio.Task[int]:
+        if noted == "resolve":
+            return asyncio.create_task(participant.resolve("t", commit=False))
+        return asyncio.create_task(participant.decision("t"))
+
+    log.lose = 1
+    asking = [ask()]
+    while not asking[0].done():
+        # In each turn of the loop, so in that one too.
+        asking.append(ask())
+        await asyncio.sleep(0)
+    answers = await asyncio.gather(*asking)
+    assert log.opened == 2
+    notes = [note for record in log.records[before:] for note in notes_of(record)]
+    assert [(note["phase"], note["commit"]) for note in notes] == [(noted, False)]
+    assert not node.shards[1].ledger.locking
+    assert noted == "resolve" or not any(answers)
 
 
 @pytest.mark.parametrize("seed", range(8))
