@@ -118,6 +118,10 @@ def test_a_newcomer_sees_events_flow(checked: Server, tmp_path: Path) -> None:
     resource = boto3.resource(**client_settings(checked.endpoint))
     worker = [str(BIN / "streamtable"), "worker", f"{SHOP / 'app.py'}:app"]
     with Background(worker, tmp_path / "worker.log", env=environment(checked)):
+        # The shop may have been stopped before a view was built, which this worker does then.
+        for view in ("orders_by_status", "revenue_by_day", "orders_with_users"):
+            waiter = resource.meta.client.get_waiter("table_exists")
+            waiter.wait(TableName=view, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
         wanted = expected(resource)
         wait_until(lambda: shown(resource) == wanted, "the views to be as the tables are", 60)
         orders = {order["order_id"] for order in items(resource, "orders")}
