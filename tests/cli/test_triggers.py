@@ -52,7 +52,8 @@ def listed(worker: Worker, name: str = "follow") -> dict[str, Any]:
 
 
 def until_listed(worker: Worker, what: Callable[[dict[str, Any]], Any], why: str) -> None:
-    wait_until(lambda: what(listed(worker)), why)
+    # By the node's page: a command for each look would take the machine from those it waits for.
+    wait_until(lambda: what(worker.consumer("follow")), why)
 
 
 def test_pausing_keeps_the_position_and_resuming_goes_on_there(client: Any, worker: Worker) -> None:
@@ -191,7 +192,7 @@ class TestDeadLetters:
             put(client, worker.table, item, n={"N": str(number)}, s={"S": item})
         client.delete_item(TableName=worker.table, Key={"id": {"S": "bad1"}})
         with worker.start():
-            wait_until(lambda: len(self.letters(worker)) == 4, "the dead letters")
+            wait_until(lambda: len(worker.letters()) == 4, "the dead letters")
             assert worker.wait_noted(1) == ["INSERT good"]
             first, *_ = [each for each in self.letters(worker) if "bad1" in str(each["keys"])]
             assert self.letters(worker, "--trigger", key) == self.letters(worker)
@@ -210,7 +211,7 @@ class TestDeadLetters:
             wait_until(
                 lambda: any(
                     each["id"] == first["id"] and each["failed_ms"] > first["failed_ms"]
-                    for each in self.letters(worker)
+                    for each in worker.letters()
                 ),
                 "it to be given up again",
             )
@@ -231,7 +232,7 @@ class TestDeadLetters:
         worker.change_code(self.CODE)
         put(client, worker.table, "bad")
         with worker.start():
-            wait_until(lambda: self.letters(worker), "the dead letter")
+            wait_until(worker.letters, "the dead letter")
         (worker.folder / "healed").touch()
         [letter] = self.letters(worker)
         code, _, err = run("deadletters", "redrive", letter["id"], "--endpoint", worker.endpoint)

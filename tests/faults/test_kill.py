@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.faults.conftest import ROUNDS
 from tests.support.requests import Connection
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
-ROUNDS = 3
 WRITERS = 64
 TABLE = "written"
 

@@ -19,7 +19,7 @@ from tests.support.ports import free_port
 from tests.support.server import Server
 from tests.support.waiting import until
 
-KILLS: Final = int(os.environ.get("STREAMTABLE_VIEW_KILLS", "10"))
+KILLS: Final = int(os.environ.get("STREAMTABLE_VIEW_KILLS", "5"))
 """How often somebody is killed; STREAMTABLE_VIEW_KILLS for more."""
 
 _ROUND: Final = 5

@@ -1,7 +1,9 @@
 """`streamtable worker` as a process of its own, running the code of a test."""
 
+import json
 import os
 import textwrap
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,21 @@ class Worker:
     def noted(self) -> list[str]:
         """Return the lines noted so far."""
         return self._out.read_text().splitlines() if self._out.exists() else []
+
+    def ask(self, path: str) -> Any:
+        """Return what the node says on one of its own pages."""
+        url = f"{self.endpoint}/_streamtable/{path}"
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return json.load(answer)
+
+    def consumer(self, name: str) -> dict[str, Any]:
+        """Return what the node says of one of the app's consumers."""
+        found: dict[str, Any] = self.ask(f"consumers?consumer={self.app}/{name}")["consumers"][0]
+        return found
+
+    def letters(self) -> list[dict[str, Any]]:
+        """Return the open dead letters of the app."""
+        return [each for each in self.ask("deadletters")["letters"] if each["app"] == self.app]
 
     def wait_noted(self, count: int, timeout_s: float = 60) -> list[str]:
         """Return the lines noted as soon as there are so many."""
