@@ -88,7 +88,9 @@ class Agents:
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gulps: dict[tuple[str, int], tuple[Gulps, asyncio.Task[None]]] = {}
         self._moving: set[asyncio.Task[None]] = set()
-        settings: dict[str, Any] = {"table_standby_replicas": replicas}
+        self._replicated = bool(replicas)
+        # With none, Faust takes another assignor, which doesn't tell members of each other.
+        settings: dict[str, Any] = {"table_standby_replicas": max(1, replicas)}
         if placement is not None:
             settings["canonical_url"] = f"http://{placement.own}"
             settings["broker_heartbeat_interval"] = _HEARTBEAT_S
@@ -150,7 +152,7 @@ class Agents:
             self._placement.set(owners, nodes)
         await self._assign(
             frozenset(one.partition for one in assigned if one.topic == self._topics.changelog),
-            self._app.followed(self._topics.changelog),
+            self._app.followed(self._topics.changelog) if self._replicated else frozenset(),
         )
 
     async def _assign(self, numbers: frozenset[int], followed: frozenset[int]) -> None:

@@ -19,6 +19,7 @@ from streamtable.core.errors import ApiError
 from streamtable.streams.fetcher import Fetches, LogTrimmed
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.peers.calls import ShardCall
+from streamtable.streams.records import COMMIT
 from streamtable.streams.routes import AskShard
 from streamtable.streams.shard import Shard
 
@@ -28,6 +29,7 @@ _PATIENCE_S: Final = 2.0
 _WINDOW_MS: Final = 10_000
 _SAMPLE_BYTES: Final = 1024 * 1024
 _BUSIEST: Final = 3
+_LEAST_SHARE: Final = 0.01
 
 
 class ShardPages:
@@ -99,6 +101,7 @@ class ShardPages:
         counted = Counter(
             (change.table, orjson.dumps(change.keys).decode())
             for record in records
+            if record.kind == COMMIT
             for change in record.changes()
         )
         changes = counted.total()
@@ -108,6 +111,7 @@ class ShardPages:
         busiest = [
             {"table": table, "keys": orjson.loads(keys), "share": round(count / counted.total(), 3)}
             for (table, keys), count in counted.most_common(_BUSIEST)
+            if count >= counted.total() * _LEAST_SHARE
         ]
         return {"writes_per_s": round(changes * 1000 / _WINDOW_MS, 1), "busiest": busiest}
 
