@@ -53,6 +53,8 @@ tools: .venv/.dev $(AIO) ## fetch the real servers and clients that the tests ru
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(JS); \
 	  else echo "no Node.js: the tests with the JavaScript SDK and dynamodb-admin will be skipped"; fi
 	@command -v kcat >/dev/null || echo "no kcat: the tests with it will be skipped"
+	@command -v promtool >/dev/null || echo "no promtool: the tests of alarms and dashboard will be skipped"
+	@command -v haproxy >/dev/null || echo "no haproxy: the test of its configuration will be skipped"
 	@command -v chromium >/dev/null || \
 	  echo "no chromium: the test with dynamodb-admin in a browser will be skipped"
 
@@ -106,6 +108,11 @@ docs: .venv/.dev ## write the pages that are made from the code
 
 bench: .venv/.dev ## measure, beside peers (ARGS="--help")
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+# Docker Compose reads it beside compose.yaml. What is there stays: volumes know these passwords.
+.env:
+	@umask 077 && for name in PEER_SECRET S3_ACCESS_KEY S3_SECRET_KEY GRAFANA_PASSWORD; do \
+	  echo "$$name=$$($(PYTHON) -c 'import secrets; print(secrets.token_hex(20))')"; done > $@
 
 clean: ## remove everything that make has built; ./data stays
 	rm -rf .venv .cache .types .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist \

@@ -138,11 +138,3 @@ async def test_each_metric_is_documented_and_each_that_is_documented_is_there(no
         if not name.startswith("process_")
     }
     assert found == documented
-
-
-def test_alarms_are_on_metrics_that_there_are():
-    alarms = PAGE.partition("## Alarms")[2].partition("\n## ")[0]
-    named = set(re.findall(r"(streamtable_\w+?)(?:_bucket|_count|_sum)?\b(?!\w)", alarms))
-    documented = set(re.findall(r"^\| `(streamtable_\w+)` \| ", PAGE, re.MULTILINE))
-    assert named
-    assert named <= documented

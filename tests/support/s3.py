@@ -15,7 +15,7 @@ import boto3
 from tests.support.commands import Background
 from tests.support.waiting import wait_until
 
-__all__ = ["CREDENTIALS", "missing", "running"]
+__all__ = ["CREDENTIALS", "VERSION", "missing", "running"]
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "tester",
@@ -23,10 +23,12 @@ CREDENTIALS = {
     "AWS_REGION": "us-east-1",
 }
 
+VERSION = "v1.8.0"
+
 _ROOT = Path(__file__).parents[2]
 _BIN = _ROOT / ".cache" / "go"
 _SERVER = _BIN / "versitygw"
-_MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+_MODULE = f"github.com/versity/versitygw/cmd/versitygw@{VERSION}"
 _BUILD_S = 600
 
 
