@@ -55,6 +55,7 @@ tools: .venv/.dev $(AIO) ## fetch the real servers and clients that the tests ru
 	@command -v kcat >/dev/null || echo "no kcat: the tests with it will be skipped"
 	@command -v promtool >/dev/null || echo "no promtool: the tests of alarms and dashboard will be skipped"
 	@command -v haproxy >/dev/null || echo "no haproxy: the test of its configuration will be skipped"
+	@command -v kubectl >/dev/null || echo "no kubectl: the test of what kustomize builds will be skipped"
 	@command -v chromium >/dev/null || \
 	  echo "no chromium: the test with dynamodb-admin in a browser will be skipped"
 

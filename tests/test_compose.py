@@ -18,17 +18,14 @@ import typer.main
 import yaml
 
 from streamtable.cli.main import app
-from streamtable.settings import NodeSettings
 from tests.support import s3
+from tests.support.serving import serve_options, serve_settings
 from tests.support.validators import accepted, compose
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ["compose.yaml", "compose.single.yaml"]
 KAFKAS = ["kafka-1", "kafka-2", "kafka-3"]
 NODES = ["node-1", "node-2", "node-3"]
-# What a node of several is told beside its settings.
-PEERS = {"advertise", "peer_secret_file"}
-COMMAND_OWN = {"log_format"}
 
 
 def services_of(name):
@@ -56,24 +53,6 @@ def env_file(tmp_path):
     return dict(line.split("=", 1) for line in (tmp_path / ".env").read_text().splitlines())
 
 
-def serve_options(arguments):
-    """What `streamtable serve` is told, by setting."""
-    command, *options = arguments
-    assert command == "serve"
-    return {
-        name.removeprefix("--").replace("-", "_"): value
-        for name, value in zip(options[::2], options[1::2], strict=True)
-    }
-
-
-def serve_settings(arguments):
-    """The settings among it; a name that is no option is refused."""
-    options = serve_options(arguments)
-    return NodeSettings.model_validate(
-        {name: options[name] for name in options.keys() - PEERS - COMMAND_OWN}
-    )
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_compose_accepts_it(name, env_file):
     understood = json.loads(compose(ROOT / name, env_file))
@@ -95,7 +74,7 @@ def test_the_nodes_start_with_options_that_exist(services, node):
     settings, options = serve_settings(arguments), serve_options(arguments)
     assert settings.kafka == ",".join(f"{kafka}:9092" for kafka in KAFKAS)
     assert services[node]["volumes"] == [f"{node}:{settings.data}"]
-    assert settings.checkpoints.startswith("s3://")
+    assert f"{settings.checkpoints}".startswith("s3://")
     assert options["advertise"] == f"{node}:8001"
     assert [options["peer_secret_file"]] == [
         f"/run/secrets/{name}" for name in services[node]["secrets"]
