@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from streamtable.consumers.holdings import Holdings
-from streamtable.consumers.indexes.messages import decode
+from streamtable.consumers.indexes.messages import read
 from streamtable.consumers.indexes.reader import read_to_end
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.replicas import Replicas
@@ -82,7 +82,7 @@ class Agents:
         self._placement = placement
         self._assigned: frozenset[int] = frozenset()
         self._followed: frozenset[int] = frozenset()
-        self.replicas = Replicas(address, topics, holdings)
+        self.replicas = Replicas(address, topics, holdings, fail)
         self._turns = {number: asyncio.Lock() for number in range(count)}
         self._opened = {number: asyncio.Event() for number in range(count)}
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -230,7 +230,7 @@ class Agents:
             read_to_end(self._address, self._topics.indexes, number, store.index_offset)
         ) as batches:
             async for batch in batches:
-                self._apply_index_values(number, batch)
+                self._apply_index_records(number, batch)
         if number not in self._assigned:
             return
         # 3. Its changes, and the term.
@@ -303,14 +303,13 @@ class Agents:
 
     async def _apply_index_rows(self, target: int, messages: list[Any]) -> None:
         await self._opened[target].wait()
-        values = [(message.offset, message.value) for message in messages]
-        self._apply_index_values(target, values)
+        self._apply_index_records(target, messages)
 
-    def _apply_index_values(self, target: int, values: Sequence[tuple[int, bytes]]) -> None:
-        if not values:
+    def _apply_index_records(self, target: int, records: Sequence[Any]) -> None:
+        if not records:
             return
-        found = [decode(value) for _, value in values]
+        found = [read(record) for record in records]
         store = self._holdings.stores[target]
-        store.apply_index(found, values[-1][0] + 1)
+        store.apply_index(found, records[-1].offset + 1)
         for source in {source for source, _ in found}:
             self._holdings.held[target].index_rows.applied(source, store.indexed(source))

@@ -21,6 +21,7 @@ from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import StreamtableError
 from streamtable.core.positions import Position
 from streamtable.streams.admin import open_admin
+from streamtable.streams.formats import DEAD_LETTERS, check_format
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.partitions import open_consumer
 from streamtable.streams.producers import open_producer
@@ -304,6 +305,7 @@ class DeadLetterReader:
         Raises:
             LetterGone: the topic has no such letter any more.
             LogUnavailable: the brokers do not answer.
+            NewerFormat: it is of a newer format than this version knows.
         """
         place = TopicPartition(self._topic, partition)
         async with self._one:
@@ -318,7 +320,7 @@ class DeadLetterReader:
                 raise self._gone(partition, offset) from error
             except CLIENT_ERRORS as error:
                 raise LogUnavailable(f"{self._topic} can't be read: {error!r}") from error
-        value = orjson.loads(found.value)
+        value = _value(found)
         if found.offset != offset or "resolved" in value:
             raise self._gone(partition, offset)
         return DeadLetter.from_json(value, partition, offset)
@@ -332,6 +334,7 @@ async def read_dead_letters(address: str, topic: str) -> list[DeadLetter]:
 
     Raises:
         LogUnavailable: the brokers do not answer.
+        NewerFormat: a letter is of a newer format than this version knows.
     """
     try:
         async with asyncio.timeout(_READ_S), open_admin(address) as admin:
@@ -349,6 +352,12 @@ async def read_dead_letters(address: str, topic: str) -> list[DeadLetter]:
         raise LogUnavailable(f"{topic} can't be read: {error!r}") from error
 
 
+def _value(record: Any) -> dict[str, Any]:
+    check_format(record.headers, DEAD_LETTERS, "the dead letters", record.partition, record.offset)
+    value: dict[str, Any] = orjson.loads(record.value)
+    return value
+
+
 async def _fold(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> list[DeadLetter]:
     starts = await consumer.beginning_offsets(partitions)
     ends = await consumer.end_offsets(partitions)
@@ -361,7 +370,7 @@ async def _fold(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) ->
         found = await consumer.getmany(*left, timeout_ms=_POLL_MS)
         for place, records in found.items():
             for record in records:
-                value = orjson.loads(record.value)
+                value = _value(record)
                 if "resolved" not in value:
                     letter = DeadLetter.from_json(value, place.partition, record.offset)
                     open_letters[letter.id] = letter

@@ -7,7 +7,7 @@ write, and when its owner is lost it takes over without loading anything.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -15,8 +15,9 @@ from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from streamtable.consumers.holdings import Holdings
-from streamtable.consumers.indexes.messages import decode
+from streamtable.consumers.indexes.messages import read
 from streamtable.core.errors import StreamtableError
+from streamtable.core.formats import NewerFormat
 from streamtable.streams.log import CLIENT_ERRORS
 from streamtable.streams.overlay import Overlay
 from streamtable.streams.owner import StateUnavailable
@@ -42,12 +43,20 @@ class Replicas:
         address: the brokers, `host:port,...`.
         topics: the region's topics.
         holdings: opens and closes shards.
+        fail: told of an error after which the node can't go on.
     """
 
-    def __init__(self, address: str, topics: Topics, holdings: Holdings) -> None:
+    def __init__(
+        self,
+        address: str,
+        topics: Topics,
+        holdings: Holdings,
+        fail: Callable[[BaseException], None],
+    ) -> None:
         self._address = address
         self._topics = topics
         self._holdings = holdings
+        self._fail = fail
         self._following: dict[int, _Following] = {}
 
     def fresh(self, number: int) -> Shard | None:
@@ -89,6 +98,9 @@ class Replicas:
                 # It was away for longer than the log is kept: a checkpoint has to help.
                 logger.warning("the replica of shard %d is too old, it is loaded anew", number)
                 await self._holdings.close(number)
+            except NewerFormat as error:
+                self._fail(error)
+                return
             except (StreamtableError, *CLIENT_ERRORS) as error:
                 logger.warning("the replica of shard %d waits: %r", number, error)
                 await asyncio.sleep(_RETRY_S)
@@ -125,7 +137,7 @@ class Replicas:
                 )
             store.apply(records, Overlay())
         if rows:
-            store.apply_index([decode(each.value) for each in rows], rows[-1].offset + 1)
+            store.apply_index([read(each) for each in rows], rows[-1].offset + 1)
 
 
 class _Following:

@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from streamtable.core.formats import refuse_newer
+
 __all__ = ["Image"]
 
 # format version of the encoding, item size in bytes, time part of the version, length of region
@@ -80,12 +82,10 @@ class Image:
         """Read what `encode` made.
 
         Raises:
-            ValueError: the bytes have another format version.
+            NewerFormat: the bytes are of a newer format than this version knows.
         """
         version, size_bytes, time, region_length = _HEADER.unpack_from(data)
         if version != _FORMAT:
-            raise ValueError(
-                f"image format {version} is not known to this version of streamtable ({_FORMAT})"
-            )
+            refuse_newer("an item's image", version, _FORMAT)
         start = _HEADER.size + region_length
         return cls(data[start:], size_bytes, time, data[_HEADER.size : start].decode())

@@ -40,10 +40,11 @@ class Catalog:
     Args:
         address: the brokers, `host:port,...`.
         topic: the catalog's topic.
+        fail: told of an error after which this is not what the catalog says any more.
     """
 
-    def __init__(self, address: str, topic: str) -> None:
-        self._log = CatalogLog(address, topic, self._take)
+    def __init__(self, address: str, topic: str, fail: Callable[[BaseException], None]) -> None:
+        self._log = CatalogLog(address, topic, self._take, fail)
         self._tables: dict[str, Table] = {}
         # What `_tables` has, by id and name: a table that is being renamed has two names.
         self._names: dict[str, dict[str, Table]] = {}
@@ -71,7 +72,7 @@ class Catalog:
         self._spread = spread
 
     async def start(self) -> None:
-        """Read the catalog; raises CatalogUnavailable."""
+        """Read the catalog; raises CatalogUnavailable or NewerFormat."""
         await self._log.start()
 
     async def stop(self) -> None:

@@ -15,6 +15,7 @@ import orjson
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from streamtable.core.errors import StreamtableError
+from streamtable.streams.formats import CATALOG, check_format
 from streamtable.streams.log import CLIENT_ERRORS
 from streamtable.streams.partitions import open_consumer
 from streamtable.streams.security import client_options
@@ -46,12 +47,16 @@ class CatalogLog:
         topic: the catalog's topic, one partition.
         watcher: called with a document's name and its new content (None: it is gone) for each
             record that counts, in the log's order; also for those read at the start.
+        fail: told of an error after which the catalog is not followed any more.
     """
 
-    def __init__(self, address: str, topic: str, watcher: Watcher) -> None:
+    def __init__(
+        self, address: str, topic: str, watcher: Watcher, fail: Callable[[BaseException], None]
+    ) -> None:
         self._address = address
         self._partition = TopicPartition(topic, 0)
         self._watcher = watcher
+        self._fail = fail
         self._revisions: dict[str, int] = {}
         self._documents: dict[str, Document | None] = {}
         self._void: dict[int, bool] = {}
@@ -67,6 +72,7 @@ class CatalogLog:
 
         Raises:
             CatalogUnavailable: the brokers do not answer. Nothing is left open.
+            NewerFormat: it has a document of a newer format than this version knows.
         """
         try:
             await self._start()
@@ -172,10 +178,14 @@ class CatalogLog:
             except CLIENT_ERRORS as error:
                 logger.warning("the catalog can't be read, trying again: %r", error)
                 await asyncio.sleep(1)
+            except Exception as error:  # noqa: BLE001 - nobody else would hear of it
+                self._fail(error)
+                return
 
     async def _read(self) -> None:
         found = await self._consumer.getmany(self._partition, timeout_ms=_POLL_MS)
         for record in found.get(self._partition, ()):
+            check_format(record.headers, CATALOG, "the catalog", 0, record.offset)
             counts = self._take(record.key.decode(), orjson.loads(record.value))
             self._next = record.offset + 1
             waiter = self._waiting.get(record.offset)

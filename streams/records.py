@@ -2,7 +2,8 @@
 
 The value is JSON. The headers say what the record is without parsing it: `kind` (barrier or
 commit), `epoch` (the writer's), and for a commit `tables`, the names of the tables it touches,
-so that a consumer passes over what is not its own.
+so that a consumer passes over what is not its own. A record of a later format than the first has
+it in `v`, see `streams.formats`.
 """
 
 from collections.abc import Container, Iterable
@@ -14,6 +15,7 @@ import orjson
 from streamtable.core.changes import Change, decode_changes, decode_wanted, encode_changes
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.epochs import BARRIER
+from streamtable.streams.formats import CHANGELOG, HEADER, check_format
 
 __all__ = ["COMMIT", "Headers", "LogRecord", "UnknownRecord", "barrier", "commit"]
 
@@ -60,9 +62,12 @@ class LogRecord:
         """Read a Kafka record's headers.
 
         Raises:
+            NewerFormat: it is of a newer format than this version knows.
             UnknownRecord: its headers are not those of a change log.
         """
         found = dict(headers)
+        if HEADER in found:
+            check_format(found.items(), CHANGELOG, "the change log", shard, offset)
         kind = found.get("kind", b"").decode()
         if kind not in {COMMIT, BARRIER} or "epoch" not in found or value is None:
             raise UnknownRecord(

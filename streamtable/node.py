@@ -158,7 +158,7 @@ class Node:
             self.kafka = known_address(settings.kafka, settings.kafka_config)
         topics = self._topics = Topics(settings.region)
         count = await topics.create(self.kafka, settings.shards)
-        catalog = self._catalog = Catalog(self.kafka, topics.catalog)
+        catalog = self._catalog = Catalog(self.kafka, topics.catalog, self._fail)
         await catalog.start()
         parts.push_async_callback(catalog.stop)
         catalog.on_change(self._remove_rows)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from streamtable.consumers.checkpoints.objects import ObjectEntry, Objects
 from streamtable.core.errors import StreamtableError
+from streamtable.core.formats import FIRST, NewerFormat, refuse_newer
 
 __all__ = ["FORMAT", "DamagedCheckpoint", "FileEntry", "Manifest", "Names"]
 
@@ -39,6 +40,12 @@ class FileEntry(BaseModel):
     name: str
     size_bytes: int
     sha256: str
+
+
+class _Formatted(BaseModel):
+    """What a manifest of any format has."""
+
+    format: int = FIRST
 
 
 class Manifest(BaseModel):
@@ -85,18 +92,18 @@ class Manifest(BaseModel):
             DamagedCheckpoint: it is none, or of a newer version.
             StorageUnavailable: it can't be read.
         """
+        text = await objects.get(key)
+        name = f"{key} in {objects.place}"
         try:
-            manifest = cls.model_validate_json(await objects.get(key))
+            # First: a newer one may have what this version takes for a mistake.
+            refuse_newer(name, _Formatted.model_validate_json(text).format, FORMAT)
+            return cls.model_validate_json(text)
+        except NewerFormat as error:
+            raise DamagedCheckpoint(str(error)) from error
         except ValidationError as error:
             raise DamagedCheckpoint(
-                f"{key} in {objects.place} is no checkpoint's manifest: {error.errors()[0]['msg']}"
+                f"{name} is no checkpoint's manifest: {error.errors()[0]['msg']}"
             ) from error
-        if manifest.format > FORMAT:
-            raise DamagedCheckpoint(
-                f"{key} in {objects.place} has format {manifest.format}, this version of "
-                f"streamtable knows {FORMAT}"
-            )
-        return manifest
 
 
 class Names:

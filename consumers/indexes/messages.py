@@ -2,7 +2,8 @@
 
 A record is JSON: `source` is the shard whose changes they follow from; `entries` are in the
 source's order, each with its `position` there (offset, and a number that grows among what is
-sent for one offset) and its `rows`.
+sent for one offset) and its `rows`. A record of a later format than the first has it in its header
+`v`, see `streams.formats`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,8 +14,9 @@ import orjson
 from streamtable.core.images import Image
 from streamtable.core.index_rows import IndexRow
 from streamtable.streams.commit import Row
+from streamtable.streams.formats import INDEXES, check_format
 
-__all__ = ["Entry", "Position", "decode", "encode"]
+__all__ = ["Entry", "Position", "encode", "read"]
 
 Position = tuple[int, int]
 
@@ -39,9 +41,16 @@ def encode(source: int, entries: Iterable[tuple[Position, Sequence[IndexRow]]]) 
     )
 
 
-def decode(value: bytes) -> tuple[int, list[Entry]]:
-    """Read what `encode` made: the source and its entries."""
-    record = orjson.loads(value)
+def read(message: Any) -> tuple[int, list[Entry]]:
+    """Read a record, of aiokafka or Faust, whose value `encode` made: the source and its entries.
+
+    Raises:
+        NewerFormat: it is of a newer format than this version knows.
+    """
+    check_format(
+        message.headers or (), INDEXES, "the indexes' log", message.partition, message.offset
+    )
+    record = orjson.loads(message.value)
     entries = [
         Entry(
             (entry["position"][0], entry["position"][1]),

@@ -1,7 +1,7 @@
 """Reads a shard's part of the indexes' log from where its store is."""
 
-from collections.abc import AsyncGenerator
-from typing import Final
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final
 
 from aiokafka import TopicPartition
 
@@ -16,8 +16,8 @@ _WAIT_MS: Final = 500
 
 async def read_to_end(
     address: str, topic: str, shard: int, start: int
-) -> AsyncGenerator[list[tuple[int, bytes]]]:
-    """Yield offset and value of the records from `start` to the end that the log has now.
+) -> AsyncGenerator[Sequence[Any]]:
+    """Yield the records from `start` to the end that the log has now, as aiokafka has them.
 
     Args:
         address: the brokers, `host:port,...`.
@@ -45,7 +45,7 @@ async def read_to_end(
             consumer.seek(partition, start)
             while start < end:
                 found = (await consumer.getmany(partition, timeout_ms=_WAIT_MS)).get(partition, ())
-                yield [(record.offset, record.value) for record in found]
+                yield found
                 if found:
                     start = found[-1].offset + 1
         finally:

@@ -24,6 +24,7 @@ from rocksdict import (
 
 from streamtable.core.changes import Change
 from streamtable.core.expiry import expiry_rows
+from streamtable.core.formats import FIRST, NewerFormat, refuse_newer
 from streamtable.core.images import Image
 from streamtable.core.index_rows import index_rows
 from streamtable.core.item_collections import collection_change, collection_key
@@ -38,6 +39,8 @@ from streamtable.streams.records import LogRecord
 
 __all__ = ["Frozen", "ShardStore", "StoreMemory"]
 
+# Of everything below; a later one would be noted beside the offset that is applied.
+_FORMAT: Final = 1
 # What is not a row of a table or an index begins with a zero byte.
 _APPLIED: Final = b"\x00applied"
 _EPOCHS: Final = b"\x00epoch/"
@@ -102,6 +105,9 @@ class ShardStore:
         path: the folder; made if missing.
         memory: what it may keep in memory, together with the node's other shards.
         find: returns the table of an id, None for one that was deleted.
+
+    Raises:
+        NewerFormat: the folder is of a newer format than this version knows.
     """
 
     def __init__(
@@ -115,6 +121,11 @@ class ShardStore:
         stored = self._db.get(_APPLIED)
         if stored is not None:
             position = orjson.loads(stored)
+            try:
+                refuse_newer(f"the tables in {path}", position.get("format", FIRST), _FORMAT)
+            except NewerFormat:
+                self._db.close()
+                raise
             self.applied = position["offset"]
             self._epochs = EpochFilter(position["epoch"], position["barrier"])
         self._forgot_ms = 0

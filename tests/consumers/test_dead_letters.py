@@ -15,9 +15,12 @@ from streamtable.consumers.dead_letters import (
     read_dead_letters,
 )
 from streamtable.core.changes import change_to_json
+from streamtable.core.formats import NewerFormat
 from streamtable.core.positions import Position
 from streamtable.streams.broker import Broker, BrokerSettings
+from streamtable.streams.formats import DEAD_LETTERS, HEADER
 from streamtable.streams.log import LogUnavailable
+from streamtable.streams.producers import open_producer
 from streamtable.streams.topics import Topics
 from tests.support.changelog import change
 
@@ -127,6 +130,15 @@ async def test_a_letter_is_read_by_its_place(address: str, writer: DeadLetterWri
             await reader.read(0, 99)
     finally:
         await reader.close()
+
+
+async def test_a_letter_of_a_newer_format_is_not_read(address: str) -> None:
+    producer = await open_producer(address)
+    header = (HEADER, b"%d" % (DEAD_LETTERS + 1))
+    await producer.send_and_wait(TOPIC, b"{}", partition=0, headers=[header])
+    await producer.stop()
+    with pytest.raises(NewerFormat, match="offset 0 of shard 0 of the dead letters"):
+        await read_dead_letters(address, TOPIC)
 
 
 async def test_without_a_topic_there_are_no_letters(address: str) -> None:

@@ -6,13 +6,14 @@ from streamtable.control.starts import Starts
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import ResourceInUse, ResourceNotFound, ValidationError
 from streamtable.streams.catalog import Catalog, ConsumerChangedMeanwhile
+from tests.support.failures import unexpected
 
 
 class MemoryCatalog(Catalog):
     """Consumers in memory; `rival` is put before the next change, which is refused then."""
 
     def __init__(self):
-        super().__init__("nowhere:1", "catalog")
+        super().__init__("nowhere:1", "catalog", unexpected)
         self.rival = None
 
     async def put_consumer(self, document):

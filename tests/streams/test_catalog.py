@@ -11,6 +11,7 @@ from streamtable.streams import catalog as catalog_module
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.topics import Topics
+from tests.support.failures import unexpected
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ async def address(tmp_path: Path) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def catalog(address: str) -> AsyncIterator[Catalog]:
-    made = Catalog(address, "test.catalog")
+    made = Catalog(address, "test.catalog", unexpected)
     await made.start()
     yield made
     await made.stop()
@@ -60,7 +61,7 @@ class TestEndedTables:
         [period] = ended.streams
         assert period.disabled is not None
         assert before <= period.disabled <= time.time()
-        other = Catalog(address, "test.catalog")
+        other = Catalog(address, "test.catalog", unexpected)
         await other.start()
         assert other.ended_tables() == [ended]
         await other.stop()

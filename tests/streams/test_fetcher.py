@@ -7,9 +7,11 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
+from streamtable.core.formats import NewerFormat
 from streamtable.streams import records
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.fetcher import LogFetcher, LogTrimmed
+from streamtable.streams.formats import CHANGELOG, HEADER
 from streamtable.streams.log import LogUnavailable, ShardLog
 from streamtable.streams.topics import Topics
 from tests.streams.logs import put
@@ -56,6 +58,13 @@ async def fill(log, count, size=10):
 
 
 class TestFetch:
+    async def test_a_record_of_a_newer_format_is_not_read(self, fetcher, log):
+        value, headers = records.barrier("one", {})
+        await log.append(value, headers)
+        await log.append(value, [*headers, (HEADER, b"%d" % (CHANGELOG + 1))])
+        with pytest.raises(NewerFormat, match="offset 1 of shard 1 of the change log"):
+            await fetcher.fetch(1, 0, 1024 * 1024)
+
     async def test_records_come_from_the_middle(self, fetcher, log):
         await log.append(*records.barrier("one", {}))
         await fill(log, 5)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiokafka.client import AIOKafkaClient
 
+from streamtable.core.formats import NewerFormat
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.follower import Follower, LostRecords, Sequential, Source
 from streamtable.streams.log import LogUnavailable
@@ -252,6 +253,18 @@ async def test_lost_records_are_refused_and_named(log: Changelog) -> None:
     await log.trim(4)
     with pytest.raises(LostRecords, match=r"starts at offset 4, .* needs 2: 2 records are gone"):
         await follower(log, Delivered()).run()
+
+
+async def test_it_stops_at_a_record_of_a_newer_format(log: Changelog) -> None:
+    await log.barrier("e1")
+    await log.commit("e1", change("a"))
+    await log.newer("e1")
+    await log.commit("e1", change("b"))
+    delivered = Delivered()
+    with pytest.raises(NewerFormat, match="offset 2 of shard 0 of the change log has format 2"):
+        await follower(log, delivered).run()
+    assert delivered.ids == ["a"]
+    assert await log.committed(GROUP) == 2
 
 
 async def test_lost_records_are_left_out_where_told(log: Changelog) -> None:

@@ -12,6 +12,7 @@ from streamtable.core.images import Image
 from streamtable.core.values import Item, dump_item, item_size
 from streamtable.streams import records
 from streamtable.streams.epochs import EpochFilter
+from streamtable.streams.formats import CHANGELOG, HEADER
 from streamtable.streams.records import Headers, LogRecord
 
 __all__ = ["Changelog", "change"]
@@ -91,6 +92,17 @@ class Changelog:
     async def commit(self, epoch: str, *changes: Change, shard: int = 0) -> int:
         """Append a commit; return its offset."""
         return await self._append(records.commit(epoch, list(changes), []), shard)
+
+    async def newer(self, epoch: str, shard: int = 0) -> None:
+        """Append a commit of a format that nobody here knows."""
+        value, headers = records.commit(epoch, [change("newer")], [])
+        headers.append((HEADER, b"%d" % (CHANGELOG + 1)))
+        sent = await self._producer.send_and_wait(
+            self.topic, value, partition=shard, headers=headers
+        )
+        # The test knows better than the reader what it is.
+        del headers[-1]
+        self._written[shard].append(LogRecord.read(shard, sent.offset, 0, headers, value))
 
     async def trim(self, before: int, shard: int = 0) -> None:
         """Remove the records before an offset, as retention does."""

@@ -71,7 +71,8 @@ def serving() -> dict[str, Handler]:
     """Return the handler of each operation that a node serves, on nothing behind it."""
 
     async def build() -> dict[str, Handler]:
-        catalog, nothing = Catalog("", ""), cast("Any", None)
+        nothing = cast("Any", None)
+        catalog = Catalog("", "", nothing)
         served = handlers(catalog, Shards({}), nothing, NodeSettings())
         return {**served, **stream_handlers(catalog, nothing)}
 

@@ -87,6 +87,11 @@ class Server:
         assert self._running is not None
         return self._running.process.pid
 
+    def ended(self) -> int:
+        """Wait until it ends by itself, and return the exit code."""
+        assert self._running is not None
+        return self._running.process.wait(30)
+
     def kill(self) -> None:
         """End it at once: kill -9."""
         assert self._running is not None

@@ -204,7 +204,8 @@ async def test_a_newer_format_is_not_read(place: Place) -> None:
     await place.write("a")
     await place.checkpointer().take()
     [path] = place.manifests()
-    path.write_text(path.read_text().replace(f'"format":{FORMAT}', f'"format":{FORMAT + 1}'))
+    newer = f'"format":{FORMAT + 1},"of_a_later_version":1'
+    path.write_text(path.read_text().replace(f'"format":{FORMAT}', newer))
     with pytest.raises(DamagedCheckpoint, match=f"has format {FORMAT + 1}"):
         await Manifest.read(place.objects, f"{NAMES.manifests}/{path.name}")
     assert (await place.open()).applied == -1
