@@ -1,11 +1,11 @@
 FROM python:3.13-slim AS build
 WORKDIR /build
 COPY . .
-RUN pip wheel --no-cache-dir --wheel-dir /wheels ".[search]"
+RUN pip wheel --no-cache-dir --wheel-dir /wheels ".[search,tracing]"
 
 FROM python:3.13-slim
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --no-index --find-links /wheels "streamtable[search]" \
+    pip install --no-cache-dir --no-index --find-links /wheels "streamtable[search,tracing]" \
  && useradd --system --uid 10001 --user-group --create-home streamtable \
  && install --directory --owner streamtable --group streamtable /data
 # By number: Kubernetes can't tell that a name is not root's.

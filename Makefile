@@ -44,7 +44,7 @@ setup: .venv/.dev ## install the project and what its development needs
 .venv/.dev: .venv/.python pyproject.toml
 	@echo "installing streamtable and what its tests need into .venv; this takes a minute, once"
 	@$(BIN)/python -m pip install $(QUIET) --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install $(QUIET) --editable ".[search]" --group dev
+	@$(BIN)/python -m pip install $(QUIET) --editable ".[search,tracing]" --group dev
 	@touch $@ .venv/.installed
 
 tools: .venv/.dev $(AIO) ## fetch the real servers and clients that the tests run against

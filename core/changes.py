@@ -51,6 +51,8 @@ class Change:
         request_id: id of the request that asked for it.
         principal: who asked for it.
         service: the AWS service on whose behalf the item was removed (time to live), or None.
+        trace: the step of a trace that it follows from, or None: of the request where it is
+            written, of the commit where it is read. It is not in the JSON.
     """
 
     __slots__ = (
@@ -65,6 +67,7 @@ class Change:
         "table",
         "table_id",
         "time",
+        "trace",
     )
 
     def __init__(
@@ -81,6 +84,7 @@ class Change:
         request_id: str,
         principal: str,
         service: str | None = None,
+        trace: str | None = None,
     ) -> None:
         self.table = table
         self.table_id = table_id
@@ -93,6 +97,7 @@ class Change:
         self.request_id = request_id
         self.principal = principal
         self.service = service
+        self.trace = trace
 
     @property
     def event_name(self) -> str:

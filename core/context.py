@@ -17,12 +17,15 @@ class RequestContext:
         source_address: the client's address.
         written: by shard the offset of the last record that the request has written; who carries
             it out fills it.
+        trace: what its changes name as their cause in traces, see `streams.traces`; None where
+            the request is not sampled.
     """
 
     request_id: str
     principal: str
     source_address: str
     written: dict[int, int] = field(default_factory=dict, compare=False)
+    trace: str | None = None
 
     def note_written(self, shard: int, offset: int) -> None:
         """Note that the request has written a record; an offset below 0 is none."""

@@ -13,6 +13,7 @@ __all__ = ["Commit", "NotWritten", "Row"]
 Row = tuple[bytes, Image | None]
 
 _CHANGE_BYTES: Final = 500
+_MOST_TRACES: Final = 64
 
 
 class NotWritten(StreamtableError):
@@ -29,6 +30,7 @@ class Commit:
         index_rows: the rows of global indexes that they make, wherever those are.
         entries: what it notes about transactions.
         size_bytes: size of the images in it, and what a change takes beside them, roughly.
+        traces: what of its changes is traced, see `streams.traces`; None where nothing is.
     """
 
     __slots__ = (
@@ -40,6 +42,7 @@ class Commit:
         "index_rows",
         "rows",
         "size_bytes",
+        "traces",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -48,6 +51,7 @@ class Commit:
         self.index_rows: list[IndexRow] = []
         self.entries: list[dict[str, Any]] = []
         self.size_bytes = 0
+        self.traces: list[str] | None = None
         self._loop = loop
         self._outcome: int | StreamtableError | None = None
         self._waiters: list[asyncio.Future[int]] = []
@@ -57,12 +61,20 @@ class Commit:
         index = len(self.changes)
         self.changes.append(change)
         self.size_bytes += _CHANGE_BYTES
+        if change.trace is not None:
+            self._follow_from(change.trace)
         old, new = change.old, change.new
         if old is not None:
             self.size_bytes += old.size_bytes
         if new is not None:
             self.size_bytes += new.size_bytes
         return index
+
+    def _follow_from(self, trace: str) -> None:
+        if self.traces is None:
+            self.traces = []
+        if trace not in self.traces and len(self.traces) < _MOST_TRACES:
+            self.traces.append(trace)
 
     def outcome(self) -> asyncio.Future[int]:
         """A future of the caller's own: the commit's offset when it is durable.

@@ -25,6 +25,7 @@ from streamtable.streams.intake import Intake
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.records import LogRecord
 from streamtable.streams.security import client_options
+from streamtable.streams.traces import Tracer
 
 __all__ = ["Follower", "LostRecords", "RecordSink", "Sequential", "Source"]
 
@@ -212,6 +213,7 @@ class Follower:
             beginning of the log.
         skip_lost: go on at the log's start where the log has lost records that the group has
             not seen yet, instead of raising `LostRecords`.
+        tracer: told of each commit that is traced, from when the sink gets it until it is done.
     """
 
     def __init__(
@@ -223,6 +225,7 @@ class Follower:
         sink: RecordSink,
         start: Mapping[int, int] | None = None,
         skip_lost: bool = False,
+        tracer: Tracer | None = None,
     ) -> None:
         self._source = source
         self._group = group
@@ -230,6 +233,7 @@ class Follower:
         self._sink = sink
         self._start_at = dict(start or {})
         self._skip_lost = skip_lost
+        self._tracer = tracer
         self._shards: dict[int, _Shard] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -452,9 +456,25 @@ class Follower:
         shard.next = offset + 1
         if valid and self._wants(record.tables):
             shard.frontier.taken(offset)
-            await self._sink.take(record, partial(shard.frontier.done, offset))
+            done: Callable[[], None] = partial(shard.frontier.done, offset)
+            if record.trace is not None and self._tracer is not None:
+                done = self._traced(self._tracer, record.trace, record, done)
+            await self._sink.take(record, done)
         else:
             shard.frontier.passed(offset)
+
+    def _traced(
+        self, tracer: Tracer, trace: str, record: LogRecord, done: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Tell that a commit's changes are worked on; return what is to be called at the end."""
+        known = {"shard": record.shard, "offset": record.offset}
+        step = tracer.begin(self._group, [trace], known)
+
+        def finish() -> None:
+            step.end()
+            done()
+
+        return finish
 
     async def _resume(self, shard: _Shard, offset: int) -> None:
         """Find out what is in force at a record that does not follow on the last one taken."""

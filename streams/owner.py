@@ -21,7 +21,8 @@ from streamtable.streams.commit import Commit
 from streamtable.streams.epochs import BARRIER
 from streamtable.streams.log import LogFenced, LogUnavailable, ShardLog
 from streamtable.streams.overlay import Overlay
-from streamtable.streams.records import LogRecord
+from streamtable.streams.records import Headers, LogRecord
+from streamtable.streams.traces import TRACE, Step, Tracer
 
 __all__ = [
     "WAIT_S",
@@ -155,6 +156,7 @@ class Owner:
     Attributes:
         overlay: writes that the state does not have yet.
         measure: told of each commit that is durable: its changes, seconds since it was sent.
+        tracer: told of each commit that carries traced requests; None tells nobody.
         epoch: this term's id.
         began: offset of this term's barrier, -1 before the first term.
     """
@@ -174,6 +176,7 @@ class Owner:
         self.state = state
         self.overlay = Overlay()
         self.measure: Callable[[int, float], None] = _measure_nothing
+        self.tracer: Tracer | None = None
         self.epoch = ""
         self.began = -1
         self._log = log
@@ -269,14 +272,19 @@ class Owner:
         while self._open and not self._gone.is_set():
             commit = self._pending = self._open.popleft()
             value, headers = records.commit(self.epoch, commit.changes, commit.entries)
+            step = None if commit.traces is None else self._begin_step(commit, headers)
             sent = time.perf_counter()
             failed = lost = fenced = False
             try:
                 offset = await self._log.append(value, headers)
                 lost = offset != self._last + 1 and not await self._owned_until(offset)
+                if step is not None:
+                    step.end(offset=offset, void=lost)
             except Exception as error:  # noqa: BLE001 - whatever failed, the log has the answer
                 logger.warning("shard %d: reading what became of a commit: %r", self.number, error)
                 failed, fenced = True, isinstance(error, LogFenced)
+                if step is not None:
+                    step.end(error)
             if self._pending is not commit:
                 return  # the group gave the shard away and back meanwhile: that term has settled it
             if lost:
@@ -299,6 +307,17 @@ class Owner:
             self._wake_provers()
         self._drop_open()
         self._appending = None
+
+    def _begin_step(self, commit: Commit, headers: Headers) -> Step | None:
+        """Tell that a traced commit is sent, and have its record say what follows from it."""
+        assert commit.traces
+        if self.tracer is None:
+            headers.append((TRACE, commit.traces[0].encode()))
+            return None
+        known = {"shard": self.number, "changes": len(commit.changes)}
+        step = self.tracer.begin("commit", commit.traces, known)
+        headers.append((TRACE, step.trace.encode()))
+        return step
 
     async def _owned_until(self, offset: int) -> bool:
         """Whether no other owner's barrier lies between the last known offset and `offset`."""

@@ -3,7 +3,7 @@
 The value is JSON. The headers say what the record is without parsing it: `kind` (barrier or
 commit), `epoch` (the writer's), and for a commit `tables`, the names of the tables it touches,
 so that a consumer passes over what is not its own. A record of a later format than the first has
-it in `v`, see `streams.formats`.
+it in `v`, see `streams.formats`; one that carries traced requests has `traceparent`.
 """
 
 from collections.abc import Container, Iterable
@@ -16,6 +16,7 @@ from streamtable.core.changes import Change, decode_changes, decode_wanted, enco
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.epochs import BARRIER
 from streamtable.streams.formats import CHANGELOG, HEADER, check_format
+from streamtable.streams.traces import TRACE
 
 __all__ = ["COMMIT", "Headers", "LogRecord", "UnknownRecord", "barrier", "commit"]
 
@@ -40,6 +41,7 @@ class LogRecord:
         epoch: the writer's epoch.
         tables: names of the tables that a commit touches.
         value: JSON, UTF-8.
+        trace: the step of a trace that appended it, see `streams.traces`; None without one.
     """
 
     shard: int
@@ -49,6 +51,7 @@ class LogRecord:
     epoch: str
     tables: frozenset[str]
     value: bytes
+    trace: str | None = None
 
     @classmethod
     def read(
@@ -83,6 +86,7 @@ class LogRecord:
             found["epoch"].decode(),
             frozenset(tables.split(",")) if tables else frozenset(),
             value,
+            found[TRACE].decode("latin-1") if TRACE in found else None,
         )
 
     @classmethod
@@ -105,18 +109,26 @@ class LogRecord:
 
     def changes(self) -> list[Change]:
         """The changes of a commit, in order."""
-        return decode_changes(self.value)[0]
+        return self.contents()[0]
 
     def wanted(self, table: str, events: Container[str]) -> list[tuple[int, Change]]:
         """The changes of a commit that are of this table and of these kinds, with their indexes.
 
         The others are not parsed.
         """
-        return decode_wanted(self.value, table, events)
+        found = decode_wanted(self.value, table, events)
+        if self.trace is not None:
+            for _, change in found:
+                change.trace = self.trace
+        return found
 
     def contents(self) -> tuple[list[Change], list[dict[str, Any]]]:
         """The changes of a commit and its transactions' entries, in order."""
-        return decode_changes(self.value)
+        found = decode_changes(self.value)
+        if self.trace is not None:
+            for change in found[0]:
+                change.trace = self.trace
+        return found
 
 
 def commit(

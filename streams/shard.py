@@ -371,6 +371,7 @@ class Shard:
             request_id=context.request_id,
             principal=context.principal,
             service=write.service,
+            trace=context.trace,
         )
 
     def join_prepared(self, commit: Commit, change: Change, table: Table, row_key: bytes) -> None:

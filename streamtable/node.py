@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from streamtable.consumers.agents import Agents
 from streamtable.consumers.checkpoints.objects import Objects
@@ -61,6 +61,9 @@ from streamtable.streams.shards import Shards
 from streamtable.streams.stream_reader import StreamReader
 from streamtable.streams.topics import Topics
 from streamtable.streams.transactions import Transactions
+
+if TYPE_CHECKING:
+    from streamtable.tracing import Traces
 
 __all__ = ["NoOtherNode", "Node"]
 
@@ -118,6 +121,7 @@ class Node:
         self._epochs: StoreEpochs
         self._objects: Objects | None
         self._checkpointer: Checkpointer | None = None
+        self._traces: Traces | None = None
 
     async def start(self) -> None:
         """Start everything; returns when the endpoint answers.
@@ -152,6 +156,9 @@ class Node:
             folder = DataFolder(settings.data / "workers" / str(self._seat), settings.data)
         self._folder = folder
         parts.callback(folder.release)
+        if settings.traces is not None:
+            self._traces = self._send_traces(settings.traces, folder.node)
+            parts.push_async_callback(self._traces.close)
         if settings.kafka is None:
             self.kafka = await self._start_broker(folder)
         else:
@@ -248,6 +255,7 @@ class Node:
             )
             shard.check = self._check
             shard.owner.measure = self._meters.appends(number)
+            shard.owner.tracer = self._traces
             return shard
 
         return make
@@ -428,6 +436,7 @@ class Node:
             streams=streams,
             meter=self._meters.request,
             visible=visibility.wait,
+            sampler=self._traces,
         )
         server = HttpServer(
             app, host=settings.host, port=settings.port, shared=self._seat is not None
@@ -441,6 +450,17 @@ class Node:
         numbers = range(self._held.count)
         ask = self._peering.routes.ask
         return dict(enumerate(await asyncio.gather(*(ask(n, "end", None) for n in numbers))))
+
+    def _send_traces(self, url: str, node: str) -> "Traces":
+        # OpenTelemetry is an extra.
+        from streamtable.tracing import Traces  # noqa: PLC0415
+
+        known = {
+            "service.instance.id": node,
+            "service.version": version("streamtable"),
+            "streamtable.region": self.settings.region,
+        }
+        return Traces(url, "streamtable", known, ratio=self.settings.trace_ratio)
 
     def _checkpoints(self, folder: DataFolder) -> Objects | None:
         place = self.settings.checkpoints

@@ -33,6 +33,9 @@ class NodeSettings(BaseModel):
         checkpoints: where the shards' checkpoints are kept: a folder, `s3://bucket/prefix`,
             `gs://...`, `az://...`, or `none`; None for `checkpoints` in the data folder.
         checkpoint_interval_s: how often a shard that has changed gets one, seconds.
+        traces: an OpenTelemetry collector, `http://host:4318`, that traces are sent to; None for
+            none.
+        trace_ratio: the share of requests that are traced, of those that do not say themselves.
         ttl_interval_s: how often expired items are looked for, seconds.
     """
 
@@ -58,3 +61,5 @@ class NodeSettings(BaseModel):
     ttl_interval_s: float = Field(default=1.0, gt=0)
     checkpoints: str | None = None
     checkpoint_interval_s: float = Field(default=900.0, gt=0)
+    traces: str | None = Field(default=None, pattern=r"^https?://")
+    trace_ratio: float = Field(default=0.01, ge=0, le=1)

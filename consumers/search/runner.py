@@ -26,6 +26,7 @@ from streamtable.consumers.views.nodes import Node, error_code
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.follower import Follower, LostRecords, Source
+from streamtable.streams.traces import Tracer
 
 __all__ = ["REBUILD", "SearchRunner", "SearchTools"]
 
@@ -54,6 +55,7 @@ class SearchTools:
         skip_lost: go on where the log has lost changes, without building the index anew.
         limits: how much is sent at a time.
         look_s: how often the indexes are looked after, where nothing is asked for.
+        tracer: told of the commits that are traced.
     """
 
     client: AsyncElasticsearch
@@ -65,6 +67,7 @@ class SearchTools:
     skip_lost: bool = False
     limits: BulkLimits | None = None
     look_s: float = 5.0
+    tracer: Tracer | None = None
 
 
 class SearchRunner:
@@ -182,6 +185,7 @@ class SearchRunner:
             sink=sink,
             start=document.start,
             skip_lost=self._skip_lost,
+            tracer=self._tools.tracer,
         )
         self._writer, self._sink, self._follower = writer, sink, follower
         following = asyncio.create_task(follower.run())

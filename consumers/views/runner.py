@@ -40,6 +40,7 @@ from streamtable.streams.group_offsets import GroupOffsets
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.reader import LogReader
 from streamtable.streams.records import LogRecord
+from streamtable.streams.traces import Tracer
 
 __all__ = ["RejectLetter", "ViewRunner", "ViewTools"]
 
@@ -69,6 +70,7 @@ class ViewTools:
         state: keeps what is known of builds.
         reject: puts changes among the dead letters.
         rate: the most rows a second that a build may put, None without such a limit.
+        tracer: told of the commits that are traced.
     """
 
     node: Node
@@ -79,6 +81,7 @@ class ViewTools:
     state: StateStore
     reject: RejectLetter | None = None
     rate: float | None = None
+    tracer: Tracer | None = None
 
 
 class _Again(Exception):
@@ -347,6 +350,7 @@ class ViewRunner:
             wants=sink.wants,
             sink=sink,
             start=build.start,
+            tracer=self._tools.tracer,
         )
 
     async def _join_followers(
@@ -391,13 +395,21 @@ class ViewRunner:
             shards=self._tools.shards,
             reject=self._reject(document),
         )
-        first = Follower(source, group, wants=first_sink.wants, sink=first_sink, start=build.start)
+        first = Follower(
+            source,
+            group,
+            wants=first_sink.wants,
+            sink=first_sink,
+            start=build.start,
+            tracer=self._tools.tracer,
+        )
         second = Follower(
             source,
             rows_group,
             wants=second_sink.wants,
             sink=second_sink,
             start=build.rows_start,
+            tracer=self._tools.tracer,
         )
         return [first, second]
 

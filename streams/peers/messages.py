@@ -59,13 +59,13 @@ def outcome_from_json(found: Json) -> Outcome:
 
 def context_to_json(context: RequestContext) -> Json:
     """Return what `context_from_json` reads."""
-    return [context.request_id, context.principal, context.source_address]
+    return [context.request_id, context.principal, context.source_address, context.trace]
 
 
-def context_from_json(found: tuple[str, str, str]) -> RequestContext:
+def context_from_json(found: tuple[str, str, str, str | None]) -> RequestContext:
     """Read who asks."""
-    request_id, principal, source_address = found
-    return RequestContext(request_id, principal, source_address)
+    request_id, principal, source_address, trace = found
+    return RequestContext(request_id, principal, source_address, trace=trace)
 
 
 def error_to_json(error: ApiError) -> Json:

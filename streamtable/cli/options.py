@@ -11,6 +11,7 @@ __all__ = [
     "KafkaOption",
     "NameArgument",
     "RegionOption",
+    "TracesOption",
 ]
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:8000"
@@ -25,6 +26,14 @@ KafkaOption = Annotated[
     ),
 ]
 RegionOption = Annotated[str, typer.Option(help="With --kafka: the region whose log is read.")]
+TracesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        envvar="OTEL_EXPORTER_OTLP_ENDPOINT",
+        help="An OpenTelemetry collector for traces, http://host:4318.",
+    ),
+]
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", help="APP/NAME, or NAME where only one app has it.")
 ]

@@ -3,13 +3,21 @@
 import asyncio
 import signal
 from collections.abc import Coroutine
+from importlib.util import find_spec
 from typing import Any, Final
 
+from streamtable.cli.output import Failure
 from streamtable.streams.loops import Loop
 
-__all__ = ["run_until_signal"]
+__all__ = ["check_tracing", "run_until_signal"]
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def check_tracing() -> None:
+    """Check that what sends traces is installed: it is an extra."""
+    if find_spec("opentelemetry") is None:
+        raise Failure("traces need OpenTelemetry: pip install 'streamtable[tracing]'")
 
 
 def run_until_signal(main: Coroutine[Any, Any, None]) -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamtable.cli.options import TracesOption
 from streamtable.cli.output import Failure, LogFormat, LogLevel, print_line, set_up_logging, stdout
-from streamtable.cli.running import run_until_signal
+from streamtable.cli.running import check_tracing, run_until_signal
 
 if TYPE_CHECKING:
     from streamtable.control.checks import Checks
@@ -135,6 +136,13 @@ def serve(  # noqa: PLR0917 - the options of the command
     checkpoint_interval_s: Annotated[
         float, typer.Option(help="How often a shard that has changed gets one, seconds.")
     ] = 900.0,
+    traces: TracesOption = None,
+    trace_ratio: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Share of requests that are traced, where they do not say it."
+        ),
+    ] = 0.01,
     log_level: Annotated[
         LogLevel, typer.Option(help="How much to tell on stderr.")
     ] = LogLevel.INFO,
@@ -172,6 +180,8 @@ def serve(  # noqa: PLR0917 - the options of the command
             ttl_interval_s=ttl_interval_s,
             checkpoints=checkpoints,
             checkpoint_interval_s=checkpoint_interval_s,
+            traces=traces,
+            trace_ratio=trace_ratio,
         )
     except ValidationError as error:
         problem = error.errors()[0]
@@ -181,6 +191,8 @@ def serve(  # noqa: PLR0917 - the options of the command
         raise Failure("--kafka-config is for the brokers that --kafka names")
     if workers > 1 and advertise is not None:
         raise Failure("--advertise is for one process: with --workers, run a node on each machine")
+    if traces is not None:
+        check_tracing()
     set_up_logging(log_level, log_format)
     from streamtable.node import Node
     from streamtable.processes import Processes, Seat

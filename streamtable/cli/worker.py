@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption
+from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption, TracesOption
 from streamtable.cli.output import Failure, LogFormat, LogLevel, set_up_logging
-from streamtable.cli.running import run_until_signal
+from streamtable.cli.running import check_tracing, run_until_signal
 
 if TYPE_CHECKING:
     from elasticsearch import AsyncElasticsearch
@@ -72,6 +72,7 @@ def worker(  # noqa: PLR0917 - options of the command line, named there
             help="Go on where the log has lost changes that a trigger has not seen.",
         ),
     ] = False,
+    traces: TracesOption = None,
     log_level: Annotated[
         LogLevel, typer.Option(help="How much to tell on stderr.")
     ] = LogLevel.INFO,
@@ -100,7 +101,18 @@ def worker(  # noqa: PLR0917 - options of the command line, named there
     client = None
     if loaded.searches:
         client = _open_elasticsearch(loaded, elasticsearch, elasticsearch_api_key)
-    run_until_signal(_work(loaded, endpoint, skip_lost, client, stopped))
+    if traces is not None:
+        check_tracing()
+    run_until_signal(
+        _work(
+            loaded,
+            endpoint,
+            skip_lost=skip_lost,
+            client=client,
+            collector=traces,
+            stopped=stopped,
+        )
+    )
     if stopped:
         raise Failure(f"stopped on an error: {', '.join(stopped)}")
 
@@ -146,8 +158,10 @@ def _open_elasticsearch(app: "App", url: str | None, api_key: str | None) -> "As
 async def _work(
     app: "App",
     url: str,
+    *,
     skip_lost: bool,
     client: "AsyncElasticsearch | None",
+    collector: str | None,
     stopped: list[str],
 ) -> None:
     from streamtable.triggers.endpoint import Endpoint
@@ -157,7 +171,13 @@ async def _work(
         endpoint = await stack.enter_async_context(Endpoint(url))
         if client is not None:
             stack.push_async_callback(client.close)
-        running = Worker(app, endpoint, skip_lost=skip_lost, elasticsearch=client)
+        traces = None
+        if collector is not None:
+            from streamtable.tracing import Traces
+
+            traces = Traces(collector, "streamtable-worker", {"streamtable.app": app.name})
+            stack.push_async_callback(traces.close)
+        running = Worker(app, endpoint, skip_lost=skip_lost, elasticsearch=client, traces=traces)
         try:
             await running.run()
         except asyncio.CancelledError:

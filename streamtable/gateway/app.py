@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 from zlib import crc32
 
@@ -37,12 +37,41 @@ from streamtable.gateway.limits import GatewayLimits
 from streamtable.gateway.services import Service, dynamodb_services
 from streamtable.gateway.streamed import Send, StreamPage, Streams
 
-__all__ = ["Gateway", "Handler", "Meter", "Page", "Post", "StreamPage", "create_app"]
+__all__ = [
+    "Gateway",
+    "Handler",
+    "Meter",
+    "Page",
+    "Post",
+    "Sampler",
+    "StreamPage",
+    "TracedRequest",
+    "create_app",
+]
 
 Page = Callable[[Mapping[str, str]], Awaitable[dict[str, Any] | Content]]
 Post = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 Meter = Callable[[str, int, float], None]
 """Counts a request that is answered: operation, HTTP's status, seconds."""
+
+
+class TracedRequest(Protocol):
+    """A request that is sampled."""
+
+    @property
+    def trace(self) -> str:
+        """What its changes name as their cause."""
+
+    def answered(self, request_id: str, status: int) -> None:
+        """Tell that it was answered, with this HTTP status."""
+
+
+class Sampler(Protocol):
+    """Says which requests are traced."""
+
+    def request(self, operation: str, headers: Mapping[bytes, bytes]) -> TracedRequest | None:
+        """Tell that a request has come; None where it is not sampled."""
+
 
 Visible = Callable[[str, dict[str, Any], After], Awaitable[None]]
 
@@ -90,6 +119,7 @@ def create_app(
     limits: GatewayLimits | None = None,
     meter: Meter | None = None,
     visible: Visible | None = None,
+    sampler: Sampler | None = None,
 ) -> "Gateway":
     """Return the endpoint's ASGI application.
 
@@ -112,6 +142,7 @@ def create_app(
         visible: called with the operation, the body and the positions before an operation whose
             request names positions in the log that it is to show; returns when it will. It raises
             ApiError for an error answer. Without it no positions are waited for.
+        sampler: says which requests are traced; without it none is.
 
     Raises:
         ValueError: a handler has the name of no operation of the services.
@@ -125,6 +156,7 @@ def create_app(
         streams={} if streams is None else streams,
         meter=_count_nothing if meter is None else meter,
         visible=_wait_for_nothing if visible is None else visible,
+        sampler=sampler,
     )
 
 
@@ -150,6 +182,7 @@ class Gateway:
         streams: Mapping[str, StreamPage],
         meter: Meter,
         visible: Visible,
+        sampler: Sampler | None,
     ) -> None:
         known = frozenset[str]().union(*(service.operations for service in services))
         if not known.issuperset(handlers):
@@ -169,6 +202,7 @@ class Gateway:
         self._bodies = Bodies(limits)
         self._meter = meter
         self._visible = visible
+        self._sampler = sampler
         self._running = 0
 
     @property
@@ -203,6 +237,9 @@ class Gateway:
         held = 0
         arrived = False
         route = self._routes.get(headers.get(b"x-amz-target", b""), _NOWHERE)
+        traced = None
+        if self._sampler is not None:
+            traced = self._sampler.request(route.operation, headers)
         # What was written is told even if the rest failed.
         written: dict[int, int] = {}
         try:
@@ -218,7 +255,8 @@ class Gateway:
                 raw = whole
                 held = len(raw)
             arrived = True
-            answer = await self._operate(route, scope, headers, request_id, raw, written)
+            trace = None if traced is None else traced.trace
+            answer = await self._operate(route, scope, headers, request_id, raw, written, trace)
         except ApiError as error:
             status = error.status
             answer = error_body(error)
@@ -246,6 +284,8 @@ class Gateway:
             self._bodies.release(held)
         took_s = time.perf_counter() - started
         self._meter("unknown" if route.service is None else route.operation, status, took_s)
+        if traced is not None:
+            traced.answered(request_id, status)
         if _telling(logging.DEBUG):
             _tell(route.operation, request_id, status, took_s)
         if arrived:
@@ -269,6 +309,7 @@ class Gateway:
         request_id: str,
         raw: bytes,
         written: dict[int, int],
+        trace: str | None,
     ) -> bytes:
         if route.service is None:
             raise UnknownOperation
@@ -286,7 +327,7 @@ class Gateway:
             raise ServiceUnavailable("The server works on as many requests as it may")
         client = scope["client"]
         address = client[0] if client else ""
-        context = RequestContext(request_id, credential.access_key_id, address, written)
+        context = RequestContext(request_id, credential.access_key_id, address, written, trace)
         after = headers.get(_AFTER)
         self._running += 1
         try:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streamtable.consumers.triggers.state import StateStore
     from streamtable.streams.fetcher import Fetches
     from streamtable.streams.follower import Source
+    from streamtable.tracing import Traces
     from streamtable.triggers.app import App
     from streamtable.triggers.endpoint import Endpoint
 
@@ -71,6 +72,7 @@ class Tools:
         letters: reads it again.
         skip_lost: go on where the log has lost changes that a consumer has not seen.
         elasticsearch: the client of an app with searches, None for others.
+        traces: makes spans of what follows from traced changes; None where they are not sent.
     """
 
     app: str
@@ -85,6 +87,7 @@ class Tools:
     letters: "DeadLetterReader"
     skip_lost: bool = False
     elasticsearch: Any = None
+    traces: "Traces | None" = None
 
 
 class Runner(Protocol):

@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 import socket
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from streamtable.control.state import TableStateStore
 from streamtable.core.consumers import ConsumerDocument
@@ -21,6 +21,9 @@ from streamtable.triggers.reporting import Reporter
 from streamtable.triggers.seats import Seat
 from streamtable.triggers.timetable import Timetable
 from streamtable.triggers.watch import NodeWatch
+
+if TYPE_CHECKING:
+    from streamtable.tracing import Traces
 
 __all__ = ["RegistrationRefused", "Worker"]
 
@@ -46,6 +49,7 @@ class Worker:
         endpoint: the node.
         skip_lost: go on where the log has lost changes that a consumer has not seen.
         elasticsearch: the client for the app's searches; it stays the caller's to close.
+        traces: makes spans of what follows from traced changes; it stays the caller's, too.
     """
 
     def __init__(
@@ -55,12 +59,14 @@ class Worker:
         *,
         skip_lost: bool = False,
         elasticsearch: Any = None,
+        traces: "Traces | None" = None,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._app = app
         self._endpoint = endpoint
         self._skip_lost = skip_lost
         self._elasticsearch = elasticsearch
+        self._traces = traces
         self._watch = NodeWatch(endpoint)
         self._calls = PatientCalls(endpoint)
         self._state = TableStateStore(self._calls)
@@ -200,4 +206,5 @@ class Worker:
             letters=brokers.read,
             skip_lost=self._skip_lost,
             elasticsearch=self._elasticsearch,
+            traces=self._traces,
         )

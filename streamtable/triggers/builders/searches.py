@@ -65,6 +65,7 @@ def build(declaration: Declaration, tools: Tools) -> Runner:
             shards=tools.shards,
             letters=SearchLetters(tools.state, tools.dead_letters, reader, tools.node),
             skip_lost=tools.skip_lost,
+            tracer=tools.traces,
         ),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
+from streamtable.consumers.triggers.deliveries import Invoke
 from streamtable.consumers.triggers.parked_changes import ParkedChanges
 from streamtable.consumers.triggers.sink import TriggerName, TriggerSink
 from streamtable.core.consumers import ConsumerDocument
@@ -13,6 +14,7 @@ from streamtable.streams.follower import Follower
 from streamtable.triggers.app import App
 from streamtable.triggers.endpoint import NodeError
 from streamtable.triggers.kinds import Declaration, Tools
+from streamtable.triggers.traced import traced
 from streamtable.triggers.trigger import Trigger
 
 __all__ = ["TriggerRunner", "build", "declarations"]
@@ -71,7 +73,7 @@ class TriggerRunner:
                 origin=document.origin,
             ),
             self._trigger.options(),
-            self._trigger.invoke(self._describe),
+            self._invoke(document),
             state=tools.state,
             letters=tools.dead_letters,
             changes=ParkedChanges(tools.log, tools.letters),
@@ -97,6 +99,12 @@ class TriggerRunner:
             for task in (following, heeding):
                 if not task.cancelled():
                     task.result()
+
+    def _invoke(self, document: ConsumerDocument) -> Invoke:
+        invoke = self._trigger.invoke(self._describe)
+        traces = self._tools.traces
+        name = f"trigger {document.app}/{document.name}"
+        return invoke if traces is None else traced(invoke, traces, name)
 
     async def _heed(self, seen: ConsumerDocument, sink: TriggerSink) -> None:
         """Do what newer registrations ask for; returns when another generation is in force."""

@@ -45,6 +45,7 @@ def build(declaration: Declaration, tools: Tools) -> ViewRunner:
             worker_id=tools.worker_id,
             state=tools.state,
             reject=_rejecting(tools.dead_letters),
+            tracer=tools.traces,
         ),
     )
 
