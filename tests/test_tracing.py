@@ -133,6 +133,12 @@ async def test_without_a_collector_nobody_waits_for_it():
         await made.close()
 
 
+def test_a_variable_without_a_value_names_no_collector(tmp_path, monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    server = Server(tmp_path / "data").start()
+    assert server.stop() == 0, server.output()
+
+
 def test_opentelemetry_is_not_loaded_where_nothing_is_traced():
     code = "import sys, streamtable.node, streamtable.cli.worker, streamtable.triggers.worker; "
     code += "sys.exit('opentelemetry' in sys.modules)"
