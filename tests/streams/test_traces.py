@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from streamtable.streams import records
+from streamtable.streams.peers.messages import context_from_json, context_to_json
 from streamtable.streams.records import LogRecord
 from streamtable.streams.shard import Shard
 from streamtable.streams.traces import TRACE
@@ -80,6 +81,12 @@ async def test_an_append_without_an_answer_is_told(shard: Shard, log: MemoryLog)
     await until(lambda: shard.owner.serving)
     [(error, _)] = steps.ended
     assert error is not None
+
+
+def test_a_request_that_another_node_carries_out_is_traced_there() -> None:
+    context = replace(CONTEXT, trace="one")
+    assert context_from_json(context_to_json(context)) == context
+    assert context_from_json(context_to_json(CONTEXT)) == CONTEXT
 
 
 def test_wanted_changes_have_the_records_trace() -> None:

@@ -8,8 +8,6 @@ __all__ = ["serve_options", "serve_settings"]
 
 # Options of the command that are no settings of the node.
 _OWN = {"log_format"}
-# What a node of several is told beside its settings.
-_PEERS = {"advertise", "peer_secret_file"}
 
 
 def serve_options(arguments: Sequence[str]) -> dict[str, str]:
@@ -25,6 +23,4 @@ def serve_options(arguments: Sequence[str]) -> dict[str, str]:
 def serve_settings(arguments: Sequence[str]) -> NodeSettings:
     """Return the settings that a node has that is told so; a name that is no option is refused."""
     options = serve_options(arguments)
-    return NodeSettings.model_validate(
-        {name: options[name] for name in options.keys() - _OWN - _PEERS}
-    )
+    return NodeSettings.model_validate({name: options[name] for name in options.keys() - _OWN})
