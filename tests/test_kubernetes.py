@@ -3,11 +3,14 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import kubernetes_validate
 import pytest
+import typer.main
 import yaml
 
+from streamtable.cli.main import app
 from tests.support.serving import serve_settings
 from tests.support.validators import accepted
 
@@ -126,7 +129,10 @@ def test_ports_are_called_by_names_that_there_are(of_kind, node):
 
 
 def test_a_node_drains_before_it_ends(node, pod):
-    assert node["lifecycle"]["preStop"]["exec"]["command"] == ["streamtable", "drain"]
+    program, command = node["lifecycle"]["preStop"]["exec"]["command"]
+    group: Any = typer.main.get_command(app)
+    assert (program, command) == ("streamtable", "drain")
+    assert command in group.commands
     assert pod["spec"]["terminationGracePeriodSeconds"] >= 60
 
 

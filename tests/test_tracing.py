@@ -76,6 +76,27 @@ def test_a_write_is_one_trace_from_request_to_trigger(
     assert followed.attributes["offset"] == commit.attributes["offset"]
 
 
+def test_a_write_that_another_process_carries_out_is_one_trace(tmp_path, collector, table_name):
+    options = ["--workers", "2", "--traces", collector.url, "--trace-ratio", "1"]
+    server = Server(tmp_path / "data", *options).start()
+    client = boto3.client(**client_settings(server.endpoint))
+    create_table(client, table_name)
+    for number in range(20):
+        put(client, table_name, str(number))
+    client.close()
+    requests = {span.id: span for span in collector.wait("PutItem", 20)}
+    commits = collector.wait("commit", 20)
+    assert server.stop() == 0, server.output()
+    causes = [requests[commit.parent] for commit in commits]
+    assert [cause.trace for cause in causes] == [commit.trace for commit in commits]
+    elsewhere = [
+        cause
+        for cause, commit in zip(causes, commits, strict=True)
+        if cause.process != commit.process
+    ]
+    assert elsewhere
+
+
 def bring_trace(request, **_):
     """Have a request of boto3 say that it is part of a trace."""
     request.headers["traceparent"] = SAMPLED.decode()

@@ -24,6 +24,7 @@ class Seen:
     Attributes:
         name: what it is.
         service: the service that it is of.
+        process: which of the service's processes it is of; empty where that is not told.
         trace: its trace, hexadecimal.
         id: its own id.
         parent: the id of what it is part of, empty for a root.
@@ -34,6 +35,7 @@ class Seen:
 
     name: str
     service: str
+    process: str
     trace: str
     id: str
     parent: str
@@ -66,12 +68,13 @@ class Collector:
     def take(self, body: bytes) -> None:
         """Keep the spans of a request."""
         for group in ExportTraceServiceRequest.FromString(body).resource_spans:
-            service = _attributes(group.resource.attributes)["service.name"]
+            about = _attributes(group.resource.attributes)
             for scope in group.scope_spans:
                 self.spans += [
                     Seen(
                         span.name,
-                        service,
+                        about["service.name"],
+                        about.get("service.instance.id", ""),
                         span.trace_id.hex(),
                         span.span_id.hex(),
                         span.parent_span_id.hex(),
