@@ -6,10 +6,10 @@ here. It declares no topics, elects no leader, serves no web page and writes no 
 
 import logging
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import faust
 from faust.assignor.partition_assignor import PartitionAssignor
-from yarl import URL
 
 from streamtable.streams.security import KafkaAddress
 
@@ -75,7 +75,7 @@ class Group(faust.App):
         """
         assert isinstance(self.assignor, PartitionAssignor)
         told = self.assignor.external_topics_metadata()
-        members = {url: URL(url).authority for url in told}
+        members = {url: urlsplit(url).netloc for url in told}
         owners = {
             partition: members[url]
             for url, topics in told.items()
