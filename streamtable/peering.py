@@ -81,7 +81,12 @@ class Peering:
         }
         self._client = PeerClient(settings.region, secret, client_tls)
         self._server = PeerServer(
-            settings.region, self._find_call, self._caught_up, secret, server_tls
+            settings.region,
+            self._find_call,
+            lambda: catalog.next,
+            self._caught_up,
+            secret=secret,
+            tls=server_tls,
         )
         self._telling: set[asyncio.Task[Any]] = set()
         self.placement = Placement("")

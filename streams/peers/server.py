@@ -38,7 +38,8 @@ class PeerServer:
     Args:
         region: this node's region.
         find: returns what can be called by a name; a name that is none is its matter.
-        caught_up: waits until this node has read the catalog so far.
+        catalog: tells how far this node has read the catalog.
+        caught_up: waits until it has read it so far.
         secret: what all nodes of the region know, or None.
         tls: how to speak TLS, or None.
     """
@@ -47,12 +48,15 @@ class PeerServer:
         self,
         region: str,
         find: Callable[[str], Call],
+        catalog: Callable[[], int],
         caught_up: Callable[[int], Awaitable[None]],
+        *,
         secret: bytes | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._region = region
         self._find = find
+        self._catalog = catalog
         self._caught_up = caught_up
         self._secret = secret
         self._tls = tls
@@ -132,7 +136,8 @@ class PeerServer:
         self, writer: FrameWriter, number: int, method: str, catalog: int, arguments: Any
     ) -> None:
         try:
-            await self._caught_up(catalog)
+            if catalog > self._catalog():
+                await self._caught_up(catalog)
             value = await self._find(method)(arguments)
         except ApiError as error:
             writer.send([number, error_to_json(error), None])
