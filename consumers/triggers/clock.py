@@ -19,24 +19,34 @@ class Clock(Protocol):
     """Tells the time, and calls when it has passed."""
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970."""
+        """Milliseconds that pass evenly, however clocks are set: what delays are measured by."""
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970, as whoever makes the changes has them now."""
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """Call back in so many seconds."""
 
 
 class SystemClock:
-    """The time since 1970 when it was made, and what has passed since then.
+    """What has passed by the system's monotonic clock, and the time by another one.
 
-    So a system clock that is set anew while a worker runs makes no change older.
+    The other one may be set while a worker runs: that makes no change older, and no delay longer.
+
+    Args:
+        wall_ms: milliseconds since 1970, the system's own unless told.
     """
 
-    def __init__(self) -> None:
-        self._began_s = time.time() - time.monotonic()
+    def __init__(self, wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+        self._wall_ms = wall_ms
 
     def now_ms(self) -> int:
+        """Milliseconds since an arbitrary moment."""
+        return time.monotonic_ns() // 1_000_000
+
+    def wall_ms(self) -> int:
         """Milliseconds since 1970."""
-        return int((self._began_s + time.monotonic()) * 1000)
+        return self._wall_ms()
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         """Call back in so many seconds, in the running loop."""

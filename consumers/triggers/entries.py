@@ -37,7 +37,8 @@ class Entry:
         position: where it is in the log.
         keys: the item's key in wire form.
         key: the same as bytes, to find the item by.
-        created_ms: from when its age counts.
+        created_ms: from when its age counts, by the clock of who made the change.
+        born_ms: the same by the runtime's clock, which nobody sets.
         change: what is delivered; None for a parked one that is not being tried.
         size: about its bytes in memory.
         ticket: its record, None once that needs no word from it.
@@ -56,6 +57,7 @@ class Entry:
         "alone",
         "arrived_ms",
         "attempts",
+        "born_ms",
         "change",
         "created_ms",
         "error",
@@ -80,6 +82,7 @@ class Entry:
         size: int = 0,
         ticket: Ticket | None = None,
         arrived_ms: int = 0,
+        born_ms: int = 0,
     ) -> None:
         self.position = position
         self.keys = keys
@@ -89,6 +92,7 @@ class Entry:
         self.size = size
         self.ticket = ticket
         self.arrived_ms = arrived_ms
+        self.born_ms = born_ms
         self.alone = False
         self.attempts = 0
         self.next_ms = 0
@@ -102,26 +106,29 @@ class Entry:
         """The id of its row in the state store."""
         return parked_id(self.position)
 
-    @property
-    def row(self) -> dict[str, Any]:
-        """The row that it is parked as; it refers to the change and does not contain it."""
+    def row(self, ahead_ms: int) -> dict[str, Any]:
+        """Return the row that it is parked as; it refers to the change and does not contain it.
+
+        Args:
+            ahead_ms: what the clock since 1970 shows more than the runtime's.
+        """
         return {
             "position": self.position.to_json(),
             "keys": self.keys,
             "created_ms": self.created_ms,
             "attempts": self.attempts,
-            "next_ms": self.next_ms,
+            "next_ms": self.next_ms + ahead_ms if self.next_ms else 0,
             "first_failed_ms": self.first_failed_ms,
             "error": self.error,
             "letter": None if self.letter is None else list(self.letter),
         }
 
     @classmethod
-    def of_row(cls, row: dict[str, Any]) -> "Entry":
-        """Return what a row was made of."""
+    def of_row(cls, row: dict[str, Any], ahead_ms: int) -> "Entry":
+        """Return what a row was made of; `ahead_ms` is as for `row`."""
         entry = cls(Position(*row["position"]), row["keys"], row["created_ms"])
         entry.attempts = row["attempts"]
-        entry.next_ms = row["next_ms"]
+        entry.next_ms = row["next_ms"] - ahead_ms if row["next_ms"] else 0
         entry.first_failed_ms = row["first_failed_ms"]
         entry.error = row["error"]
         entry.letter = None if row["letter"] is None else (row["letter"][0], row["letter"][1])
@@ -147,4 +154,4 @@ def redriven(
     """
     entry = Entry(position, keys, now_ms)
     entry.letter = letter
-    return entry.id, entry.row
+    return entry.id, entry.row(0)

@@ -233,7 +233,8 @@ class ShardRun:
         """Take a record's changes; `done` is called when all of them are handled or parked."""
         windows = self._windows
         ticket = Ticket(len(changes) + 1, done)
-        now_ms = self._engine.clock.now_ms()
+        clock = self._engine.clock
+        now_ms, wall_ms = clock.now_ms(), clock.wall_ms()
         for index, change in changes:
             position = Position(self.number, offset, index)
             entry = Entry(
@@ -244,6 +245,7 @@ class ShardRun:
                 size=record_size // len(changes),
                 ticket=ticket,
                 arrived_ms=now_ms,
+                born_ms=now_ms - max(0, wall_ms - change.created_ms),
             )
             if (self._parked and self._was_here(entry)) or (
                 windows is not None and windows.has(position)
@@ -324,11 +326,18 @@ class ShardRun:
             for entry in item.waiting
             if entry.attempts and not entry.saved
         ]
+        ahead_ms = self._ahead_ms()
         return {
             **self.counts(),
-            "retrying": [_shown(entry) for entry in islice(retrying, _ATTEMPTS_SHOWN)],
-            "parked": [_shown(entry) for entry in islice(self._parked.values(), _ATTEMPTS_SHOWN)],
+            "retrying": [_shown(entry, ahead_ms) for entry in islice(retrying, _ATTEMPTS_SHOWN)],
+            "parked": [
+                _shown(entry, ahead_ms) for entry in islice(self._parked.values(), _ATTEMPTS_SHOWN)
+            ],
         }
+
+    def _ahead_ms(self) -> int:
+        """Return what the clock since 1970 shows more than the runtime's."""
+        return self._engine.clock.wall_ms() - self._engine.clock.now_ms()
 
     # What is parked
 
@@ -347,12 +356,18 @@ class ShardRun:
 
     def _take_over(self, rows: Mapping[str, dict[str, Any]]) -> None:
         touched: dict[bytes, _Item] = {}
+        clock = self._engine.clock
+        now_ms, wall_ms = clock.now_ms(), clock.wall_ms()
+        ahead_ms = self._ahead_ms()
         for id_, row in rows.items():
             if not id_.startswith(PARKED):
                 continue
-            entry = Entry.of_row(row)
+            entry = Entry.of_row(row, ahead_ms)
             if entry.position in self._parked:
                 continue
+            entry.born_ms = now_ms - max(0, wall_ms - entry.created_ms)
+            # Whoever noted it may have had a clock that is ahead of what is right now.
+            entry.next_ms = min(entry.next_ms, now_ms + int(_MAX_BACKOFF_S * 1000))
             item = self._items.get(entry.key)
             if item is None:
                 item = self._items[entry.key] = _Item(entry.key)
@@ -416,7 +431,10 @@ class ShardRun:
         return picked
 
     async def _park(self, picked: Sequence[tuple[_Item, list[Entry]]]) -> None:
-        await self._save({entry.id: entry.row for _, entries in picked for entry in entries})
+        ahead_ms = self._ahead_ms()
+        await self._save(
+            {entry.id: entry.row(ahead_ms) for _, entries in picked for entry in entries}
+        )
         for item, entries in picked:
             if not item.parked:
                 self._parked_items += 1
@@ -598,7 +616,7 @@ class ShardRun:
             self._conclude(item)
             return
         if self._windows is not None and self._windows.start_ms is None:
-            self._windows.open(self._windows.start_of(self._engine.clock.now_ms()))
+            self._windows.open(self._windows.start_of(self._engine.clock.wall_ms()))
         await self._call(entries)
 
     async def _read(self, entries: Sequence[Entry]) -> None:
@@ -688,7 +706,7 @@ class ShardRun:
         for index, entry in enumerate(entries):
             if entry.change is None:
                 hopeless[index] = ("age", ChangeGone("the change is gone from the log"))
-            elif now_ms - entry.created_ms > self._max_age_ms and (
+            elif now_ms - entry.born_ms > self._max_age_ms and (
                 entry.attempts or not self._tries_the_old
             ):
                 hopeless[index] = ("age", TimeoutError(_too_old(entry, now_ms)))
@@ -744,14 +762,14 @@ class ShardRun:
         """Take note that a change has failed; say why it is given up, if it is."""
         now_ms = self._engine.clock.now_ms()
         entry.attempts += 1
-        entry.first_failed_ms = entry.first_failed_ms or now_ms
+        entry.first_failed_ms = entry.first_failed_ms or self._engine.clock.wall_ms()
         entry.error = letter_error(error)
         if isinstance(error, Rejected):
             return "rejected"
         if self._options.retries is not None and entry.attempts > self._options.retries:
             return "retries"
         entry.next_ms = now_ms + _delay_ms(entry.attempts, jitter)
-        if entry.next_ms - entry.created_ms > self._max_age_ms:
+        if entry.next_ms - entry.born_ms > self._max_age_ms:
             return "age"
         return None
 
@@ -769,7 +787,7 @@ class ShardRun:
                 rows[entry.id] = None
         for entry in returned:
             if entry.saved:
-                rows[entry.id] = entry.row
+                rows[entry.id] = entry.row(self._ahead_ms())
                 entry.change = None
         if windows is not None and finished:
             if state is not None:
@@ -917,7 +935,7 @@ class ShardRun:
             now_ms = self._engine.clock.now_ms()
             retries = self._options.retries
             if (retries is None or self._final_failures <= retries) and (
-                now_ms - window.end_ms <= self._max_age_ms
+                self._engine.clock.wall_ms() - window.end_ms <= self._max_age_ms
             ):
                 delay_ms = _delay_ms(self._final_failures, self._engine.jitter())
                 self._final_next_ms = now_ms + delay_ms
@@ -964,17 +982,17 @@ def _sleeps_until(wake_ms: int, _number: int, item: _Item) -> bool:
 
 
 def _too_old(entry: Entry, now_ms: int) -> str:
-    age_s = (now_ms - entry.created_ms) / 1000
+    age_s = (now_ms - entry.born_ms) / 1000
     last = "" if entry.error is None else f"; it failed with {entry.error['message']}"
     return f"the change is {age_s:.0f} s old{last}"
 
 
-def _shown(entry: Entry) -> dict[str, Any]:
+def _shown(entry: Entry, ahead_ms: int) -> dict[str, Any]:
     return {
         "position": entry.position.to_json(),
         "keys": entry.keys,
         "attempts": entry.attempts,
-        "next_at": entry.next_ms,
+        "next_at": entry.next_ms + ahead_ms if entry.next_ms else 0,
         "error": None
         if entry.error is None
         else {name: entry.error[name] for name in ("type", "message")},

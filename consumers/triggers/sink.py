@@ -252,7 +252,7 @@ class TriggerSink:
     def _letter(
         self, entry: Entry, change: Change | None, reason: Reason, error: BaseException
     ) -> DeadLetter:
-        now_ms = self._clock.now_ms()
+        now_ms = self._clock.wall_ms()
         letter = DeadLetter.make(
             change,
             entry.position,
@@ -290,7 +290,7 @@ class TriggerSink:
         while True:
             await pause(self._clock, _WATCH_S)
             end_ms = run.window_end_ms
-            if end_ms is None or self._clock.now_ms() < end_ms + _GRACE_MS:
+            if end_ms is None or self._clock.wall_ms() < end_ms + _GRACE_MS:
                 continue
             if self._log is not None:
                 try:

@@ -5,7 +5,7 @@ and builds the runner of one of them. The worker does the rest: it registers the
 on it, pauses it, and starts it again when the log was away.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -70,6 +70,7 @@ class Tools:
         state: keeps what must outlive the worker.
         dead_letters: takes what is given up.
         letters: reads it again.
+        now_ms: the node's clock, milliseconds since 1970.
         skip_lost: go on where the log has lost changes that a consumer has not seen.
         elasticsearch: the client of an app with searches, None for others.
         traces: makes spans of what follows from traced changes; None where they are not sent.
@@ -85,6 +86,7 @@ class Tools:
     state: "StateStore"
     dead_letters: "DeadLetterWriter"
     letters: "DeadLetterReader"
+    now_ms: Callable[[], int]
     skip_lost: bool = False
     elasticsearch: Any = None
     traces: "Traces | None" = None

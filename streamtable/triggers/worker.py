@@ -204,6 +204,7 @@ class Worker:
             state=self._state,
             dead_letters=brokers.written,
             letters=brokers.read,
+            now_ms=self._clock.now_ms,
             skip_lost=self._skip_lost,
             elasticsearch=self._elasticsearch,
             traces=self._traces,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
+from streamtable.consumers.triggers.clock import SystemClock
 from streamtable.consumers.triggers.deliveries import Invoke
 from streamtable.consumers.triggers.parked_changes import ParkedChanges
 from streamtable.consumers.triggers.sink import TriggerName, TriggerSink
@@ -78,6 +79,7 @@ class TriggerRunner:
             letters=tools.dead_letters,
             changes=ParkedChanges(tools.log, tools.letters),
             log=tools.log,
+            clock=SystemClock(tools.now_ms),
         )
         self._follower = follower = Follower(
             tools.source,

@@ -25,15 +25,19 @@ _QUIET = 60
 
 
 class FakeClock:
-    """A clock that stands still until the test moves it."""
+    """A clock that stands still until the test moves it; `set_s` is how far it was set ahead."""
 
     def __init__(self) -> None:
         self.ms = START_MS
+        self.set_s = 0
         self._timers: list[tuple[int, int, Any]] = []
         self._numbers = count()
 
     def now_ms(self) -> int:
         return self.ms
+
+    def wall_ms(self) -> int:
+        return self.ms + self.set_s * 1000
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> "FakeTimer":
         timer = FakeTimer(callback)
@@ -224,7 +228,7 @@ class Runtime:
 
     async def write(self, *names: str, shard: int = 0, at_ms: int | None = None) -> int:
         """Append one commit with these changes, `a1`: item a, value 1."""
-        at_ms = self.clock.ms if at_ms is None else at_ms
+        at_ms = self.clock.wall_ms() if at_ms is None else at_ms
         changes = [put(name[0], name[1:], created_ms=at_ms) for name in names]
         offset = self.log.append(records.commit("e", changes, []), shard, at_ms)
         await quiet()

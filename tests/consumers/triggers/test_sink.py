@@ -334,6 +334,47 @@ async def test_a_change_whose_next_try_comes_too_late_is_given_up_now() -> None:
         assert letter.error["type"] == "ValueError"
 
 
+DAY_S = 24 * 3_600
+
+
+@pytest.mark.parametrize("set_s", [DAY_S, -DAY_S, 0])
+async def test_a_clock_that_is_set_makes_no_change_older_or_younger(set_s: int) -> None:
+    async with running(max_age_s=10) as made:
+        made.function.act = fail_on("a1", "b1", "c1")
+        await made.write("a1")
+        made.clock.set_s = set_s
+        # The owner's clock goes on where it was, where the time is set back.
+        await made.write("b1", at_ms=max(made.clock.wall_ms(), made.clock.ms))
+        await made.clock.advance(3)
+        await made.write("c1", at_ms=max(made.clock.wall_ms(), made.clock.ms))
+        assert made.letters.letters == []
+        await made.clock.advance(5)
+        assert [letter.keys["id"]["S"] for letter in made.letters.letters] == ["a", "b"]
+        await made.clock.advance(3)
+        assert [letter.keys["id"]["S"] for letter in made.letters.letters] == ["a", "b", "c"]
+        assert {letter.reason for letter in made.letters.letters} == {"age"}
+        assert made.letters.letters[-1].failed_ms == START_MS + set_s * 1000 + 9_200
+
+
+async def test_what_was_parked_by_a_clock_that_ran_ahead_is_tried_soon() -> None:
+    async with running() as made:
+        made.function.act = fail_on("a1")
+        made.clock.set_s = DAY_S
+        await made.write("a1")
+        await made.clock.advance(2)
+        (shown,) = made.sink.status()[0]["parked"]
+        assert 0 < shown["next_at"] - made.clock.wall_ms() <= 1600
+        await made.crash()
+        made.clock.set_s = 0
+        made.function.act = lambda _: None
+        await made.start()
+        await made.clock.advance(29)
+        assert made.letters.letters == []
+        calls = len(made.function.calls)
+        await made.clock.advance(1.1)
+        assert made.function.calls[calls:] == [["a1"]]
+
+
 async def test_a_batch_has_what_there_is_up_to_its_size() -> None:
     async with running(batch_size=3) as made:
         await made.write("a1", "b1", "a2", "c1")

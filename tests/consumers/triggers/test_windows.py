@@ -61,6 +61,18 @@ async def test_a_window_ends_when_its_time_has_passed_and_the_log_was_read() -> 
     await made.stop()
 
 
+async def test_a_window_ends_by_the_clock_that_the_changes_are_made_by() -> None:
+    made = Counting()
+    await made.start()
+    made.clock.set_s = 3_600
+    await made.write("a1")
+    await made.clock.advance(10.9)
+    assert made.ended == []
+    await made.clock.advance(2)
+    assert made.ended == [(3_600, ["a1"])]
+    await made.stop()
+
+
 async def test_it_does_not_end_before_what_the_log_has_of_it_came() -> None:
     made = Counting()
     await made.start()
