@@ -14,10 +14,11 @@ import asyncio
 import heapq
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
+from uuid import uuid4
 
 from streamtable.consumers.dead_letters import Reason, letter_error
 from streamtable.consumers.triggers.clock import Clock, Timer, pause
@@ -31,7 +32,12 @@ from streamtable.consumers.triggers.deliveries import (
 from streamtable.consumers.triggers.entries import PARKED, Entry, Ticket
 from streamtable.consumers.triggers.options import MAX_AGE_S, TriggerOptions
 from streamtable.consumers.triggers.parked_changes import ChangeGone
-from streamtable.consumers.triggers.state import SAVE_ITEMS, StateStore
+from streamtable.consumers.triggers.state import (
+    HOLDER,
+    SAVE_ITEMS,
+    HeldByAnother,
+    StateStore,
+)
 from streamtable.consumers.triggers.windows import WINDOW, Windows
 from streamtable.core.changes import Change
 from streamtable.core.errors import StreamtableError
@@ -40,6 +46,8 @@ from streamtable.core.positions import Position
 __all__ = ["Engine", "ShardRun"]
 
 logger = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
 
 _BACKOFF_S: Final = 0.2
 _MAX_BACKOFF_S: Final = 30.0
@@ -84,6 +92,8 @@ class Engine:
         owner: whose rows there, without the shard.
         changes: reads what is parked.
         give_up: takes what is given up.
+        fail: told what a shard stands still for: a mistake of the runtime itself, or that another
+            worker has taken the shard over.
         clock: tells the time.
         jitter: a random number from 0 to 1 each time.
     """
@@ -95,6 +105,7 @@ class Engine:
     owner: str
     changes: Changes
     give_up: GiveUp
+    fail: Callable[[BaseException], None]
     clock: Clock
     jitter: Callable[[], float]
 
@@ -164,6 +175,7 @@ class ShardRun:
         self._engine = engine
         self._options = options = engine.options
         self._owner = f"{engine.owner}/{number}"
+        self._holder = uuid4().hex
         self._max_age_ms = int(min(options.max_age_s, MAX_AGE_S) * 1000)
         self._tries_the_old = options.max_age_s >= MAX_AGE_S
         self._windows: Windows | None = None
@@ -212,15 +224,17 @@ class ShardRun:
     # From outside
 
     async def start(self) -> None:
-        """Load what is parked, and begin."""
+        """Load what is parked, which nobody else can write from now on, and begin."""
+        await self._insist(self._hold)
         rows = await self._load()
         if self._windows is not None:
             self._windows.load(rows.get(WINDOW))
         self._take_over(rows)
         self._slots = [asyncio.create_task(self._slot()) for _ in range(self._parallelism)]
         for slot in self._slots:
-            slot.add_done_callback(self._on_slot_done)
+            slot.add_done_callback(self._on_task_done)
         self._saver = asyncio.create_task(self._keep_saving())
+        self._saver.add_done_callback(self._on_task_done)
 
     async def reload(self) -> None:
         """Take over what was added to the state store since it was loaded."""
@@ -264,7 +278,7 @@ class ShardRun:
         """Return when there is room for another record.
 
         Raises:
-            Exception: a mistake of the runtime itself; the shard stands still.
+            Exception: what the shard stands still for.
         """
         await self._room.wait()
         if self._failure is not None:
@@ -341,13 +355,30 @@ class ShardRun:
 
     # What is parked
 
+    async def _hold(self) -> None:
+        """Have the saves of whoever had the shard before be refused: it may only be frozen."""
+        await self._engine.store.save(self._owner, {HOLDER: {"id": self._holder}})
+
     async def _load(self) -> dict[str, dict[str, Any]]:
+        return await self._insist(lambda: self._engine.store.load(self._owner))
+
+    async def _insist(self, action: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Have the state store do something, however long that takes.
+
+        Whether a failed attempt has done it is not known.
+
+        Raises:
+            HeldByAnother: another worker has taken over the shard.
+            StreamtableError: it failed, and the shard is being let go.
+        """
         while True:
             try:
-                return await self._engine.store.load(self._owner)
+                return await action()
             except StreamtableError as error:
+                if self._closing or isinstance(error, HeldByAnother):
+                    raise
                 logger.warning(
-                    "%s: what is parked of shard %d can't be read: %s",
+                    "%s: the state of shard %d can't be read or stored: %s",
                     self._engine.name,
                     self.number,
                     error,
@@ -453,26 +484,8 @@ class ShardRun:
                 self._conclude(item)
 
     async def _save(self, rows: Mapping[str, dict[str, Any] | None]) -> None:
-        """Store rows, however long that takes: whether a failed attempt did is not known.
-
-        Raises:
-            StreamtableError: it failed, and the shard is being let go.
-        """
-        while True:
-            try:
-                await self._engine.store.save(self._owner, rows)
-            except StreamtableError as error:
-                if self._closing:
-                    raise
-                logger.warning(
-                    "%s: the state of shard %d can't be stored: %s",
-                    self._engine.name,
-                    self.number,
-                    error,
-                )
-                await pause(self._engine.clock, _RETRY_S)
-            else:
-                return
+        """Store rows; raises what `_insist` does."""
+        await self._insist(lambda: self._engine.store.save(self._owner, rows, self._holder))
 
     async def _park_rest(self) -> None:
         """Park what failed, what waits behind it, and what would come again after later ones."""
@@ -498,11 +511,13 @@ class ShardRun:
 
     # Calls
 
-    def _on_slot_done(self, slot: asyncio.Task[None]) -> None:
-        if not slot.cancelled() and (error := slot.exception()) is not None:
-            logger.error("%s: shard %d: %r", self._engine.name, self.number, error)
-            self._failure = error
-            self._room.set()
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        logger.error("%s: shard %d: %r", self._engine.name, self.number, error)
+        self._failure = error
+        self._room.set()
+        self._engine.fail(error)
 
     async def _slot(self) -> None:
         since_breath = 0

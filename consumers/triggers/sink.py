@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from streamtable.consumers.dead_letters import DeadLetter, Reason
 from streamtable.consumers.triggers.clock import Clock, SystemClock, pause
@@ -115,6 +115,7 @@ class TriggerSink:
             owner=name.owner,
             changes=changes,
             give_up=self._give_up,
+            fail=self._fail,
             clock=self._clock,
             jitter=jitter,
         )
@@ -122,6 +123,7 @@ class TriggerSink:
         self._watches: dict[int, asyncio.Task[None]] = {}
         self._positions: Callable[[], Mapping[int, int]] = dict
         self._filter_failed = False
+        self._failed: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
         self._stopping = False
 
     def wants(self, tables: frozenset[str]) -> bool:
@@ -189,6 +191,15 @@ class TriggerSink:
 
     # For the worker
 
+    async def failed(self) -> NoReturn:
+        """Raise what a shard stands still for, when one does.
+
+        Raises:
+            HeldByAnother: another worker has taken over a shard that this one still has.
+            Exception: a mistake of the runtime itself.
+        """
+        await asyncio.shield(self._failed)
+
     async def reload(self, shards: Iterable[int]) -> None:
         """Go on with what was added to the state store, as a redrive does."""
         runs = [self._runs[shard] for shard in shards if shard in self._runs]
@@ -211,6 +222,11 @@ class TriggerSink:
         return {number: run.status() for number, run in self._runs.items()}
 
     # Inside
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(error)
+            self._failed.exception()  # It is looked at now, also where nobody waits for it.
 
     def _matches(self, change: Change) -> bool:
         assert self._options.where is not None

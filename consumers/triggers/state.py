@@ -3,10 +3,22 @@
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-__all__ = ["SAVE_ITEMS", "StateStore"]
+from streamtable.core.errors import StreamtableError
+
+__all__ = ["HOLDER", "SAVE_ITEMS", "HeldByAnother", "StateStore"]
+
+HOLDER: Final = "holder"
+"""The id of the value that says who may write an owner's values: `{"id": ...}`."""
 
 SAVE_ITEMS: Final = 25
 """How many items one `save` takes, all or nothing."""
+
+
+class HeldByAnother(StreamtableError):
+    """Another worker has taken over what this one would have written: it was silent for too long.
+
+    Nothing was written. Whoever took over has read what was there before.
+    """
 
 
 class StateStore(Protocol):
@@ -19,9 +31,20 @@ class StateStore(Protocol):
             StreamtableError: the store does not answer.
         """
 
-    async def save(self, owner: str, items: Mapping[str, dict[str, Any] | None]) -> None:
+    async def save(
+        self,
+        owner: str,
+        items: Mapping[str, dict[str, Any] | None],
+        holder: str | None = None,
+    ) -> None:
         """Store up to `SAVE_ITEMS` values, None removes one; durable on return, all or nothing.
 
+        Args:
+            owner: whose they are.
+            items: the values by id.
+            holder: they are stored only where this is the `id` of the owner's value `HOLDER`.
+
         Raises:
+            HeldByAnother: it is not.
             StreamtableError: the store does not answer; they may be stored or not.
         """

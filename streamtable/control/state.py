@@ -7,15 +7,17 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
+from streamtable.consumers.triggers.state import HOLDER, HeldByAnother
 from streamtable.core.documents import PAY_PER_REQUEST, KeyElement, TableDocument
-from streamtable.core.errors import ResourceInUse, ResourceNotFound
+from streamtable.core.errors import ResourceInUse, ResourceNotFound, StreamtableError
 from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog
 
-__all__ = ["STATE_TABLE", "Call", "TableStateStore", "create_state_table"]
+__all__ = ["STATE_TABLE", "Call", "TableStateStore", "cancellation_codes", "create_state_table"]
 
 STATE_TABLE: Final = "streamtable.state"
 _ACTIONS: Final = 25
+_NOT_HELD: Final = "ConditionalCheckFailed"
 
 Call: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """Carries out one of DynamoDB's operations, given its name and body."""
@@ -77,23 +79,65 @@ class TableStateStore:
                 return found
             body = {**body, "ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
-    async def save(self, owner: str, items: Mapping[str, dict[str, Any] | None]) -> None:
+    async def save(
+        self,
+        owner: str,
+        items: Mapping[str, dict[str, Any] | None],
+        holder: str | None = None,
+    ) -> None:
         """Replace values, or remove those that are None; durable on return.
 
         Up to 25 are replaced all or none; of more, 25 after 25.
+
+        Args:
+            owner: whose they are.
+            items: the values by id.
+            holder: they are replaced only where this is the `id` of the owner's value `HOLDER`.
+
+        Raises:
+            HeldByAnother: it is not.
         """
         actions = [_action(owner, each, value) for each, value in items.items()]
+        check = [] if holder is None else [_check(owner, holder)]
         for first in range(0, len(actions), _ACTIONS):
             body = {
-                "TransactItems": actions[first : first + _ACTIONS],
+                "TransactItems": [*check, *actions[first : first + _ACTIONS]],
                 "ClientRequestToken": uuid.uuid4().hex,
             }
-            await self._call("TransactWriteItems", body)
+            try:
+                await self._call("TransactWriteItems", body)
+            except StreamtableError as error:
+                if _NOT_HELD in cancellation_codes(error):
+                    raise HeldByAnother(f"{owner} is held by another worker now") from error
+                raise
+
+
+def cancellation_codes(error: StreamtableError) -> list[str]:
+    """Return why each action of a transaction that a node has cancelled was not done."""
+    reasons = getattr(error, "body", {}).get("CancellationReasons") or ()
+    return [str(reason.get("Code")) for reason in reasons]
+
+
+def _check(owner: str, holder: str) -> dict[str, Any]:
+    """Return what makes a transaction depend on who holds an owner's values."""
+    return {
+        "ConditionCheck": {
+            "TableName": STATE_TABLE,
+            "Key": {"owner": {"S": owner}, "id": {"S": HOLDER}},
+            "ConditionExpression": "#v = :v",
+            "ExpressionAttributeNames": {"#v": "value"},
+            "ExpressionAttributeValues": {":v": {"S": _text({"id": holder})}},
+        }
+    }
 
 
 def _action(owner: str, each: str, value: dict[str, Any] | None) -> dict[str, Any]:
     key = {"owner": {"S": owner}, "id": {"S": each}}
     if value is None:
         return {"Delete": {"TableName": STATE_TABLE, "Key": key}}
-    item = {**key, "value": {"S": orjson.dumps(value).decode()}}
+    item = {**key, "value": {"S": _text(value)}}
     return {"Put": {"TableName": STATE_TABLE, "Item": item}}
+
+
+def _text(value: dict[str, Any]) -> str:
+    return orjson.dumps(value).decode()

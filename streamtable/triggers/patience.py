@@ -5,6 +5,7 @@ import logging
 import time
 from typing import Any, Final
 
+from streamtable.control.state import cancellation_codes
 from streamtable.triggers.endpoint import Endpoint, NodeError, NodeUnavailable
 
 __all__ = ["PatientCalls"]
@@ -13,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 _FIRST_S: Final = 0.05
 _MOST_S: Final = 2.0
+_FAILED: Final = "ConditionalCheckFailed"
 # Of ResourceNotFound: the first report makes the table that state is kept in.
 _PASSING: Final = frozenset(
     {
@@ -60,8 +62,13 @@ class PatientCalls:
                     raise
                 logger.debug("%s is tried again: %s", operation, error)
             except NodeError as error:
-                if error.code not in _PASSING or time.monotonic() > self._until:
+                if not _passes(error) or time.monotonic() > self._until:
                     raise
                 logger.debug("%s is tried again: %s", operation, error)
             await asyncio.sleep(wait_s)
             wait_s = min(_MOST_S, wait_s * 2)
+
+
+def _passes(error: NodeError) -> bool:
+    """Say whether it is worth asking again: not where a condition does not hold."""
+    return error.code in _PASSING and _FAILED not in cancellation_codes(error)

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from streamtable.consumers.triggers.state import HeldByAnother
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.log import LogUnavailable
@@ -93,7 +94,7 @@ class Seat:
                 await self._until_wanted()
                 try:
                     await self._run(await self._watch.node())
-                except (LogUnavailable, NodeUnavailable) as error:
+                except (HeldByAnother, LogUnavailable, NodeUnavailable) as error:
                     logger.warning("%s waits, and tries again: %s", self.name, error)
                     self._waits_for = str(error)
                     await asyncio.sleep(_RETRY_S)

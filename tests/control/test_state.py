@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from streamtable.consumers.triggers.state import HOLDER, HeldByAnother
 from streamtable.control.state import STATE_TABLE, TableStateStore
 from streamtable.triggers.endpoint import Endpoint
 from streamtable.triggers.patience import PatientCalls
@@ -38,6 +39,19 @@ async def test_none_removes_also_what_is_not_there(store, owner):
     await store.save(owner, {"a": None, "b": {"n": 3}, "c": None})
     assert await store.load(owner) == {"b": {"n": 3}}
     await store.save(owner, {})
+
+
+async def test_who_has_lost_the_hold_on_an_owner_changes_nothing(store, owner):
+    await store.save(owner, {HOLDER: {"id": "first"}})
+    await store.save(owner, {"a": {"n": 1}}, "first")
+    await store.save(owner, {HOLDER: {"id": "second"}})
+    with pytest.raises(HeldByAnother, match=f"{owner} is held by another worker now"):
+        await store.save(owner, {"a": {"n": 2}, "b": {"n": 2}}, "first")
+    await store.save(owner, {"c": {"n": 3}}, "second")
+    assert await store.load(owner) == {"a": {"n": 1}, "c": {"n": 3}, HOLDER: {"id": "second"}}
+    await store.save(owner, {HOLDER: None})
+    with pytest.raises(HeldByAnother):
+        await store.save(owner, {"a": None}, "second")
 
 
 async def test_many_and_large(store, owner):

@@ -91,16 +91,20 @@ class TriggerRunner:
         )
         sink.watch(lambda: follower.positions)
         following = asyncio.create_task(follower.run())
-        heeding = asyncio.create_task(self._heed(document, sink))
+        others = {
+            asyncio.create_task(self._heed(document, sink)),
+            asyncio.create_task(sink.failed()),
+        }
         try:
-            await asyncio.wait({following, heeding}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({following, *others}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            heeding.cancel()
-            following.cancel()
-            await asyncio.wait({following, heeding})
-            for task in (following, heeding):
-                if not task.cancelled():
-                    task.result()
+            for task in (following, *others):
+                task.cancel()
+            await asyncio.wait({following, *others})
+            ended = [task for task in (following, *others) if not task.cancelled()]
+            errors = [error for task in ended if (error := task.exception()) is not None]
+            if errors:
+                raise errors[0]
 
     def _invoke(self, document: ConsumerDocument) -> Invoke:
         invoke = self._trigger.invoke(self._describe)

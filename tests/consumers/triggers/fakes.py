@@ -13,7 +13,7 @@ from streamtable.consumers.triggers.deliveries import Answer, Delivery, Window
 from streamtable.consumers.triggers.options import TriggerOptions
 from streamtable.consumers.triggers.parked_changes import ParkedChanges
 from streamtable.consumers.triggers.sink import TriggerName, TriggerSink
-from streamtable.consumers.triggers.state import SAVE_ITEMS
+from streamtable.consumers.triggers.state import HOLDER, SAVE_ITEMS, HeldByAnother
 from streamtable.core.changes import Change
 from streamtable.core.errors import StreamtableError
 from streamtable.streams import records
@@ -90,13 +90,20 @@ class MemoryState:
         rows = self.rows.get(owner, {})
         return {id_: orjson.loads(rows[id_]) for id_ in sorted(rows)}
 
-    async def save(self, owner: str, items: Mapping[str, dict[str, Any] | None]) -> None:
+    async def save(
+        self,
+        owner: str,
+        items: Mapping[str, dict[str, Any] | None],
+        holder: str | None = None,
+    ) -> None:
         assert 0 < len(items) <= SAVE_ITEMS
         await asyncio.sleep(0)
         fails = self.fails()
         if fails == "before":
             raise StoreDown("before")
         rows = self.rows.setdefault(owner, {})
+        if holder is not None and rows.get(HOLDER) != orjson.dumps({"id": holder}):
+            raise HeldByAnother(owner)
         for id_, value in items.items():
             if value is None:
                 rows.pop(id_, None)
@@ -107,7 +114,7 @@ class MemoryState:
             raise StoreDown("after")
 
     def ids(self) -> set[str]:
-        return {id_ for rows in self.rows.values() for id_ in rows}
+        return {id_ for rows in self.rows.values() for id_ in rows} - {HOLDER}
 
 
 class MemoryLetters:
@@ -190,7 +197,11 @@ class Runtime:
         self.done = [set() for _ in self.log.shards]
         self.sink.watch(lambda: {shard: self.frontier(shard) for shard in range(len(self.fed))})
         self._base = list(self.fed)
-        await self.sink.assigned(frozenset(range(len(self.log.shards))))
+        starting = asyncio.create_task(self.sink.assigned(frozenset(range(len(self.log.shards)))))
+        await quiet()
+        while not starting.done():
+            await self.clock.advance(0.5)
+        await starting
         self._feeding = {
             shard: asyncio.create_task(self._feed(shard)) for shard in range(len(self.log.shards))
         }

@@ -13,6 +13,7 @@ from streamtable.consumers.triggers.deliveries import (
     Rejected,
 )
 from streamtable.consumers.triggers.entries import parked_id, redriven
+from streamtable.consumers.triggers.state import HeldByAnother
 from streamtable.core.changes import INSERT
 from streamtable.core.positions import Position
 from tests.consumers.triggers.fakes import START_MS, Runtime, label, quiet
@@ -332,6 +333,25 @@ async def test_a_change_whose_next_try_comes_too_late_is_given_up_now() -> None:
         (letter,) = made.letters.letters
         assert (letter.reason, letter.attempts) == ("age", 4)
         assert letter.error["type"] == "ValueError"
+
+
+async def test_a_worker_that_was_frozen_parks_nothing_of_what_another_one_took_over() -> None:
+    frozen = Runtime()
+    await frozen.start()
+    frozen.function.act = fail_on("a1")
+    await frozen.write("a1")
+    await frozen._end_feeding()
+    other = Runtime()
+    other.state, other.log, other.letters = frozen.state, frozen.log, frozen.letters
+    await other.start()
+    assert other.function.calls == [["a1"]]
+    await frozen.clock.advance(2)
+    assert parked(other) == set()
+    with pytest.raises(HeldByAnother):
+        await frozen.sink.failed()
+    await frozen.stop()
+    assert parked(other) == set()
+    await other.stop()
 
 
 DAY_S = 24 * 3_600

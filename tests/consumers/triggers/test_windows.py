@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from streamtable.consumers.triggers.deliveries import Answer
+from streamtable.consumers.triggers.state import HeldByAnother
 from streamtable.consumers.triggers.windows import Windows
 from streamtable.core.positions import Position
 from tests.consumers.triggers.fakes import START_MS, Runtime, label, quiet
@@ -141,6 +144,28 @@ async def test_a_parked_change_counts_once() -> None:
     assert made.ended == [(0, ["b1", "a1", "a2"])]
     assert made.state.ids() == {"window"}
     await made.stop()
+
+
+async def test_a_worker_that_was_frozen_counts_nothing_in_what_another_one_took_over() -> None:
+    frozen = Counting()
+    await frozen.start()
+    await frozen.write("a1")
+    await frozen._end_feeding()
+    other = Counting()
+    other.state, other.log = frozen.state, frozen.log
+    await other.start()
+    await other.write("a2")
+    done: list[int] = []
+    await frozen.sink.take(frozen.log.shards[0][1], lambda: done.append(1))
+    with pytest.raises(HeldByAnother, match="trigger/shop/welcome/1/0"):
+        await frozen.sink.failed()
+    assert done == []
+    with pytest.raises(HeldByAnother):
+        await frozen.sink.take(frozen.log.shards[0][1], lambda: done.append(1))
+    await other.clock.advance(15)
+    assert other.ended == [(0, ["a1", "a2"])]
+    await frozen.stop()
+    await other.stop()
 
 
 async def test_a_last_call_that_fails_is_made_again_and_the_next_window_waits() -> None:
