@@ -5,10 +5,10 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from streamtable.cli.output import Failure
 from streamtable.control.checks import Checks
@@ -49,15 +49,20 @@ def load_app(target: str) -> App:
     return found
 
 
-def load_handler(handler: str, table: str) -> App:
+def load_handler(handler: str, table: str, options: Mapping[str, Any]) -> App:
     """Return an app that gives a table's changes to a Lambda function, `module.function`.
+
+    Args:
+        handler: the function.
+        table: the table.
+        options: further arguments of `App.lambda_trigger`.
 
     Raises:
         Failure: the module can't be imported, with the traceback of its own code.
-        InvalidDeclaration: there is no such module or function.
+        InvalidDeclaration: there is no such module or function, or an option is none.
     """
     try:
-        return lambda_app(handler, table)
+        return lambda_app(handler, table, **options)
     except StreamtableError:
         raise
     except (Exception, SystemExit) as error:

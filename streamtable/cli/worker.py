@@ -2,12 +2,31 @@
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from streamtable.cli.handler_options import (
+    BatchSizeOption,
+    BatchWindowOption,
+    BisectOption,
+    FilterOption,
+    MaxAgeOption,
+    NameOption,
+    OnFailureOption,
+    OnOption,
+    ParallelismOption,
+    ReportFailuresOption,
+    RetriesOption,
+    StartOption,
+    TimeoutOption,
+    WasOption,
+    WindowOption,
+    handler_options,
+)
 from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption, TracesOption
 from streamtable.cli.output import Failure, LogFormat, LogLevel, set_up_logging
 from streamtable.cli.running import check_tracing, run_until_signal
@@ -42,6 +61,21 @@ def worker(  # noqa: PLR0917 - options of the command line, named there
     table: Annotated[
         str | None, typer.Option("--table", "-t", help="With --handler: whose changes it gets.")
     ] = None,
+    on: OnOption = None,
+    filter_: FilterOption = None,
+    batch_size: BatchSizeOption = None,
+    batch_window_s: BatchWindowOption = None,
+    retries: RetriesOption = None,
+    max_age_s: MaxAgeOption = None,
+    on_failure: OnFailureOption = None,
+    start: StartOption = None,
+    parallelism: ParallelismOption = None,
+    timeout_s: TimeoutOption = None,
+    bisect: BisectOption = None,
+    tumbling_window_s: WindowOption = None,
+    report_batch_item_failures: ReportFailuresOption = None,
+    name: NameOption = None,
+    was: WasOption = None,
     endpoint: EndpointOption = DEFAULT_ENDPOINT,
     elasticsearch: Annotated[
         str | None,
@@ -90,12 +124,33 @@ def worker(  # noqa: PLR0917 - options of the command line, named there
         raise Failure("say what to run: APP, or --handler MODULE.FUNCTION --table TABLE")
     if (handler is None) != (table is None):
         raise Failure("--handler and --table go together")
+    options = handler_options(
+        on=on,
+        filter=filter_,
+        batch_size=batch_size,
+        batch_window_s=batch_window_s,
+        retries=retries,
+        max_age_s=max_age_s,
+        on_failure=on_failure,
+        start=start,
+        parallelism=parallelism,
+        timeout_s=timeout_s,
+        bisect=bisect,
+        tumbling_window_s=tumbling_window_s,
+        report_batch_item_failures=report_batch_item_failures,
+        name=name,
+        was=was,
+    )
+    if handler is None and options:
+        raise Failure(
+            f"{', '.join(map(_option, options))}: only with --handler; an app says it in its code"
+        )
     if reload:
         from streamtable.cli.reloading import run_reloading
 
         run_until_signal(run_reloading(_folder(app), sys.argv[1:]))
         return
-    loaded = _load(app, handler, table)
+    loaded = _load(app, handler, table, options)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     stopped: list[str] = []
     client = None
@@ -123,13 +178,20 @@ def _folder(app: str | None) -> Path:
     return Path(where).absolute().parent if where.endswith(".py") else Path.cwd()
 
 
-def _load(app: str | None, handler: str | None, table: str | None) -> "App":
+def _option(argument: str) -> str:
+    """Return the option that an argument of `App.lambda_trigger` was given by."""
+    return "--filter" if argument == "where" else f"--{argument.replace('_', '-')}"
+
+
+def _load(
+    app: str | None, handler: str | None, table: str | None, options: Mapping[str, Any]
+) -> "App":
     from streamtable.cli.loading import load_app, load_handler
 
     if app is None:
         assert handler is not None
         assert table is not None
-        return load_handler(handler, table)
+        return load_handler(handler, table, options)
     loaded = load_app(app)
     if not (loaded.triggers or loaded.views or loaded.searches or loaded.schedules):
         raise Failure(f"the app {loaded.name} in {app} has nothing to run: no triggers, no views")

@@ -1,5 +1,6 @@
 """Lambda functions as people write them, with Powertools and with Chalice, run unchanged."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -238,6 +239,47 @@ def test_a_function_of_a_module_in_a_worker(
             lambda: {line.split()[1] for line in worker.noted()} == {"a", "b", "c"}, "the others"
         )
         assert running.stop() == 0, running.text()
+
+
+def test_the_knobs_of_a_function_on_the_command_line(
+    client: Any, endpoint: str, table_name: str, tmp_path: Path
+) -> None:
+    create_table(client, table_name)
+    (tmp_path / "knobs.py").write_text("""
+import os
+
+def handler(event, context):
+    ids = sorted(record["dynamodb"]["Keys"]["id"]["S"] for record in event["Records"])
+    with open(os.environ["OUT"], "a") as out:
+        print(*ids, file=out)
+    if "bad" in ids:
+        raise ValueError("bad")
+    if "named" in ids:
+        return {"batchItemFailures": [{"itemIdentifier": "none"}]}
+""")
+    pattern = {"dynamodb": {"NewImage": {"n": {"N": ["1"]}}}}
+    criteria = {"Filters": [{"Pattern": json.dumps(pattern)}]}
+    (tmp_path / "criteria.json").write_text(json.dumps(criteria))
+    put(client, table_name, "before", n={"N": "1"})
+    worker = Worker(tmp_path, endpoint, table_name, "")
+    options = [
+        *["--handler", "knobs.handler", "--table", table_name, "--name", f"f-{table_name}"],
+        *["--on", "INSERT", "--filter", "criteria.json", "--batch-size", "1", "--retries", "0"],
+        *["--on-failure", "drop", "--start", "LATEST", "--no-report-batch-item-failures"],
+    ]
+    with worker.start(*options, app=False) as running:
+        running.wait_for("is new and begins at LATEST")
+        for name in ("a", "bad", "named", "c"):
+            put(client, table_name, name, n={"N": "1"})
+            put(client, table_name, f"not-{name}", n={"N": "2"})
+            put(client, table_name, name, n={"N": "1"}, again={"BOOL": True})
+        worker.wait_noted(4)
+        put(client, table_name, "last", n={"N": "1"})
+        wait_until(lambda: "last" in worker.noted(), "the last one")
+        assert running.stop() == 0, running.text()
+    assert sorted(worker.noted()) == ["a", "bad", "c", "last", "named"]
+    with worker.start(*options, "--batch-size", "0", app=False) as running:
+        running.wait_for("batch_size=0 must be 1 to 10000")
 
 
 def test_an_app_of_a_lambda_function_with_the_tables_view_type(

@@ -62,6 +62,15 @@ class TestHelp:
         assert code == 2
         assert "No such command 'sevre'" in err
 
+    def test_a_lambda_functions_options_without_one(self) -> None:
+        line = error_line("worker", "shop.py:app", "--batch-size", "7", "--filter", "/dev/null")
+        assert "--batch-size, --filter: only with --handler" in line
+
+    def test_a_filter_that_is_not_there(self) -> None:
+        line = error_line("worker", "--handler", "a.b", "--table", "t", "--filter", "none.json")
+        assert "--filter none.json: " in line
+        assert "No such file" in line
+
     def test_completion(self) -> None:
         _, out, _ = run(
             _STREAMTABLE_COMPLETE="complete_bash", COMP_WORDS="streamtable ", COMP_CWORD="1"
