@@ -13,11 +13,20 @@ from streamtable.core.errors import ResourceInUse, ResourceNotFound, Streamtable
 from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog
 
-__all__ = ["STATE_TABLE", "Call", "TableStateStore", "cancellation_codes", "create_state_table"]
+__all__ = [
+    "CONDITION_FAILED",
+    "STATE_TABLE",
+    "Call",
+    "TableStateStore",
+    "cancellation_codes",
+    "create_state_table",
+]
 
 STATE_TABLE: Final = "streamtable.state"
 _ACTIONS: Final = 25
-_NOT_HELD: Final = "ConditionalCheckFailed"
+
+CONDITION_FAILED: Final = "ConditionalCheckFailed"
+"""Why an action of a transaction was not done: what it depends on is not so."""
 
 Call: TypeAlias = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """Carries out one of DynamoDB's operations, given its name and body."""
@@ -107,7 +116,7 @@ class TableStateStore:
             try:
                 await self._call("TransactWriteItems", body)
             except StreamtableError as error:
-                if _NOT_HELD in cancellation_codes(error):
+                if CONDITION_FAILED in cancellation_codes(error):
                     raise HeldByAnother(f"{owner} is held by another worker now") from error
                 raise
 

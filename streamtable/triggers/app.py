@@ -541,7 +541,8 @@ class App:
             interval: seconds, or a timedelta. The times are multiples of it since 1970 (UTC).
             timeout_s: a call that takes longer has failed.
             name: the schedule's name, the function's own unless told.
-            was: the name that it had before.
+            was: the name that it had before; a time that it was called for under that name is
+                not called for again, also while workers with the old code still run.
 
         Raises:
             DuplicateName: the app has something of that name.
@@ -554,6 +555,7 @@ class App:
                 _name_of(function, name), function, every=interval, timeout_s=timeout_s, was=was
             )
             self._check_free(made.name)
+            self._check_renamed({**self._schedules, made.name: made})
             self._schedules[made.name] = made
             return function
 
@@ -619,6 +621,16 @@ class App:
     def _add_view(self, view: AnyView) -> None:
         self._check_free(view.name)
         self._views[view.name] = view
+
+    @staticmethod
+    def _check_renamed(schedules: Mapping[str, Schedule]) -> None:
+        """Refuse a schedule that is said to have had the name of another one."""
+        for schedule in schedules.values():
+            if schedule.was in schedules:
+                raise InvalidDeclaration(
+                    f"the schedule {schedule.name!r} was {schedule.was!r}, says its declaration, "
+                    f"but the app still has a {schedule.was!r}: remove was=, or the other one"
+                )
 
     def _check_free(self, name: str) -> None:
         """Refuse a name that something of the app has."""

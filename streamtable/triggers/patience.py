@@ -5,7 +5,7 @@ import logging
 import time
 from typing import Any, Final
 
-from streamtable.control.state import cancellation_codes
+from streamtable.control.state import CONDITION_FAILED, cancellation_codes
 from streamtable.triggers.endpoint import Endpoint, NodeError, NodeUnavailable
 
 __all__ = ["PatientCalls"]
@@ -14,7 +14,6 @@ logger = logging.getLogger(__name__)
 
 _FIRST_S: Final = 0.05
 _MOST_S: Final = 2.0
-_FAILED: Final = "ConditionalCheckFailed"
 # Of ResourceNotFound: the first report makes the table that state is kept in.
 _PASSING: Final = frozenset(
     {
@@ -71,4 +70,4 @@ class PatientCalls:
 
 def _passes(error: NodeError) -> bool:
     """Say whether it is worth asking again: not where a condition does not hold."""
-    return error.code in _PASSING and _FAILED not in cancellation_codes(error)
+    return error.code in _PASSING and CONDITION_FAILED not in cancellation_codes(error)

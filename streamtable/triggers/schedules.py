@@ -67,6 +67,10 @@ def make_schedule(
 ) -> Schedule:
     """Check a schedule's declaration; see `App.every`."""
     check_name("a schedule", name)
+    if was is not None:
+        check_name("a schedule", was)
+        if was == name:
+            raise InvalidDeclaration(f"was={was!r} is the name that the schedule has now")
     every_s = every.total_seconds() if isinstance(every, timedelta) else every
     check_positive(every=every_s, timeout_s=timeout_s)
     if every_s > _LONGEST.total_seconds():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from streamtable.control.state import STATE_TABLE, Call
+from streamtable.control.state import CONDITION_FAILED, STATE_TABLE, Call, cancellation_codes
 from streamtable.triggers.endpoint import NodeError
 from streamtable.triggers.node_clock import NodeClock
 from streamtable.triggers.schedules import Schedule
@@ -40,9 +40,11 @@ class _Claimed:
 class Timetable:
     """Calls schedules at their times.
 
-    The workers of an app settle who calls by a conditional update of one item a schedule: who
+    The workers of an app settle who calls by a conditional update of an item for each schedule: who
     makes it has the time, and keeps it while the function runs. When a worker dies in a call,
     another one calls for the same time after ten seconds, or for the next time, if that has come.
+    A schedule that had another name is claimed under both, so that a time for which it was called
+    under the old one, maybe by a worker that does not know the new one yet, is not called for again.
 
     Args:
         app: the app's name.
@@ -149,11 +151,10 @@ class Timetable:
     async def _update(
         self, schedule: Schedule, update: str, condition: str, values: dict[str, Any]
     ) -> bool:
-        """Update the schedule's item; say whether the condition held."""
+        """Update the schedule's items; say whether the condition held for each."""
         used = f"{update} {condition}"
-        body = {
+        action = {
             "TableName": STATE_TABLE,
-            "Key": self._key(schedule),
             "UpdateExpression": update,
             "ConditionExpression": condition,
             "ExpressionAttributeNames": {
@@ -161,23 +162,30 @@ class Timetable:
             },
             "ExpressionAttributeValues": values,
         }
+        actions = [{"Update": {**action, "Key": key}} for key in self._keys(schedule)]
         try:
-            await self._call("UpdateItem", body)
+            await self._call("TransactWriteItems", {"TransactItems": actions})
         except NodeError as error:
-            if error.code != "ConditionalCheckFailedException":
+            if CONDITION_FAILED not in cancellation_codes(error):
                 raise
             return False
         return True
 
     async def _find(self, schedule: Schedule) -> _Claimed | None:
-        body = {"TableName": STATE_TABLE, "Key": self._key(schedule), "ConsistentRead": True}
-        item = (await self._call("GetItem", body)).get("Item")
-        if item is None:
-            return None
-        return _Claimed(int(item["slot"]["N"]), item["done"]["BOOL"], int(item["lease"]["N"]))
+        found = [
+            _Claimed(int(item["slot"]["N"]), item["done"]["BOOL"], int(item["lease"]["N"]))
+            for key in self._keys(schedule)
+            if (item := await self._item(key)) is not None
+        ]
+        return max(found, key=lambda claimed: claimed.slot, default=None)
 
-    def _key(self, schedule: Schedule) -> dict[str, Any]:
-        return {"owner": {"S": f"schedule/{self._app}"}, "id": {"S": schedule.name}}
+    async def _item(self, key: dict[str, Any]) -> dict[str, Any] | None:
+        body = {"TableName": STATE_TABLE, "Key": key, "ConsistentRead": True}
+        return (await self._call("GetItem", body)).get("Item")
+
+    def _keys(self, schedule: Schedule) -> list[dict[str, Any]]:
+        names = [schedule.name] if schedule.was is None else [schedule.name, schedule.was]
+        return [{"owner": {"S": f"schedule/{self._app}"}, "id": {"S": name}} for name in names]
 
 
 async def _call(schedule: Schedule, due: datetime) -> None:

@@ -40,6 +40,22 @@ async def test_a_schedule_has_its_time() -> None:
         await schedule(tick, timeout_s=0.01).call(DUE)
 
 
+def test_the_name_that_a_schedule_had_is_nobody_elses() -> None:
+    with pytest.raises(InvalidDeclaration, match="was='tick' is the name that the schedule has"):
+        schedule(lambda: None, was="tick")
+    with pytest.raises(InvalidDeclaration, match="can't be the name of a schedule"):
+        schedule(lambda: None, was="no name")
+    app = App("shop")
+    app.every(5, name="new", was="old")(lambda: None)
+    with pytest.raises(InvalidDeclaration, match=r"'new' was 'old', .* still has a 'old'"):
+        app.every(5, name="old")(lambda: None)
+    assert list(app.schedules) == ["new"]
+    app = App("shop")
+    app.every(5, name="old")(lambda: None)
+    with pytest.raises(InvalidDeclaration, match="remove was=, or the other one"):
+        app.every(5, name="new", was="old")(lambda: None)
+
+
 def test_an_interval_is_seconds_or_a_timedelta() -> None:
     assert schedule(lambda: None, 5).every_s == 5
     assert schedule(lambda: None, timedelta(minutes=2)).every_s == 120

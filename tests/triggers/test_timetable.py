@@ -41,9 +41,9 @@ def make(node):
     """A function that makes a timetable of a worker, for a schedule that notes its times."""
     app_name = f"app-{uuid4().hex[:12]}"
 
-    def made(worker, function, clock=None, every_s=EVERY_MS / 1000):
+    def made(worker, function, clock=None, every_s=EVERY_MS / 1000, **names):
         app = App(app_name)
-        app.every(every_s, name="tick")(function)
+        app.every(every_s, **{"name": "tick", **names})(function)
         return Timetable(
             app_name,
             app.schedules.values(),
@@ -153,6 +153,35 @@ async def test_who_dies_in_a_call_is_taken_over_from_when_its_lease_is_over(make
     # It is done now: nobody has that time again, but everybody may have a later one.
     assert not await dying._claim(dying._schedules[0], 0)
     assert await dying._claim(dying._schedules[0], 1)
+
+
+async def test_a_renamed_schedule_goes_on_beside_workers_with_the_old_name(make):
+    times = Times(1_000_000)
+
+    def table(worker, function, **names):
+        clock = NodeClock(times.seconds, times.seconds)
+        made = make(worker, function, clock, every_s=3600, **names)
+        return made, made._schedules[0]
+
+    old, tick = table("w1", lambda: None)
+    both, renamed = table("w2", lambda: None, name="tock", was="tick")
+    new, alone = table("w3", lambda: None, name="tock")
+    assert await old._claim(tick, 0)
+    await old._finish(tick, 0)
+    assert not await both._claim(renamed, 0)
+    assert await both._claim(renamed, 1)
+    assert not await old._claim(tick, 1)
+    assert not await new._claim(alone, 1)
+    await both._finish(renamed, 1)
+    assert await new._claim(alone, 2)
+    assert not await both._claim(renamed, 2)
+    await new._finish(alone, 2)
+    # Who died in a call under the old name is taken over from under the new one.
+    assert await old._claim(tick, 3)
+    times.ms += 10_001
+    found = await both._find(renamed)
+    assert (found.slot, found.done) == (3, False)
+    assert await both._claim(renamed, 3)
 
 
 async def test_a_clock_that_was_far_ahead_does_not_stop_a_schedule(make):
