@@ -103,13 +103,18 @@ class Destinations:
         now = _destinations(after)
         for key, destination in now.items():
             if key in self._copies:
-                self._copies[key].tell(destination)
+                assert after is not None
+                self._copies[key].tell(after, destination)
             elif after is not None and destination.status in _ON:
                 copy = self._copies[key] = _Copy(after, destination)
                 self._tasks[key] = asyncio.create_task(self._keep(copy))
         for key in _destinations(before).keys() - now.keys():
-            if key in self._copies:
+            if key in self._copies and not self._goes_on(key):
                 self._copies[key].end()
+
+    def _goes_on(self, key: str) -> bool:
+        """Say whether a destination has another table now: that of a view that was built anew."""
+        return any(key in _destinations(table) for table in self._catalog.tables())
 
     async def _keep(self, copy: "_Copy") -> None:
         """Carry out one destination from where it stands, however often the brokers go away."""
@@ -214,19 +219,18 @@ class _Copy:
     """One destination while it is on.
 
     Attributes:
-        table: its table, as it was when it was enabled.
+        table: its table, as the catalog has it now.
         destination: what the catalog has of it.
         ending: set when nothing new is to be copied any more.
     """
 
     def __init__(self, table: Table, destination: DestinationDocument) -> None:
-        self.table = table
         self.ending = asyncio.Event()
-        self.destination = destination
-        self.tell(destination)
+        self.tell(table, destination)
 
-    def tell(self, destination: DestinationDocument) -> None:
+    def tell(self, table: Table, destination: DestinationDocument) -> None:
         """Take over what the catalog has now."""
+        self.table = table
         self.destination = destination
         if destination.status not in ("ENABLING", "ACTIVE"):
             self.end()
@@ -239,7 +243,7 @@ class _Copy:
         """Say whether a change belongs to the copy."""
         destination = self.destination
         return (
-            change.table_id == self.table.id
+            (change.table_id == self.table.id or change.table_id in destination.former_ids)
             and change.created_ms >= destination.enabled_ms
             and (destination.disabled_ms is None or change.created_ms <= destination.disabled_ms)
         )

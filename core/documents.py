@@ -143,6 +143,7 @@ class DestinationDocument(_Document):
         enabled_ms: changes accepted then or later are copied, milliseconds since 1970.
         disabled_ms: changes accepted then or earlier; None while it is on.
         reason: why it could not be enabled.
+        former_ids: ids of the tables that the view had before, where it was built anew since.
     """
 
     id: str
@@ -152,6 +153,7 @@ class DestinationDocument(_Document):
     enabled_ms: int
     disabled_ms: int | None = None
     reason: str | None = None
+    former_ids: tuple[str, ...] = ()
 
 
 class ViewDocument(_Document):

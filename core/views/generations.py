@@ -53,6 +53,8 @@ _KEPT: Final = (
     "encryption_key",
     "insights",
 )
+# More builds than that within the day for which the log has their changes are none to care for.
+_FORMER_IDS: Final = 100
 
 
 def plan_generation(
@@ -165,7 +167,8 @@ def plan_swap(
     """Return the document with which a built table gets the view's name.
 
     What users have set on the view stays set: tags, policy, protection, indexes that they have
-    added. Its stream starts anew, as that of a new table does.
+    added. Copies of its changes go on with the new table's. Its stream starts anew, as that of a
+    new table does.
 
     Args:
         built: the table with the new generation's rows.
@@ -179,6 +182,10 @@ def plan_swap(
     changes: dict[str, Any] = {name: getattr(current, name) for name in _KEPT}
     changes.update(name=view.name, hidden=False, status=ACTIVE, status_until=None)
     changes["streams"] = _streams(view, current, now)
+    changes["destinations"] = tuple(
+        each.model_copy(update={"former_ids": (*each.former_ids, current.id)[-_FORMER_IDS:]})
+        for each in current.destinations
+    )
     names = {index.name for index in current.indexes}
     kept = [i for i in built.indexes if i.name in view.indexes or i.name in names]
     new = [

@@ -44,7 +44,7 @@ class Timetable:
     makes it has the time, and keeps it while the function runs. When a worker dies in a call,
     another one calls for the same time after ten seconds, or for the next time, if that has come.
     A schedule that had another name is claimed under both, so that a time for which it was called
-    under the old one, maybe by a worker that does not know the new one yet, is not called for again.
+    under the old one, maybe by a worker that knows no other, is not called for again.
 
     Args:
         app: the app's name.

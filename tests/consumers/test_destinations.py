@@ -21,6 +21,7 @@ from tests.support.topics import read_topic
 from tests.support.waiting import until
 
 TABLE_ID = "00000000-0000-0000-0000-000000000007"
+SECOND_ID = "00000000-0000-0000-0000-000000000008"
 NOW = 1_700_000_000_000  # When the changes of `change` are made.
 ARN = "arn:aws:kinesis:eu-central-1:000000000000:stream/changes"
 
@@ -83,6 +84,18 @@ class Tables:
 
     def delete(self) -> None:
         self._replace(None)
+
+    def swap(self, table_id: str) -> None:
+        """Give the name to another table, as a view's is when it was built anew."""
+        assert self._table is not None
+        before = self._table
+        changed = self.destination.model_copy(update={"former_ids": (before.id,)})
+        document = before.document.with_destination(changed)
+        self._table = Table(document.model_copy(update={"id": table_id}))
+        # The catalog tells what has become of each of the two.
+        for gone, come in ((before, None), (None, self._table)):
+            for callback in self._callbacks:
+                callback(gone, come)
 
 
 @pytest.fixture
@@ -161,6 +174,31 @@ async def test_what_counts_is_copied_and_nothing_else(log):
     assert sorted(each.key["id"]["S"] for each in found) == ["a", "c", "d", "e"]
     assert {each.timestamp_ms for each in found} == {NOW}
     assert all(each.value["dynamodb"]["Keys"] == each.key for each in found)
+
+
+async def test_a_view_that_is_built_anew_goes_on_in_the_same_topic(log):
+    def row(key, table, table_id):
+        found = change(key, table=table)
+        found.table_id = table_id
+        return found
+
+    await log.barrier("one")
+    tables = Tables()
+    async with running(log, tables):
+        await log.commit("one", change("old"))
+        await reach(log, {"old"})
+        await log.commit("one", row("built", "users~2", SECOND_ID))
+        await log.commit("one", change("last"))
+        tables.swap(SECOND_ID)
+        await log.commit("one", row("new", "users", SECOND_ID))
+        await reach(log, {"new"})
+    # What was not copied yet when the node went down is of both tables.
+    await log.commit("one", row("later", "users", SECOND_ID), change("straggler"))
+    async with running(log, tables):
+        await reach(log, {"later"})
+        await tables.change(status="DISABLING", disabled_ms=NOW)
+        await reach_status(tables, "DISABLED")
+    assert set(await copied(log)) == {"old", "last", "new", "later", "straggler"}
 
 
 async def test_only_the_period_in_which_it_is_on(log):

@@ -1,5 +1,6 @@
 """Views' tables on a node: made, swapped and dropped, through restarts and crashes."""
 
+import asyncio
 import json
 import urllib.error
 import urllib.request
@@ -11,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.server import Server, client_settings
+from tests.support.topics import read_topic
 from tests.support.waiting import wait_until
 
 ORDERS = {
@@ -218,6 +220,26 @@ class TestBuild:
         with pytest.raises(Refused) as caught:
             node.fill(first, ("mon", 5))
         assert caught.value.code == "ResourceNotFoundException"
+
+    def test_a_copy_in_a_topic_goes_on(self, node):
+        first = built(node, 1, ("before", 1))
+        arn = "arn:aws:kinesis:eu-central-1:000000000000:stream/days"
+        node.client.enable_kinesis_streaming_destination(TableName="days", StreamArn=arn)
+        node.fill(first, ("mon", 1))
+        second = node.create(2)["id"]
+        node.fill(second, ("built", 2), ("mon", 1))
+        node.swap(2)
+        described = node.client.describe_kinesis_streaming_destination(TableName="days")
+        [found] = described["KinesisDataStreamDestinations"]
+        assert found["DestinationStatus"] in {"ENABLING", "ACTIVE"}
+        node.fill(second, ("tue", 3))
+
+        def copied() -> list[str]:
+            found = asyncio.run(read_topic(node.server.broker, "local.table.days"))
+            return [f"{each.value['eventName']} {each.key['day']['S']}" for each in found]
+
+        wait_until(lambda: "INSERT tue" in copied(), "what came after the swap to be copied")
+        assert set(copied()) == {"INSERT mon", "INSERT tue"}
 
     def test_an_index_has_every_row_at_the_swap(self, node):
         table_id = node.create(1)["id"]
