@@ -63,6 +63,7 @@ from streamtable.consumers.views.nodes import Node, Place
 from streamtable.consumers.views.operations import Operation, delete_row, put_row
 from streamtable.consumers.views.sink import Reject, ViewStopped
 from streamtable.consumers.views.specs import ViewSpec
+from streamtable.consumers.views.tied_keys import TiedKeys
 from streamtable.core.errors import StreamtableError
 from streamtable.core.keys import KeyAttribute, KeySchema
 from streamtable.core.values import Item
@@ -300,8 +301,7 @@ class JoinSink:
         self._open: dict[int, _Open] = {}
         # Its batches of `state` can be told from those of any other worker.
         self._mark = secrets.randbelow(FENCE_STEPS)
-        # The key attributes that have had the join value in all rows so far.
-        self._tied = set(spec.keys.names)
+        self._keys = TiedKeys(spec)
 
     def wants(self, tables: frozenset[str]) -> bool:
         """Say whether a commit that touches these tables is of interest."""
@@ -441,7 +441,7 @@ class JoinSink:
             )
             failure = failed or failure
             for key, row in (rows or {}).items():
-                self._check_key(row, left)
+                self._keys.check(row, left)
                 if key in found:
                     cause = InvalidRows(
                         f"two pairs have a row with the key {row.key}: a join's key must have in "
@@ -450,22 +450,6 @@ class JoinSink:
                     raise MappingFailed(self._spec.key, cause)
                 found[key] = row
         return found, failure
-
-    def _check_key(self, row: Row, left: Item) -> None:
-        """Refuse a row whose key an item's row under another join value could have, too."""
-        assert self._spec.on is not None
-        value = left.get(self._spec.on[0])
-        if value is None:
-            return
-        self._tied = {name for name in self._tied if row.key[name] == value}
-        if not self._tied:
-            source, attribute = self._spec.sources[0], self._spec.on[0]
-            cause = InvalidRows(
-                f"the row {row.key} has not the join value, {attribute} of {source}, in its key: "
-                "rows of an item that moves from one join value to another would be lost. Have "
-                f"one key attribute be that value, for example key=(..., {attribute!r})"
-            )
-            raise MappingFailed(self._spec.key, cause)
 
     # State
 

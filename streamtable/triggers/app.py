@@ -424,7 +424,8 @@ class App:
         The function is called for each left item and each right item that have the same value in
         the attributes that `on` names, and returns a row or None. It must return the same for the
         same items, and rows of different keys for different pairs. One attribute of the key must
-        be the value that the items are joined on; the join stops at a row that has it not.
+        be the value that the items are joined on, under one of the names in `on`; the join stops
+        at a row that has it not.
 
         Args:
             name: the view's and its table's name.

@@ -15,6 +15,7 @@ from streamtable.consumers.views.mapping import (
     mapper_of,
 )
 from streamtable.consumers.views.operations import merge
+from streamtable.consumers.views.tied_keys import TiedKeys
 from streamtable.core.changes import Change
 from streamtable.core.plain import plain_item, wire_value
 from streamtable.core.values import Item
@@ -42,6 +43,7 @@ class MemoryView:
         self._spec = spec_of(app, view)
         self._guard = Guard(self._spec)
         self._mapper = None if isinstance(view, Join) else mapper_of(self._spec)
+        self._keys = TiedKeys(self._spec) if isinstance(view, Join) else None
         self._rows: dict[bytes, Item] = {}
         self._kept: dict[bytes, _Values] = {}
         self._measures: Mapping[str, Any] = (
@@ -163,6 +165,8 @@ class MemoryView:
                 )
                 failure = failed or failure
                 for row_key, row in (found or {}).items():
+                    assert self._keys is not None
+                    self._keys.check(row, left)
                     if row_key in rows:
                         raise MappingFailed(
                             self._spec.key,

@@ -341,8 +341,16 @@ def make_join(
     if left == right:
         raise InvalidDeclaration(f"{name}: {left} can't be joined with itself")
     left_item, right_item = _item_types(function, name, 2)
+    common = _common(name, function, (left, right), table)
+    if not {*pair} & {*common["keys"].names}:
+        raise InvalidDeclaration(
+            f"{name}: key={table.key!r} has neither {pair[0]!r} of {left} nor {pair[1]!r} of "
+            f"{right}. One attribute of a join's key must be what the items are joined on, under "
+            "one of these names: the rows of an item that is joined with another one later come "
+            "from two logs, and with one key for both the older could win"
+        )
     return Join(
-        **_common(name, function, (left, right), table),
+        **common,
         on=(pair[0], pair[1]),
         join_kind=join_kind,
         left_item=left_item,

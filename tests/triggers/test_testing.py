@@ -332,9 +332,11 @@ def test_an_aggregate_is_what_a_computation_says() -> None:
 def test_a_join_is_what_a_computation_says(kind: Any) -> None:
     app = App("shop")
 
-    @app.join("joined", left="orders", right="users", on=("user", "id"), key="id", kind=kind)
+    @app.join(
+        "joined", left="orders", right="users", on=("user", "id"), key=("id", "user"), kind=kind
+    )
     def joined(order: Order, user: dict | None) -> dict:  # type: ignore[type-arg]
-        return {"id": order.id, "name": user and user["name"]}
+        return {"id": order.id, "user": order.user or "-", "name": user and user["name"]}
 
     test = app.test()
     seeded = random.Random(5)
@@ -355,8 +357,19 @@ def test_a_join_is_what_a_computation_says(kind: Any) -> None:
         for each in sorted(orders.values(), key=lambda order: order["id"]):
             user = users.get(each.get("user", ""))
             if user is not None or kind == "left":
-                expected.append({"id": each["id"], "name": user and user["name"]})
+                meets = each.get("user", "-")
+                expected.append({"id": each["id"], "user": meets, "name": user and user["name"]})
         assert sorted(test.view("joined").items(), key=lambda row: row["id"]) == expected
+
+
+def test_a_join_that_could_lose_rows_stops_in_a_test_too() -> None:
+    app = App("shop")
+    app.join("joined", left="orders", right="users", on=("user", "id"), key="id")(
+        lambda order, user: {"id": order["id"], "name": user["name"]}
+    )
+    test = app.test().put("users", {"id": "u1", "name": "Ada"})
+    with pytest.raises(MappingFailed, match="has not the join value, user of orders, in its key"):
+        test.put("orders", {"id": "o1", "user": "u1"})
 
 
 def test_pairs_with_the_same_key_are_an_error() -> None:

@@ -2,6 +2,7 @@
 
 import enum
 import json
+import re
 import uuid
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -324,6 +325,14 @@ def test_rows_of_pairs() -> None:
 def test_joins_that_are_none_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidDeclaration):
         join(lambda a, b: None, **options)
+
+
+def test_a_key_without_what_the_items_are_joined_on_is_refused() -> None:
+    said = "key=('order', 'line') has neither 'customer' of orders nor 'id' of users"
+    with pytest.raises(InvalidDeclaration, match=re.escape(said)):
+        join(lambda a, b: None, key=("order", "line"))
+    for key in ("customer", "id", ("order", "customer")):
+        assert join(lambda a, b: None, key=key).on == ("customer", "id")
 
 
 def test_a_join_takes_two_items() -> None:
