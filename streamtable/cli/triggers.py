@@ -134,7 +134,8 @@ def remove(
 ) -> None:
     """Forget a trigger that is gone from the code: its position, and what it has parked.
 
-    It is refused while a worker runs it.
+    It is refused while a worker runs it, and for a view, which has a table: `views drop` removes
+    both. Works for searches; the index stays.
     """
     _carry_out("remove", "is removed", name, endpoint, as_json=as_json)
 
@@ -149,6 +150,11 @@ def _carry_out(action: str, said: str, name: str, endpoint: str, *, as_json: boo
 
         async with Endpoint(endpoint) as node:
             found = await find(node, name)
+            if action == "remove" and found["kind"] == "view":
+                raise Failure(
+                    f"{found['key']} is a view, and has a table: streamtable views drop "
+                    f"{found['key']} removes both"
+                )
             document = await change(node, found, action)
         _tell(f"{found['key']} {said}", document, as_json)
 

@@ -288,8 +288,8 @@ def _refuse_another(found: ConsumerDocument, asked: Registration) -> None:
     if found.kind != asked.kind:
         raise ValidationError(
             f"{found.key} is registered as a {found.kind}, and the app has a {asked.kind} of its "
-            f"name: give it another name, or remove the old one: streamtable triggers remove "
-            f"{found.key}"
+            f"name: give it another name, or remove the old one: streamtable "
+            f"{'views drop' if found.kind == 'view' else 'triggers remove'} {found.key}"
         )
     if found.kind == "trigger" and found.sources != asked.sources:
         raise ValidationError(
