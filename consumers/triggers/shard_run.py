@@ -204,6 +204,8 @@ class ShardRun:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._drained = asyncio.Event()
+        self._drained.set()
         self._to_save: deque[_Item] = deque()
         self._to_save_more = asyncio.Event()
         self._batch_timer: Timer | None = None
@@ -269,6 +271,7 @@ class ShardRun:
             self._entries += 1
             self._bytes += entry.size
             self._ready.append(entry)
+            self._drained.clear()
         ticket.punch()
         if self._entries >= self._most_entries or self._bytes >= _MEMORY_BYTES:
             self._room.clear()
@@ -283,6 +286,20 @@ class ShardRun:
         await self._room.wait()
         if self._failure is not None:
             raise self._failure
+
+    async def drained(self) -> None:
+        """Return when there is nothing to do: each change is handled or given up, none parked.
+
+        Raises:
+            Exception: what the shard stands still for.
+        """
+        await self._drained.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _look_drained(self) -> None:
+        if not (self._entries or self._parked or self._final_due):
+            self._drained.set()
 
     async def finish(self) -> None:
         """Have the calls that run end, and park what they leave behind.
@@ -315,6 +332,7 @@ class ShardRun:
         """Have the open window end, if it is the one that ends then: nothing for it will come."""
         if self._windows is not None and self._windows.end_ms == end_ms:
             self._final_due = True
+            self._drained.clear()
             self._wake.set()
 
     @property
@@ -407,6 +425,7 @@ class ShardRun:
             item.parked.append(entry)
             item.reach(entry)
             self._parked[entry.position] = entry
+            self._drained.clear()
             touched[entry.key] = item
         for item in touched.values():
             item.parked = deque(sorted(item.parked, key=lambda entry: entry.position))
@@ -423,6 +442,7 @@ class ShardRun:
 
     def _forget_parked(self, entry: Entry) -> None:
         self._parked.pop(entry.position, None)
+        self._look_drained()
         self._to_save_more.set()
 
     def _save_later(self, item: _Item) -> None:
@@ -517,6 +537,7 @@ class ShardRun:
         logger.error("%s: shard %d: %r", self._engine.name, self.number, error)
         self._failure = error
         self._room.set()
+        self._drained.set()
         self._engine.fail(error)
 
     async def _slot(self) -> None:
@@ -842,6 +863,7 @@ class ShardRun:
         if entry.ticket is not None:
             entry.ticket.punch()
             entry.ticket = None
+        self._look_drained()
         if self._entries < self._most_entries and self._bytes < _MEMORY_BYTES:
             self._room.set()
 
@@ -971,6 +993,7 @@ class ShardRun:
         self._final_failures = 0
         self._final_next_ms = 0
         await self._save({WINDOW: windows.row((), self._pending())})
+        self._look_drained()
 
 
 def _overtaken(

@@ -11,6 +11,7 @@ from streamtable.consumers.dead_letters import DeadLetter, Reason
 from streamtable.consumers.triggers.clock import Clock, SystemClock, pause
 from streamtable.consumers.triggers.deliveries import Delivery, Invoke
 from streamtable.consumers.triggers.entries import Entry
+from streamtable.consumers.triggers.giving_up import is_kept
 from streamtable.consumers.triggers.options import TriggerOptions
 from streamtable.consumers.triggers.parked_changes import ChangeGone
 from streamtable.consumers.triggers.shard_run import Changes, Engine, ShardRun
@@ -242,7 +243,6 @@ class TriggerSink:
     async def _give_up(
         self, entry: Entry, change: Change | None, reason: Reason, error: BaseException
     ) -> None:
-        how = self._options.on_failure
         position = entry.position
         logger.warning(
             "%s gives up shard %d, offset %d, index %d after %d attempts (%s): %r",
@@ -254,16 +254,9 @@ class TriggerSink:
             reason,
             error,
         )
-        if how == "drop":
-            return
-        if change is not None and not isinstance(how, str):
-            try:
-                await how(Delivery(change, position, entry.attempts), error)
-            except Exception:
-                logger.exception("%s: its on_failure failed", self._name.name)
-            else:
-                return
-        await self._keep(self._letter(entry, change, reason, error))
+        delivery = None if change is None else Delivery(change, position, entry.attempts)
+        if await is_kept(self._name.name, self._options.on_failure, delivery, error):
+            await self._keep(self._letter(entry, change, reason, error))
 
     def _letter(
         self, entry: Entry, change: Change | None, reason: Reason, error: BaseException

@@ -1,12 +1,21 @@
 """Triggers in memory, for tests and replays: calls, retries and failures without waiting."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, Final
 
 import orjson
 
+from streamtable.consumers.dead_letters import Reason
+from streamtable.consumers.triggers.clock import Timer
 from streamtable.consumers.triggers.deliveries import Answer, Delivery, Rejected, Window
+from streamtable.consumers.triggers.entries import Entry
+from streamtable.consumers.triggers.giving_up import is_kept
+from streamtable.consumers.triggers.options import MAX_AGE_S
+from streamtable.consumers.triggers.shard_run import Engine, ShardRun
 from streamtable.core.changes import Change as LogChange
 from streamtable.core.positions import Position
 from streamtable.triggers.change import Change
@@ -70,19 +79,11 @@ class DeadLetter:
     attempts: int
 
 
-@dataclass(slots=True)
-class _Windowing:
-    """The tumbling window of a shard that is open."""
-
-    start_ms: int
-    state: dict[str, Any] = field(default_factory=dict)
-
-
 class MemoryTrigger:
-    """Calls a trigger's function as the runtime does, but at once.
+    """Runs a trigger's changes through the runtime that a worker has, with a time of its own.
 
-    What has failed is tried again without a pause, `retries` times; then it is given up. Time
-    has no part in it: there is no age limit, and a batch is what there is.
+    What has failed is tried again without waiting, `retries` times; then it is given up. There is
+    no age limit, and a batch is what there is.
 
     Args:
         trigger: the trigger.
@@ -94,11 +95,29 @@ class MemoryTrigger:
         self.calls: list[Call] = []
         self.failures: list[Failure] = []
         self.dead_letters: list[DeadLetter] = []
-        self._options = trigger.options()
-        self._invoke = trigger.invoke(_describe)
-        self._retries = retries if trigger.retries is None else trigger.retries
-        self._pending: list[Delivery] = []
-        self._windows: dict[int, _Windowing] = {}
+        options = trigger.options()
+        self._function = trigger.invoke(_describe)
+        self._pending: dict[int, list[tuple[LogChange, Position]]] = {}
+        self._changes: dict[Position, LogChange] = {}
+        self._open: set[int] = set()
+        self._clock = _Clock()
+        self._engine = Engine(
+            name=trigger.name,
+            options=replace(
+                options,
+                retries=retries if options.retries is None else options.retries,
+                batch_window_s=0.0,
+                max_age_s=MAX_AGE_S,
+            ),
+            invoke=self._invoke,
+            store=_State(),
+            owner=trigger.name,
+            changes=self,
+            give_up=self._give_up,
+            fail=_ignore,
+            clock=self._clock,
+            jitter=lambda: 0.0,
+        )
 
     def offer(self, change: LogChange, position: Position) -> None:
         """Note a change, if the trigger wants it."""
@@ -106,131 +125,139 @@ class MemoryTrigger:
         if change.table != trigger.table or change.event_name not in trigger.events:
             return
         if trigger.where is None or trigger.where.matches(change):
-            self._pending.append(Delivery(change, position))
+            self._pending.setdefault(position.shard, []).append((change, position))
 
     async def run(self) -> None:
         """Have all noted changes handled, or given up."""
-        by_shard: dict[int, list[Delivery]] = {}
-        for delivery in self._pending:
-            by_shard.setdefault(delivery.position.shard, []).append(delivery)
-        self._pending = []
-        for shard, deliveries in by_shard.items():
-            for group in self._by_window(deliveries):
-                await self._open_window(shard, group[0])
-                size = self.trigger.batch_size
-                for at in range(0, len(group), size):
-                    await self._handle(group[at : at + size])
+        pending, self._pending = self._pending, {}
+        for shard, offered in pending.items():
+            async with self._shard(shard) as run:
+                for change, position in offered:
+                    self._changes[position] = change
+                    # No change is older than another one.
+                    self._clock.wall = change.created_ms
+                    run.add(0, [(position.index, change)], position.offset, _done)
+                await run.drained()
+        self._changes.clear()
 
     async def close_windows(self) -> None:
         """End the windows that are open, as their time would."""
-        for shard in list(self._windows):
-            await self._close_window(shard)
+        for shard in sorted(self._open):
+            async with self._shard(shard) as run:
+                assert run.window_end_ms is not None
+                run.close_window(run.window_end_ms)
+                await run.drained()
 
-    def _by_window(self, deliveries: Sequence[Delivery]) -> Iterable[list[Delivery]]:
-        groups: dict[int, list[Delivery]] = {}
-        for delivery in deliveries:
-            groups.setdefault(self._window_start(delivery), []).append(delivery)
-        return groups.values()
+    async def read(self, entry: Entry) -> LogChange:
+        """Return the change of one that was parked."""
+        return self._changes[entry.position]
 
-    def _window_start(self, delivery: Delivery) -> int:
-        if self.trigger.tumbling_window_s is None:
-            return 0
-        length_ms = round(self.trigger.tumbling_window_s * 1000)
-        return delivery.change.created_ms // length_ms * length_ms
-
-    async def _open_window(self, shard: int, first: Delivery) -> None:
-        if self.trigger.tumbling_window_s is None:
-            return
-        start_ms = self._window_start(first)
-        known = self._windows.get(shard)
-        if known is not None and known.start_ms != start_ms:
-            await self._close_window(shard)
-        self._windows.setdefault(shard, _Windowing(start_ms))
-
-    async def _close_window(self, shard: int) -> None:
-        window = self._window(shard, final=True)
-        del self._windows[shard]
+    @asynccontextmanager
+    async def _shard(self, shard: int) -> AsyncIterator[ShardRun]:
+        run = ShardRun(shard, self._engine)
+        await run.start()
         try:
-            await self._invoke([], window)
-        except Exception as error:  # noqa: BLE001 - it is told in the call
-            self.calls.append(Call(self.trigger.name, (), error, is_final=True))
-        else:
-            self.calls.append(Call(self.trigger.name, (), is_final=True))
+            yield run
+        finally:
+            (self._open.discard if run.window_end_ms is None else self._open.add)(shard)
+            await run.finish()
 
-    def _window(self, shard: int, *, final: bool = False) -> Window | None:
-        found = self._windows.get(shard)
-        if found is None:
-            return None
-        assert self.trigger.tumbling_window_s is not None
-        end_ms = found.start_ms + round(self.trigger.tumbling_window_s * 1000)
-        return Window(shard, found.start_ms, end_ms, found.state, final)
-
-    async def _handle(self, batch: list[Delivery]) -> None:
-        """Call the function until each change of a batch is done or given up."""
-        while batch:
-            answer = await self._call(batch)
-            if answer is None:
-                middle = len(batch) // 2
-                await self._handle(batch[:middle])
-                await self._handle(batch[middle:])
-                return
-            given_up = await self._note(batch, answer.failed)
-            batch = [
-                Delivery(each.change, each.position, each.attempts + (index in answer.failed))
-                for index, each in enumerate(batch)
-                if index not in given_up and _comes_again(batch, index, answer)
-            ]
-
-    async def _call(self, batch: Sequence[Delivery]) -> Answer | None:
-        """Call the function; None if the batch is to be taken apart."""
+    async def _invoke(self, batch: Sequence[Delivery], window: Window | None) -> Answer:
+        """Call the function, and note what becomes of that."""
         shown = tuple(public_change(each) for each in batch)
-        shard = batch[0].position.shard
+        final = window is not None and window.final
         try:
-            answer = await self._invoke(batch, self._window(shard))
-        except Exception as error:  # noqa: BLE001 - it is what the test looks at
-            self.calls.append(Call(self.trigger.name, shown, error))
-            if self.trigger.bisect and len(batch) > 1:
-                return None
-            return Answer(dict.fromkeys(range(len(batch)), error))
+            answer = await self._function(batch, window)
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            self.calls.append(Call(self.trigger.name, shown, error, is_final=final))
+            # One that is taken apart is no attempt at its changes.
+            if len(batch) == 1 or not self.trigger.bisect:
+                for delivery in batch:
+                    self._note_failure(delivery, error)
+            raise
+        for index, failure in answer.failed.items():
+            self._note_failure(batch[index], failure)
         # A function is not called with what does not fit its model.
-        fits = [not isinstance(answer.failed.get(index), Rejected) for index in range(len(batch))]
-        if any(fits):
-            called = tuple(each for each, fit in zip(shown, fits, strict=True) if fit)
-            self.calls.append(Call(self.trigger.name, called))
-        if answer.state is not None and shard in self._windows:
-            self._windows[shard].state = answer.state
+        called = tuple(
+            each
+            for index, each in enumerate(shown)
+            if not isinstance(answer.failed.get(index), Rejected)
+        )
+        if called or final:
+            self.calls.append(Call(self.trigger.name, called, is_final=final))
         return answer
 
-    async def _note(
-        self, batch: Sequence[Delivery], failed: Mapping[int, BaseException]
-    ) -> set[int]:
-        """Note what has failed; return what is given up."""
-        given_up = set()
-        for index, error in failed.items():
-            delivery = batch[index]
+    def _note_failure(self, delivery: Delivery, error: BaseException) -> None:
+        shown = public_change(delivery)
+        self.failures.append(Failure(self.trigger.name, shown, error, delivery.attempts))
+
+    async def _give_up(
+        self, entry: Entry, change: LogChange | None, reason: Reason, error: BaseException
+    ) -> None:
+        del reason  # what has failed says it
+        assert change is not None
+        delivery = Delivery(change, entry.position, entry.attempts)
+        name = self.trigger.name
+        if await is_kept(name, self._engine.options.on_failure, delivery, error):
             shown = public_change(delivery)
-            attempts = delivery.attempts
-            self.failures.append(Failure(self.trigger.name, shown, error, attempts))
-            if attempts <= self._retries and not isinstance(error, Rejected):
-                continue
-            given_up.add(index)
-            on_failure = self._options.on_failure
-            if not isinstance(on_failure, str):
-                await on_failure(delivery, error)
-            elif on_failure == "deadletter":
-                self.dead_letters.append(DeadLetter(self.trigger.name, shown, error, attempts))
-        return given_up
+            self.dead_letters.append(DeadLetter(name, shown, error, entry.attempts))
 
 
-def _comes_again(batch: Sequence[Delivery], index: int, answer: Answer) -> bool:
-    """Say whether a change of a batch comes again: it failed, or waits for one that did."""
-    if answer.checkpoint is not None:
-        return index >= answer.checkpoint
-    item = orjson.dumps(batch[index].change.keys)
-    return index in answer.failed or any(
-        failed < index and orjson.dumps(batch[failed].change.keys) == item
-        for failed in answer.failed
-    )
+class _Clock:
+    """A clock that moves on as soon as somebody waits for it.
+
+    Attributes:
+        wall: the time of the changes.
+    """
+
+    def __init__(self) -> None:
+        self.wall = 0
+        self._now_ms = 0
+
+    def now_ms(self) -> int:
+        return self._now_ms
+
+    def wall_ms(self) -> int:
+        return self.wall
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        due_ms = self._now_ms + ceil(delay_s * 1000)
+
+        def fire() -> None:
+            self._now_ms = max(self._now_ms, due_ms)
+            callback()
+
+        return asyncio.get_running_loop().call_soon(fire)
+
+
+class _State:
+    """What a trigger keeps, for as long as the test runs."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, dict[str, dict[str, Any]]] = {}
+
+    async def load(self, owner: str) -> dict[str, dict[str, Any]]:
+        return {**self._rows.get(owner, {})}
+
+    async def save(
+        self, owner: str, items: Mapping[str, dict[str, Any] | None], holder: str | None = None
+    ) -> None:
+        del holder  # there is no other worker
+        rows = self._rows.setdefault(owner, {})
+        for name, value in items.items():
+            if value is None:
+                rows.pop(name, None)
+            else:
+                # As it would come back: a window's state must be JSON.
+                rows[name] = orjson.loads(orjson.dumps(value))
+
+
+def _done() -> None:
+    """Be told that a record is done; no position is kept."""
+
+
+def _ignore(_error: BaseException) -> None:
+    """Be told what a shard stands still for; `drained` raises it."""
 
 
 async def _describe(table: str) -> Mapping[str, Any]:

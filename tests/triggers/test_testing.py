@@ -224,7 +224,36 @@ def test_a_lambda_function_goes_on_at_its_checkpoint() -> None:
 
     app.lambda_trigger("orders", handler, name="handle")
     app.test().feed([order("a"), order("b"), order("c")])
-    assert seen == [["a", "b", "c"], ["b", "c"]]
+    # What failed waits for its next try, and holds up no other item, as in a worker.
+    assert seen == [["a", "b", "c"], ["c"], ["b"]]
+
+
+def test_other_items_go_on_while_one_waits_however_often_it_fails() -> None:
+    app = App("shop")
+
+    @app.trigger("orders", retries=8, max_age_s=1, parallelism=2)
+    async def handle(change: Change) -> None:
+        if change.position.offset == 1 and change.attempts < 8:
+            raise ValueError("not yet")
+
+    again = change("a", old={}, new={"n": {"N": "1"}}, table="orders")
+    test = app.test().feed([order("a"), order("b"), again, order("c")])
+    assert [name for (name,) in names(test)] == ["a", "b", "c", *["a"] * 8]
+    assert [failure.attempts for failure in test.failures] == [*range(1, 8)]
+    assert test.dead_letters == []
+
+
+def test_what_is_to_be_told_of_a_loss_and_fails_keeps_it() -> None:
+    app = App("shop")
+
+    def tell(change: Change, error: BaseException) -> None:
+        raise OSError("nobody listens")
+
+    @app.trigger("orders", retries=0, on_failure=tell)
+    def handle(change: Change) -> None:
+        raise ValueError("no")
+
+    assert len(app.test().put("orders", {"id": "o1"}).dead_letters) == 1
 
 
 def test_windows() -> None:
