@@ -4,7 +4,7 @@ In the log a change is JSON in the shape of a DynamoDB stream record, so that an
 it readable. `dynamodb` has what the Streams API calls StreamRecord, always with both images.
 """
 
-from collections.abc import Container
+from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
@@ -31,6 +31,7 @@ REMOVE: Final = "REMOVE"
 # and behind the last one.
 _CHANGES: Final = b'{"changes":['
 _CHANGE: Final = b'{"table":"'
+_NEXT: Final = b',{"table":"'
 _EVENT: Final = b'"eventName":"'
 _TRANSACTIONS: Final = b'],"transactions":['
 
@@ -127,7 +128,7 @@ def decode_changes(value: bytes) -> tuple[list[Change], list[dict[str, Any]]]:
     return changes, record.get("transactions", [])
 
 
-def decode_wanted(value: bytes, table: str, events: Container[str]) -> list[tuple[int, Change]]:
+def decode_wanted(value: bytes, table: str, events: Iterable[str]) -> list[tuple[int, Change]]:
     """Read those changes of a commit that are of one table and of these kinds.
 
     The others are not parsed: a change begins with its table and its kind, and the bytes that it
@@ -137,18 +138,27 @@ def decode_wanted(value: bytes, table: str, events: Container[str]) -> list[tupl
     Returns:
         Each with its index in the commit, in order.
     """
+    mine = _CHANGE + f'{table}",'.encode()
+    kinds = tuple(_EVENT + f'{event}"'.encode() for event in events)
+    at = value.find(mine)
+    # Most commits have nothing of it, and are looked through once or twice, no more.
+    if at < 0 or not any(kind in value for kind in kinds):
+        return []
+    assert value.startswith(_CHANGES), "a commit's value begins with its changes"
     end = value.find(_TRANSACTIONS)
-    starting, *pieces = value[: end if end >= 0 else len(value) - 2].split(_CHANGE)
-    assert starting == _CHANGES, "a commit's value begins with its changes"
-    mine = f'{table}",'.encode()
+    if end < 0:
+        end = len(value) - 2
     found = []
-    for index, piece in enumerate(pieces):
-        if not piece.startswith(mine):
-            continue
-        at = piece.index(_EVENT) + len(_EVENT)
-        if piece[at : piece.index(b'"', at)].decode() in events:
-            text = piece[:-1] if piece.endswith(b",") else piece
-            found.append((index, change_from_json(orjson.loads(_CHANGE + text))))
+    index, counted = 0, len(_CHANGES)
+    while 0 <= at < end:
+        index += value.count(_CHANGE, counted, at)
+        counted = at
+        event = value.index(_EVENT, at)
+        if value.startswith(kinds, event):
+            following = value.find(_NEXT, at, end)
+            text = value[at : end if following < 0 else following]
+            found.append((index, change_from_json(orjson.loads(text))))
+        at = value.find(mine, event)
     return found
 
 

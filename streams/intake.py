@@ -16,6 +16,8 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
+from streamtable.streams.loops import Loop
+
 __all__ = ["Intake"]
 
 # A shard whose buffer was full is asked for again at the next fetch, which may be waiting.
@@ -105,6 +107,9 @@ class Intake:
 
 class _Thread(AIOKafkaConsumerThread):
     logger = logging.getLogger("faust.transport")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, thread_loop=Loop(), **kwargs)
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)

@@ -6,7 +6,7 @@ so that a consumer passes over what is not its own. A record of a later format t
 it in `v`, see `streams.formats`; one that carries traced requests has `traceparent`.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -111,7 +111,7 @@ class LogRecord:
         """The changes of a commit, in order."""
         return self.contents()[0]
 
-    def wanted(self, table: str, events: Container[str]) -> list[tuple[int, Change]]:
+    def wanted(self, table: str, events: Iterable[str]) -> list[tuple[int, Change]]:
         """The changes of a commit that are of this table and of these kinds, with their indexes.
 
         The others are not parsed.
