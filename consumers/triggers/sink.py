@@ -10,11 +10,12 @@ from typing import Any, Final, NoReturn, Protocol
 from streamtable.consumers.dead_letters import DeadLetter, Reason
 from streamtable.consumers.triggers.clock import Clock, SystemClock, pause
 from streamtable.consumers.triggers.deliveries import Delivery, Invoke
+from streamtable.consumers.triggers.engine import Changes, Engine
 from streamtable.consumers.triggers.entries import Entry
 from streamtable.consumers.triggers.giving_up import is_kept
 from streamtable.consumers.triggers.options import TriggerOptions
 from streamtable.consumers.triggers.parked_changes import ChangeGone
-from streamtable.consumers.triggers.shard_run import Changes, Engine, ShardRun
+from streamtable.consumers.triggers.shard_run import ShardRun
 from streamtable.consumers.triggers.state import StateStore
 from streamtable.core.changes import Change
 from streamtable.core.errors import StreamtableError

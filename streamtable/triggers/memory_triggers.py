@@ -12,10 +12,11 @@ import orjson
 from streamtable.consumers.dead_letters import Reason
 from streamtable.consumers.triggers.clock import Timer
 from streamtable.consumers.triggers.deliveries import Answer, Delivery, Rejected, Window
+from streamtable.consumers.triggers.engine import Engine
 from streamtable.consumers.triggers.entries import Entry
 from streamtable.consumers.triggers.giving_up import is_kept
 from streamtable.consumers.triggers.options import MAX_AGE_S
-from streamtable.consumers.triggers.shard_run import Engine, ShardRun
+from streamtable.consumers.triggers.shard_run import ShardRun
 from streamtable.core.changes import Change as LogChange
 from streamtable.core.positions import Position
 from streamtable.triggers.change import Change
