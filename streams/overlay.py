@@ -7,7 +7,7 @@ the state has applied that commit.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from streamtable.core.images import Image
 from streamtable.core.index_rows import IndexRow
@@ -28,7 +28,8 @@ class _RowMap(Generic[T]):
 
     def __init__(self) -> None:
         self._values: dict[bytes, T] = {}
-        self._partitions: dict[bytes, dict[bytes, T]] = {}
+        # A partition has its row keys here; where it has one, which is usual, that itself.
+        self._partitions: dict[bytes, bytes | set[bytes]] = {}
         self.get = self._values.get
 
     def __len__(self) -> int:
@@ -37,19 +38,21 @@ class _RowMap(Generic[T]):
     def put(self, row_key: bytes, value: T) -> None:
         self._values[row_key] = value
         partition = row_key[:_PARTITION_BYTES]
-        rows = self._partitions.get(partition)
-        if rows is None:
-            self._partitions[partition] = {row_key: value}
-        else:
-            rows[row_key] = value
+        rows = self._partitions.setdefault(partition, row_key)
+        if type(rows) is set:
+            rows.add(row_key)
+        elif rows != row_key:
+            self._partitions[partition] = {rows, row_key}
 
     def remove(self, row_key: bytes) -> None:
         del self._values[row_key]
         partition = row_key[:_PARTITION_BYTES]
         rows = self._partitions[partition]
-        del rows[row_key]
-        if not rows:
-            del self._partitions[partition]
+        if type(rows) is set:
+            rows.discard(row_key)
+            if rows:
+                return
+        del self._partitions[partition]
 
     def clear(self) -> None:
         self._values.clear()
@@ -58,12 +61,12 @@ class _RowMap(Generic[T]):
     def between(self, start: bytes, end: bytes) -> list[tuple[bytes, T]]:
         """The values with `start <= row key < end`, in order."""
         partition = start[:_PARTITION_BYTES]
-        rows = self._values
+        keys: Iterable[bytes] = self._values
         if partition == end[:_PARTITION_BYTES]:
-            rows = self._partitions.get(partition, {})
-        found = [item for item in rows.items() if start <= item[0] < end]
-        found.sort(key=_row_key)
-        return found
+            rows = self._partitions.get(partition, ())
+            keys = rows if not isinstance(rows, bytes) else (rows,)
+        found = sorted(key for key in keys if start <= key < end)
+        return [(key, self._values[key]) for key in found]
 
 
 class Slot:
@@ -217,7 +220,3 @@ def merge(
         if over[1] is not None:
             yield over[0], over[1]
         over = next(pending, None)
-
-
-def _row_key(row: tuple[bytes, Any]) -> bytes:
-    return row[0]

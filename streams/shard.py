@@ -1,7 +1,15 @@
 """One shard of the tables on its owner: writes are evaluated here, reads answered."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from streamtable.core.changes import Change
@@ -73,10 +81,11 @@ class Write(Row, Protocol):
     def needs_old(self) -> bool:
         """Whether `evaluate` looks at the old item."""
 
-    def evaluate(self, old: dict[str, Any] | None) -> tuple[dict[str, Any] | None, int]:
+    def evaluate(self, old: dict[str, Any] | None) -> tuple[dict[str, Any] | bytes | None, int]:
         """Return the new item and its size; (None, 0) removes it, `old` itself changes nothing.
 
-        Pure: it may be called again on another old item.
+        An item that is as the request has it may be its JSON. Pure: it may be called again on
+        another old item.
 
         Raises:
             ApiError: the condition failed, or the update does not fit the item.
@@ -143,6 +152,76 @@ class Look(NamedTuple):
     removals: int
     locked: list[bool]
     images: list[Image | None]
+
+
+class _ManyWrites:
+    """Writes that have joined their commits together; awaited for their outcomes."""
+
+    def __init__(self, shard: "Shard", writes: Sequence[Write], context: RequestContext) -> None:
+        self._shard = shard
+        self._writes = writes
+        self._context = context
+        self._joined: list[tuple[Evaluated, Commit | None, int]] = []
+        self._refused: ApiError | None = None
+        self._deadline = time.monotonic() + WAIT_S
+        self._epoch = ""
+        if shard.owner.open:
+            self._join()
+
+    def __await__(self) -> Generator[Any, None, list[Outcome]]:
+        return self._outcomes().__await__()
+
+    def _join(self) -> None:
+        shard, ledger = self._shard, self._shard.ledger
+        self._epoch = shard.owner.epoch
+        for write in self._writes:
+            if ledger.locking and ledger.locks(write.row_key):
+                self._refused = TransactionConflict(_LOCKED)
+                return
+            try:
+                found = shard.evaluate(write)
+            except ApiError:
+                self._joined.append((Evaluated(write, None, None, None), None, _AGAIN))
+                continue
+            if found.new is not found.old:
+                commit = shard.owner.commit()
+                self._joined.append((found, commit, shard.join(commit, found, self._context)))
+            else:
+                slot = found.slot
+                self._joined.append((found, slot.commit if slot and slot.in_flight else None, -1))
+
+    async def _outcomes(self) -> list[Outcome]:
+        shard = self._shard
+        if not self._epoch:
+            await shard.owner.until_open(self._deadline)
+            self._join()
+        if self._refused is not None:
+            raise self._refused
+        joined = self._joined
+        offsets: dict[int, int | None] = {}
+        for commit in {id(joint): joint for _, joint, _ in joined if joint is not None}.values():
+            try:
+                offsets[id(commit)] = await commit.outcome()
+            except NotWritten:
+                offsets[id(commit)] = None
+        current = True
+        if any(index < 0 for _, _, index in joined):
+            try:
+                await shard.confirm([], self._epoch)
+            except NotWritten:
+                current = False
+        outcomes = []
+        for write, (found, joint, index) in zip(self._writes, joined, strict=True):
+            offset = -1 if joint is None else offsets[id(joint)]
+            if index < 0 and not current:
+                offset = None
+            if offset is None or index == _AGAIN:
+                outcomes.append(await shard.write(write, self._context))
+            elif index < 0:
+                outcomes.append(Outcome(found.old, found.old, -1, 0))
+            else:
+                outcomes.append(Outcome(found.old, found.new, offset, index))
+        return outcomes
 
 
 class Shard:
@@ -243,8 +322,13 @@ class Shard:
         index = self.join(commit, Evaluated(write, slot, old, new), context)
         return Outcome(old, new, await commit.outcome(), index)
 
-    async def write_many(self, writes: Sequence[Write], context: RequestContext) -> list[Outcome]:
+    def write_many(
+        self, writes: Sequence[Write], context: RequestContext
+    ) -> Awaitable[list[Outcome]]:
         """Carry out unconditional writes of different items, in as few commits as possible.
+
+        Where the shard is open they have joined their commits when this returns; what it returns
+        is awaited for the outcomes.
 
         Raises:
             ApiError: one of them is refused; the others are tried before that is told.
@@ -252,50 +336,7 @@ class Shard:
                 may have been carried out.
             TransactionConflict: likewise, a transaction holds one of the items.
         """
-        if not self.owner.open:
-            await self.owner.until_open(time.monotonic() + WAIT_S)
-        joined: list[tuple[Evaluated, Commit | None, int]] = []
-        for write in writes:
-            if self.ledger.locking and self.ledger.locks(write.row_key):
-                raise TransactionConflict(_LOCKED)
-            try:
-                found = self.evaluate(write)
-            except ApiError:
-                joined.append((Evaluated(write, None, None, None), None, _AGAIN))
-                continue
-            if found.new is not found.old:
-                commit = self.owner.commit()
-                joined.append((found, commit, self.join(commit, found, context)))
-            else:
-                slot = found.slot
-                joined.append((found, slot.commit if slot and slot.in_flight else None, -1))
-        epoch = self.owner.epoch
-        commits = {id(joint): joint for _, joint, _ in joined if joint is not None}
-        waiting = {key: joint.outcome() for key, joint in commits.items()}
-        offsets: dict[int, int | None] = {}
-        for key, outcome in waiting.items():
-            try:
-                offsets[key] = await outcome
-            except NotWritten:
-                offsets[key] = None
-        outcomes = []
-        current = True
-        if any(index < 0 for _, _, index in joined):
-            try:
-                await self.confirm([], epoch)
-            except NotWritten:
-                current = False
-        for write, (found, joint, index) in zip(writes, joined, strict=True):
-            offset = -1 if joint is None else offsets[id(joint)]
-            if index < 0 and not current:
-                offset = None
-            if offset is None or index == _AGAIN:
-                outcomes.append(await self.write(write, context))
-            elif index < 0:
-                outcomes.append(Outcome(found.old, found.old, -1, 0))
-            else:
-                outcomes.append(Outcome(found.old, found.new, offset, index))
-        return outcomes
+        return _ManyWrites(self, writes, context)
 
     def evaluate(self, write: Write) -> Evaluated:
         """Evaluate a write on the newest image; raises what `Write.evaluate` raises."""
@@ -314,17 +355,21 @@ class Shard:
 
     def _evaluated(self, write: Write, old: Image | None) -> Image | None:
         old_item = old.item if old is not None and write.needs_old else None
-        item, size_bytes = write.evaluate(old_item)
-        if item is None:
+        new, size_bytes = write.evaluate(old_item)
+        if new is None:
             return None
+        if type(new) is bytes:
+            json, item = new, None
+        else:
+            if new is old_item:
+                return old
+            json, item = dump_item(new), new
         if old is None:
-            return Image(dump_item(item), size_bytes, self.clock.tick(), self._region, item)
-        if item is old_item:
+            return Image(json, size_bytes, self.clock.tick(), self._region, item)
+        image = Image(json, size_bytes, self.clock.tick(old.time), self._region, item)
+        if size_bytes == old.size_bytes and len(json) == len(old.json) and image.item == old.item:
             return old
-        json = dump_item(item)
-        if size_bytes == old.size_bytes and len(json) == len(old.json) and item == old.item:
-            return old
-        return Image(json, size_bytes, self.clock.tick(old.time), self._region, item)
+        return image
 
     def new_image(self, json: bytes, size_bytes: int, old: Image | None, item: Item) -> Image:
         """Return the next version of a row."""

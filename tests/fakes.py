@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from streamtable.core.context import RequestContext
 from streamtable.core.documents import TableDocument
 from streamtable.core.errors import (
@@ -106,11 +108,12 @@ class FakeShard:
         self.evaluations += 1
         old = self.rows.get(write.row_key)
         old_item = old.item if old is not None and write.needs_old else None
-        item, size = write.evaluate(old_item)
-        if item is None:
+        found, size = write.evaluate(old_item)
+        if found is None:
             self.rows.pop(write.row_key, None)
             self._index(write.table, old, None)
             return FakeOutcome(old, None, 0, 0)
+        item = orjson.loads(found) if isinstance(found, bytes) else found
         if old is not None and (item is old_item or item == old.item):
             return FakeOutcome(old, old, -1, 0)
         self._time += 1

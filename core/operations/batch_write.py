@@ -3,18 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from streamtable.core.errors import ValidationError
 from streamtable.core.limits import BATCH_WRITE_ITEMS
 from streamtable.core.operations.delete import Delete
-from streamtable.core.operations.put import Put
+from streamtable.core.operations.put import ItemPut, Put
 from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
 from streamtable.core.values import check_item_size, parse_item
 
-__all__ = ["BatchedWrite", "plan_batch_write"]
+__all__ = ["BatchedWrite", "plan_batch_write", "unprocessed"]
 
-BatchedWrite = tuple[str, dict[str, Any], Write]
-"""The table as the request names it, the request of the write, and its plan."""
+BatchedWrite = tuple[str, Write]
+"""The table as the request names it, and the plan of the write."""
 
 
 def plan_batch_write(body: dict[str, Any], find: Callable[[str], Table]) -> list[BatchedWrite]:
@@ -36,14 +38,13 @@ def plan_batch_write(body: dict[str, Any], find: Callable[[str], Table]) -> list
     parsed = [
         (name, request, _parse(request)) for name, part in requests.items() for request in part
     ]
-    tables = {name: find(name) for name in requests}
     wanted = ("ReturnConsumedCapacity", "ReturnItemCollectionMetrics")
     asked = {name: body[name] for name in wanted if name in body}
+    tables = {name: (find(name), {"TableName": name, **asked}) for name in requests}
     writes: list[BatchedWrite] = []
     seen: set[bytes] = set()
     for name, request, put in parsed:
-        table = tables[name]
-        named = {"TableName": name, **asked}
+        table, named = tables[name]
         write: Write
         if put is None:
             located = table.locate_key(request["DeleteRequest"]["Key"])
@@ -54,13 +55,19 @@ def plan_batch_write(body: dict[str, Any], find: Callable[[str], Table]) -> list
             located = table.locate_item(item)
             if table.indexes:
                 table.check_index_keys(item)
-            source = ("PutItem", {**named, **request["PutRequest"]})
-            write = Put(table, item, size, located, None, source)
+            write = ItemPut(table, item, size, located, None, ("PutItem", named))
         if write.row_key in seen:
             raise ValidationError("Provided list of item keys contains duplicates")
         seen.add(write.row_key)
-        writes.append((name, request, write))
+        writes.append((name, write))
     return writes
+
+
+def unprocessed(write: Write) -> dict[str, Any]:
+    """Return a write that was planned as its request had it, its item as an `orjson.Fragment`."""
+    if isinstance(write, Put):
+        return {"PutRequest": {"Item": orjson.Fragment(write.json)}}
+    return {"DeleteRequest": {"Key": write.key}}
 
 
 def _parse(request: dict[str, Any]) -> tuple[dict[str, Any], int] | None:

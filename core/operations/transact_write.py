@@ -14,7 +14,7 @@ from streamtable.core.limits import ITEM_BYTES, TRANSACTION_BYTES
 from streamtable.core.operations.check import Check
 from streamtable.core.operations.conditions import CONDITIONAL
 from streamtable.core.operations.delete import Delete
-from streamtable.core.operations.put import Put
+from streamtable.core.operations.put import ItemPut, Put
 from streamtable.core.operations.transactions import Action, check_transaction_size, fit_actions
 from streamtable.core.operations.update import UpdateItem
 from streamtable.core.operations.writes import Write
@@ -85,12 +85,14 @@ def _parse_put(request: dict[str, Any]) -> _Fit:
     item, size = parse_item(request["Item"])
     check_item_size(size)
     condition = _condition(request)
+    rest = request.copy()
+    del rest["Item"]
 
-    def fit(table: Table) -> Put:
+    def fit(table: Table) -> ItemPut:
         located = table.locate_item(item)
         if table.indexes:
             table.check_index_keys(item)
-        return Put(table, item, size, located, condition, ("Put", request))
+        return ItemPut(table, item, size, located, condition, ("Put", rest))
 
     return fit
 

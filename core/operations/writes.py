@@ -29,11 +29,11 @@ class Write:
         capacity: its ReturnConsumedCapacity.
         named: what the request calls the table, its name or its ARN.
         collects: the request asks for item collection metrics, and the table has some.
-        source: what it was planned from, so that another node can plan it again.
         service: the AWS service on whose behalf an item goes; None, these are clients' writes.
     """
 
     __slots__ = (
+        "_source",
         "capacity",
         "collects",
         "condition",
@@ -44,7 +44,6 @@ class Write:
         "return_values",
         "returns_failed",
         "row_key",
-        "source",
         "table",
     )
 
@@ -61,7 +60,6 @@ class Write:
     capacity: str
     named: str
     collects: bool
-    source: Source
 
     def __init__(
         self,
@@ -74,7 +72,7 @@ class Write:
         self.key, self.hash, self.row_key = located
         self.condition = condition
         self.needs_old = condition is not None
-        self.source = source
+        self._source = source
         get = source[1].get
         self.returns_failed = get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
         self.return_values = get("ReturnValues", "NONE")
@@ -82,8 +80,13 @@ class Write:
         self.named = get("TableName", table.name)
         self.collects = get("ReturnItemCollectionMetrics") == "SIZE" and table.has_collections
 
-    def evaluate(self, old: Item | None) -> tuple[Item | None, int]:
-        """Return the new item and its size in bytes.
+    @property
+    def source(self) -> Source:
+        """What it was planned from, so that another node can plan it again."""
+        return self._source
+
+    def evaluate(self, old: Item | None) -> tuple[Item | bytes | None, int]:
+        """Return the new item, or its JSON, and its size in bytes.
 
         Pure: it may be called again with another old item. The very object `old` as the new item
         means that nothing changes (its size is not computed then and is 0); None means that

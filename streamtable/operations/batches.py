@@ -1,7 +1,7 @@
 """BatchGetItem and BatchWriteItem: many items at once, each for itself."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ from streamtable.core.errors import ServiceUnavailable
 from streamtable.core.images import Image
 from streamtable.core.limits import BATCH_READ_BYTES
 from streamtable.core.operations.batch_get import TableKeys, plan_batch_get
-from streamtable.core.operations.batch_write import BatchedWrite, plan_batch_write
+from streamtable.core.operations.batch_write import BatchedWrite, plan_batch_write, unprocessed
 from streamtable.core.operations.item_collections import add_metrics
 from streamtable.core.operations.write_answers import write_capacity
 from streamtable.operations.lookup import item_lookup, write_lookup
@@ -50,27 +50,39 @@ def batch_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
         }
         return _read(wanted, images, body.get("ReturnConsumedCapacity", "NONE"))
 
-    async def batch_write_item(body: dict[str, Any], context: RequestContext) -> bytes:
-        planned = plan_batch_write(body, find_written)
+    def batch_write_item(body: dict[str, Any], context: RequestContext) -> Awaitable[bytes]:
+        # All of this before anything is awaited: the body is let go of while the writes wait.
         by_shard: dict[int, list[BatchedWrite]] = {}
-        for entry in planned:
-            by_shard.setdefault(entry[2].hash % shards.count, []).append(entry)
-        results = await asyncio.gather(
-            *(
-                shards[number].write_many([write for _, _, write in entries], context)
-                for number, entries in by_shard.items()
-            ),
-            return_exceptions=True,
-        )
+        for entry in plan_batch_write(body, find_written):
+            by_shard.setdefault(entry[1].hash % shards.count, []).append(entry)
+        under_way = [
+            shards[number].write_many([write for _, write in entries], context)
+            for number, entries in by_shard.items()
+        ]
+        capacity = body.get("ReturnConsumedCapacity", "NONE")
+        return answer_batch_write(by_shard, under_way, capacity, context)
+
+    async def answer_batch_write(
+        by_shard: dict[int, list[BatchedWrite]],
+        under_way: list[Awaitable[list[Outcome]]],
+        capacity: str,
+        context: RequestContext,
+    ) -> bytes:
+        results: list[list[Outcome] | Exception] = []
+        for outcomes in under_way:
+            try:
+                results.append(await outcomes)
+            except Exception as error:  # noqa: BLE001 - the others have been carried out
+                results.append(error)
         written = list(zip(by_shard.values(), results, strict=True))
         for number, outcomes in zip(by_shard, results, strict=True):
             if isinstance(outcomes, list):
                 for outcome in outcomes:
                     context.note_written(number, outcome.offset)
-        answer = _written(written, body.get("ReturnConsumedCapacity", "NONE"))
+        answer = _written(written, capacity)
         metrics: dict[str, list[dict[str, Any]]] = {}
         for entries, outcomes in written:
-            for name, _, write in entries:
+            for name, write in entries:
                 if write.collects and isinstance(outcomes, list):
                     size_bytes = await shards.of(write.hash).measure_collection(write)
                     add_metrics(metrics, name, write, size_bytes)
@@ -118,7 +130,7 @@ def _read(wanted: list[TableKeys], images: Mapping[bytes, Image | None], capacit
 
 
 def _written(
-    results: list[tuple[list[BatchedWrite], list[Outcome] | BaseException]], capacity: str
+    results: list[tuple[list[BatchedWrite], list[Outcome] | Exception]], capacity: str
 ) -> dict[str, Any]:
     """Answer what was written; what a shard could not take now is UnprocessedItems.
 
@@ -132,14 +144,14 @@ def _written(
     for entries, outcomes in results:
         if isinstance(outcomes, ServiceUnavailable):
             unavailable = outcomes
-            for name, request, _ in entries:
-                left.setdefault(name, []).append(request)
-        elif isinstance(outcomes, BaseException):
+            for name, write in entries:
+                left.setdefault(name, []).append(unprocessed(write))
+        elif isinstance(outcomes, Exception):
             raise outcomes
         else:
             written += len(outcomes)
             if capacity != "NONE":
-                for (name, _, write), outcome in zip(entries, outcomes, strict=True):
+                for (name, write), outcome in zip(entries, outcomes, strict=True):
                     units = write_capacity(write.table, outcome.old, outcome.new, named=name)
                     add_by_table(consumed, units)
     if unavailable is not None and not written:

@@ -1,5 +1,6 @@
 """GetItem, PutItem, UpdateItem and DeleteItem: the hot path from a request to its shard."""
 
+from collections.abc import Awaitable
 from typing import Any
 
 import orjson
@@ -43,6 +44,7 @@ def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
             members = members + b"," + report if members else report
         return b"{" + members + b"}"
 
+    # Planned before anything is awaited, so that the body is let go of while the write waits.
     async def carry_out(write: Write, context: RequestContext) -> bytes:
         shard = shard_of(write.hash)
         outcome = await shard.write(write, context)
@@ -55,14 +57,14 @@ def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
         )
         return answer_write(write, outcome.old, outcome.new, metrics)
 
-    async def put_item(body: dict[str, Any], context: RequestContext) -> bytes:
-        return await carry_out(plan_put(body, find_written), context)
+    def put_item(body: dict[str, Any], context: RequestContext) -> Awaitable[bytes]:
+        return carry_out(plan_put(body, find_written), context)
 
-    async def update_item(body: dict[str, Any], context: RequestContext) -> bytes:
-        return await carry_out(plan_update(body, find_written), context)
+    def update_item(body: dict[str, Any], context: RequestContext) -> Awaitable[bytes]:
+        return carry_out(plan_update(body, find_written), context)
 
-    async def delete_item(body: dict[str, Any], context: RequestContext) -> bytes:
-        return await carry_out(plan_delete(body, find_written), context)
+    def delete_item(body: dict[str, Any], context: RequestContext) -> Awaitable[bytes]:
+        return carry_out(plan_delete(body, find_written), context)
 
     return {
         "GetItem": get_item,

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from streamtable.core.images import Image
-from streamtable.streams.overlay import IndexOverlay
+from streamtable.streams.overlay import IndexOverlay, Overlay
 
 PREFIX = b"\x03" + bytes(16)
 IMAGE = Image(b"{}", 2, 1, "local", {})
@@ -38,3 +38,24 @@ def test_an_index_row_that_was_written_again_stays_until_the_state_has_the_newer
     overlay.show(1, 12, row(b"a", None))
     overlay.applied(1, 11)
     assert names(overlay, PREFIX, PREFIX + b"\xff") == [(b"a", False)]
+
+
+def test_the_rows_of_a_partition_are_found_as_they_come_and_go() -> None:
+    overlay = Overlay()
+    partition = PREFIX + bytes(8)
+    for name in (b"b", b"a", b"c"):
+        overlay.open_slot(partition + name, IMAGE)
+        overlay.open_slot(partition + name, IMAGE)  # as after a term that has ended
+    overlay.open_slot(PREFIX + b"another1" + b"b", IMAGE)
+    assert [key for key, _ in overlay.between(partition, partition + b"c")] == [
+        partition + b"a",
+        partition + b"b",
+    ]
+    for left in ([b"b", b"c"], [b"c"], []):
+        commit = SimpleNamespace(size_bytes=0, rows=[(partition + b"cba"[len(left) :][:1], IMAGE)])
+        overlay.slot(commit.rows[0][0]).in_flight += 1
+        overlay.made_durable(1, commit)
+        overlay.applied(1)
+        found = overlay.between(partition, partition + b"\xff")
+        assert [key for key, _ in found] == [partition + name for name in left]
+    assert len(overlay) == 1

@@ -12,7 +12,7 @@ from streamtable.core.errors import (
 from streamtable.core.limits import TRANSACTION_BYTES
 from streamtable.core.operations.check import Check
 from streamtable.core.operations.delete import Delete
-from streamtable.core.operations.put import Put
+from streamtable.core.operations.put import ItemPut
 from streamtable.core.operations.transact_get import plan_transact_get
 from streamtable.core.operations.transact_write import plan_transact_write
 from streamtable.core.operations.transactions import check_transaction_size
@@ -112,7 +112,7 @@ def reasons(*actions: dict[str, Any]) -> list[dict[str, Any]]:
 class TestActions:
     def test_each_becomes_the_write_of_its_kind(self):
         writes = plan(put("a"), update("b"), delete("c"), check("d"))
-        assert [type(write) for write in writes] == [Put, UpdateItem, Delete, Check]
+        assert [type(write) for write in writes] == [ItemPut, UpdateItem, Delete, Check]
         assert [write.key for write in writes] == [key(text) for text in "abcd"]
 
     def test_a_check_changes_nothing(self):

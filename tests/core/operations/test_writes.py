@@ -51,8 +51,8 @@ class TestPut:
         write = plan_put({"TableName": "users", "Item": item}, find)
         assert write.key == KEY
         assert not write.needs_old
-        assert write.evaluate(None) == (item, item_size(item))
-        assert write.evaluate({**KEY, "n": {"N": "2"}}) == (item, item_size(item))
+        assert write.evaluate(None) == (dump_item(item), item_size(item))
+        assert write.evaluate({**KEY, "n": {"N": "2"}}) == (dump_item(item), item_size(item))
 
     def test_a_condition_is_evaluated_each_time(self):
         body = {
@@ -64,7 +64,7 @@ class TestPut:
         write = plan_put(body, find)
         assert write.needs_old
         for _ in range(2):
-            assert write.evaluate(None) == (KEY, 3)
+            assert write.evaluate(None) == (dump_item(KEY), 3)
             with pytest.raises(ConditionalCheckFailed) as caught:
                 write.evaluate(KEY)
             assert caught.value.members == {"Item": KEY}
