@@ -1,6 +1,7 @@
 """A commit under way: changes that become durable together, and who waits for them."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from streamtable.core.changes import Change
@@ -36,6 +37,7 @@ class Commit:
     __slots__ = (
         "_loop",
         "_outcome",
+        "_settled",
         "_waiters",
         "changes",
         "entries",
@@ -55,6 +57,7 @@ class Commit:
         self._loop = loop
         self._outcome: int | StreamtableError | None = None
         self._waiters: list[asyncio.Future[int]] = []
+        self._settled: list[Callable[[int | StreamtableError], None]] = []
 
     def add(self, change: Change) -> int:
         """Take a change in and return its index."""
@@ -88,6 +91,11 @@ class Commit:
             _tell(waiter, self._outcome)
         return waiter
 
+    def when_settled(self, then: Callable[[int | StreamtableError], None]) -> None:
+        """Have `then` called with the offset or the error, before those who wait go on."""
+        assert self._outcome is None
+        self._settled.append(then)
+
     def written(self, offset: int) -> None:
         """Tell everyone who waits that the commit is durable at `offset`."""
         self._settle(offset)
@@ -104,6 +112,9 @@ class Commit:
 
     def _settle(self, outcome: int | StreamtableError) -> None:
         self._outcome = outcome
+        settled, self._settled = self._settled, []
+        for then in settled:
+            then(outcome)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             _tell(waiter, outcome)

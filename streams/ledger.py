@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from streamtable.core.changes import Change, change_from_json, change_to_json
+from streamtable.core.changes import Change, change_from_json
 from streamtable.streams.commit import Commit
 
 __all__ = [
@@ -57,7 +57,8 @@ class Prepared:
         id: the transaction's id.
         coordinator: number of the shard that decides.
         changes: what is to be applied.
-        locked: row keys that nobody else may change meanwhile, of checked items too.
+        locked: row keys that nobody else may change meanwhile: of the changes, in their order,
+            and then of items that are only checked.
     """
 
     id: str
@@ -200,7 +201,7 @@ def prepare_entry(prepared: Prepared, now_ms: int) -> Entry:
         "id": prepared.id,
         "at": now_ms,
         "coordinator": prepared.coordinator,
-        "changes": [change_to_json(change) for change in prepared.changes],
+        "changes": [change.kept_json() for change in prepared.changes],
         "locked": [row_key.hex() for row_key in prepared.locked],
     }
 

@@ -1,8 +1,8 @@
 """One shard's part in transactions: evaluate, prepare, decide, resolve."""
 
-import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -12,11 +12,13 @@ from streamtable.core.errors import (
     ConditionalCheckFailed,
     DuplicateItem,
     ItemCollectionSizeLimitExceeded,
+    StreamtableError,
     TransactionConflict,
     TransactionInProgress,
     ValidationError,
 )
 from streamtable.core.tables import Table
+from streamtable.streams.begun import Begun
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.commit import Commit, NotWritten
 from streamtable.streams.ledger import (
@@ -26,6 +28,7 @@ from streamtable.streams.ledger import (
     resolve_entry,
     token_entry,
 )
+from streamtable.streams.overlay import Slot
 from streamtable.streams.owner import WAIT_S
 from streamtable.streams.shard import Evaluated, Outcome, Shard, Write
 
@@ -87,6 +90,27 @@ class TokenFound(Exception):
     def __init__(self, *, same: bool) -> None:
         super().__init__()
         self.same = same
+
+
+class _Refusal(NamedTuple):
+    """Why a shard votes against a transaction, and what it has looked at.
+
+    Attributes:
+        reasons: by the action's place.
+        slots: what the overlay knows of the rows that the reasons rest on.
+        epoch: the term in which they were looked at.
+    """
+
+    reasons: Reasons
+    slots: list[Slot | None]
+    epoch: str
+
+
+class _Vote(NamedTuple):
+    """A vote for a transaction: the commit that promises it, and the outcomes if it happens."""
+
+    commit: Commit
+    outcomes: dict[int, Outcome]
 
 
 class Participant:
@@ -155,18 +179,20 @@ class Participant:
                 self.check_token(token)
             if transaction is not None and self._ledger.decision(transaction) is not None:
                 raise Refused({part.place: conflict() for part in parts})
-            found = await self._evaluate(parts)
-            if found is None:
+            found = self._evaluate(parts)
+            if isinstance(found, _Refusal):
+                await self._refuse(found)
                 continue
             commit = self.shard.owner.commit()
             at = self._now_ms()
             if transaction is not None:
                 commit.entries.append(decide_entry(transaction, at, commit=True))
                 self._ledger.decisions[transaction] = True
-                self._keep(self._deciding, transaction, commit)
+                self._deciding[transaction] = commit
+                commit.when_settled(partial(self._settle_decision, transaction))
             if token is not None:
                 commit.entries.append(token_entry(*token, at))
-                _when_written(commit, partial(self._ledger.use_token, *token, at))
+                commit.when_settled(partial(self._used_token, token, at))
             indexes = self._join(commit, found, context)
             try:
                 offset = await commit.outcome()
@@ -177,46 +203,68 @@ class Participant:
                 for (place, one), index in zip(found.items(), indexes, strict=True)
             }
 
-    async def prepare(
+    def prepare(
         self, parts: Sequence[Part], transaction: str, coordinator: int, context: RequestContext
-    ) -> dict[int, Outcome]:
+    ) -> Awaitable[dict[int, Outcome]]:
         """Evaluate this shard's actions, lock their items, and promise to apply them.
+
+        Where the shard is open that is begun when this returns, and awaited for the outcomes.
 
         Raises:
             Refused: a condition failed or an item is held.
             ServiceUnavailable: the shard did not serve in time; nothing was written.
         """
+        vote = partial(self._vote, parts, transaction, coordinator, context)
+        return Begun(partial(self._prepared, vote() if self.shard.owner.open else None, vote))
+
+    async def _prepared(
+        self, vote: _Vote | _Refusal | None, again: Callable[[], _Vote | _Refusal]
+    ) -> dict[int, Outcome]:
         while True:
-            await self._open()
-            found = await self._evaluate(parts)
-            if found is None:
-                continue
-            changed = [one for one in found.values() if one.new is not one.old]
-            prepared = Prepared(
-                transaction,
-                coordinator,
-                tuple(self.shard.change(one, context) for one in changed),
-                tuple(one.write.row_key for one in found.values()),
-            )
-            commit = self.shard.owner.commit()
-            commit.entries.append(prepare_entry(prepared, self._now_ms()))
-            commit.size_bytes += sum(change_size(one) for one in changed)
-            self._ledger.prepare(prepared)
-            try:
-                await commit.outcome()
-            except NotWritten:
-                continue
-            return {place: Outcome(one.old, one.new, -1, 0) for place, one in found.items()}
+            if vote is None:
+                await self._open()
+                vote = again()
+            if isinstance(vote, _Refusal):
+                await self._refuse(vote)
+            else:
+                with suppress(NotWritten):
+                    await vote.commit.outcome()
+                    return vote.outcomes
+            vote = None
+
+    def _vote(
+        self, parts: Sequence[Part], transaction: str, coordinator: int, context: RequestContext
+    ) -> _Vote | _Refusal:
+        found = self._evaluate(parts)
+        if isinstance(found, _Refusal):
+            return found
+        changed = [one for one in found.values() if one.new is not one.old]
+        checked = [one for one in found.values() if one.new is one.old]
+        prepared = Prepared(
+            transaction,
+            coordinator,
+            tuple(self.shard.change(one, context) for one in changed),
+            tuple(one.write.row_key for one in (*changed, *checked)),
+        )
+        commit = self.shard.owner.commit()
+        commit.entries.append(prepare_entry(prepared, self._now_ms()))
+        commit.size_bytes += sum(change_size(one) for one in changed)
+        self._ledger.prepare(prepared)
+        return _Vote(
+            commit, {place: Outcome(one.old, one.new, -1, 0) for place, one in found.items()}
+        )
 
     async def check(self, parts: Sequence[Part]) -> Reasons:
         """Say why this shard would refuse its actions, without writing anything."""
-        await self._open()
-        try:
-            while await self._evaluate(parts) is None:
-                await self._open()
-        except Refused as refused:
-            return refused.reasons
-        return {}
+        while True:
+            await self._open()
+            found = self._evaluate(parts)
+            if not isinstance(found, _Refusal):
+                return {}
+            try:
+                await self._refuse(found)
+            except Refused as refused:
+                return refused.reasons
 
     async def decision(self, transaction: str) -> bool:
         """Say whether a transaction happened; if that is open, decide that it does not."""
@@ -227,13 +275,13 @@ class Participant:
                 decided = self._ledger.decisions[transaction] = False
                 commit = self.shard.owner.commit()
                 commit.entries.append(decide_entry(transaction, self._now_ms(), commit=False))
-                self._keep(self._deciding, transaction, commit)
+                self._deciding[transaction] = commit
+                commit.when_settled(partial(self._settle_decision, transaction))
             pending = self._deciding.get(transaction)
             try:
                 if pending is not None:
                     await pending.outcome()
             except NotWritten:
-                self._drop(self._deciding, transaction, pending)
                 continue
             return decided
 
@@ -247,49 +295,54 @@ class Participant:
         if used is not None:
             raise TokenFound(same=used.digest == token.digest)
 
-    async def resolve(self, transaction: str, *, commit: bool) -> int:
+    def resolve(self, transaction: str, *, commit: bool) -> Awaitable[int]:
         """Apply what was prepared, or drop it, and let go of the items.
 
-        Does nothing if nothing is prepared under that id: it may be called again.
+        Where the shard is open that is begun when this returns. Does nothing if nothing is
+        prepared under that id: it may be called again.
 
         Returns:
-            The offset of the record that has done it, or of a later one.
+            The offset of the record that has done it, or of a later one, when it is durable.
         """
+        again = partial(self._resolution, transaction, commit=commit)
+        return Begun(partial(self._resolved, again() if self.shard.owner.open else None, again))
+
+    async def _resolved(self, record: Commit | None, again: Callable[[], Commit | None]) -> int:
         while True:
-            await self._open()
-            prepared = self._ledger.prepared.get(transaction)
-            if prepared is None:
-                return self.shard.owner.last
-            record = self._resolving.get(transaction)
             if record is None:
-                record = self.shard.owner.commit()
-                record.entries.append(resolve_entry(transaction, self._now_ms(), commit=commit))
-                if commit:
-                    self._join_prepared(record, prepared)
-                self._keep(self._resolving, transaction, record)
-                _when_written(record, partial(self._ledger.release, transaction))
-            try:
+                await self._open()
+                record = again()
+                if record is None:
+                    return self.shard.owner.last
+            with suppress(NotWritten):
                 return await record.outcome()
-            except NotWritten:
-                self._drop(self._resolving, transaction, record)
-                continue
+            record = None
 
-    @staticmethod
-    def _drop(commits: dict[str, Commit], transaction: str, commit: Commit | None) -> None:
-        """Find a commit no longer that has come to nothing."""
-        if commits.get(transaction) is commit:
-            commits.pop(transaction, None)
+    def _resolution(self, transaction: str, *, commit: bool) -> Commit | None:
+        """The commit that resolves a transaction, None where nothing is prepared."""
+        prepared = self._ledger.prepared.get(transaction)
+        if prepared is None:
+            return None
+        record = self._resolving.get(transaction)
+        if record is None:
+            record = self._resolving[transaction] = self.shard.owner.commit()
+            record.entries.append(resolve_entry(transaction, self._now_ms(), commit=commit))
+            if commit:
+                self._join_prepared(record, prepared)
+            record.when_settled(partial(self._settle, transaction))
+        return record
 
-    @classmethod
-    def _keep(cls, commits: dict[str, Commit], transaction: str, commit: Commit) -> None:
-        """Find a commit under the transaction's id until it is settled, whoever waits for it."""
+    def _settle(self, transaction: str, outcome: int | StreamtableError) -> None:
+        del self._resolving[transaction]
+        if isinstance(outcome, int):
+            self._ledger.release(transaction)
 
-        def settled(outcome: asyncio.Future[int]) -> None:
-            outcome.exception()  # others are told
-            cls._drop(commits, transaction, commit)
+    def _settle_decision(self, transaction: str, _outcome: int | StreamtableError) -> None:
+        del self._deciding[transaction]
 
-        commits[transaction] = commit
-        commit.outcome().add_done_callback(settled)
+    def _used_token(self, token: UsedToken, at: int, outcome: int | StreamtableError) -> None:
+        if isinstance(outcome, int):
+            self._ledger.use_token(*token, at)
 
     async def _open(self) -> None:
         if not self.shard.owner.open:
@@ -298,12 +351,7 @@ class Participant:
     def _now_ms(self) -> int:
         return HybridClock.milliseconds(self.shard.clock.tick())
 
-    async def _evaluate(self, parts: Sequence[Part]) -> dict[int, Evaluated] | None:
-        """Evaluate all; None to be called again, as an image they rest on was not written.
-
-        Raises:
-            Refused: one can't be carried out, and every image that says so is durable.
-        """
+    def _evaluate(self, parts: Sequence[Part]) -> dict[int, Evaluated] | _Refusal:
         found: dict[int, Evaluated] = {}
         reasons: Reasons = {}
         for place, write in parts:
@@ -316,12 +364,20 @@ class Participant:
                 reasons[place] = _reason(error)
         if not reasons:
             return found
-        slots = [self.shard.owner.overlay.slot(part.write.row_key) for part in parts]
+        slots = [self.shard.slot(part.write.row_key) for part in parts]
+        return _Refusal(reasons, slots, self.shard.owner.epoch)
+
+    async def _refuse(self, refusal: _Refusal) -> None:
+        """Refuse, or return to be asked again: an image that it rests on was not written.
+
+        Raises:
+            Refused: every image that it rests on is durable.
+        """
         try:
-            await self.shard.confirm(slots, self.shard.owner.epoch)
+            await self.shard.confirm(refusal.slots, refusal.epoch)
         except NotWritten:
-            return None
-        raise Refused(reasons)
+            return
+        raise Refused(refusal.reasons)
 
     def _join(
         self, commit: Commit, found: dict[int, Evaluated], context: RequestContext
@@ -332,21 +388,11 @@ class Participant:
         ]
 
     def _join_prepared(self, commit: Commit, prepared: Prepared) -> None:
-        for change in prepared.changes:
+        # The rows of what is changed are locked first, then those that were only looked at.
+        for change, row_key in zip(prepared.changes, prepared.locked, strict=False):
             table = self._find(change.table_id)
             if table is not None:
-                _, row_key = table.keys.locate(table.prefix, change.keys)
                 self.shard.join_prepared(commit, change, table, row_key)
-
-
-def _when_written(commit: Commit, then: Callable[[], None]) -> None:
-    """Call `then` when a commit is durable, before those who wait for it go on."""
-
-    def settled(outcome: asyncio.Future[int]) -> None:
-        if outcome.exception() is None:
-            then()
-
-    commit.outcome().add_done_callback(settled)
 
 
 def conflict() -> dict[str, Any]:

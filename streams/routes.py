@@ -1,7 +1,9 @@
 """The way to each shard: to its owner, here or on another node, also while it moves."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -10,6 +12,7 @@ from streamtable.core.errors import ServiceUnavailable
 from streamtable.core.images import Image
 from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
+from streamtable.streams.begun import Begun
 from streamtable.streams.held import HeldShards
 from streamtable.streams.owner import WAIT_S, Moved
 from streamtable.streams.peers.calls import ShardCall
@@ -149,11 +152,24 @@ class RoutedShard:
         """Carry out one write; when this returns it is durable."""
         return await self._routes.reach(self.number, lambda shard: shard.write(write, context))
 
-    async def write_many(self, writes: Sequence[Write], context: RequestContext) -> list[Outcome]:
+    def write_many(
+        self, writes: Sequence[Write], context: RequestContext
+    ) -> Awaitable[list[Outcome]]:
         """Carry out unconditional writes of different items, in as few commits as possible."""
-        return await self._routes.reach(
-            self.number, lambda shard: shard.write_many(writes, context)
+        anywhere = partial(
+            self._routes.reach, self.number, lambda shard: shard.write_many(writes, context)
         )
+        own = self._routes.own(self.number)
+        if own is None:
+            return asyncio.ensure_future(anywhere())
+        begun = own.write_many(writes, context)
+
+        async def written() -> list[Outcome]:
+            with suppress(Moved):
+                return await begun
+            return await anywhere()
+
+        return Begun(written)
 
     async def read(self, row_key: bytes, *, consistent: bool) -> Image | None:
         """Return a row's durable image; without `consistent` a replica's, if one is here."""

@@ -1,15 +1,7 @@
 """One shard of the tables on its owner: writes are evaluated here, reads answered."""
 
 import time
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from streamtable.core.changes import Change
@@ -25,6 +17,7 @@ from streamtable.core.item_collections import collection_change, collection_key
 from streamtable.core.limits import ITEM_COLLECTION_BYTES
 from streamtable.core.tables import GLOBAL_ROW, Table
 from streamtable.core.values import Item, dump_item
+from streamtable.streams.begun import Begun
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.commit import Commit, NotWritten
 from streamtable.streams.ledger import Ledger
@@ -155,7 +148,7 @@ class Look(NamedTuple):
 
 
 class _ManyWrites:
-    """Writes that have joined their commits together; awaited for their outcomes."""
+    """Writes that join their commits together: what `Shard.write_many` does."""
 
     def __init__(self, shard: "Shard", writes: Sequence[Write], context: RequestContext) -> None:
         self._shard = shard
@@ -167,9 +160,6 @@ class _ManyWrites:
         self._epoch = ""
         if shard.owner.open:
             self._join()
-
-    def __await__(self) -> Generator[Any, None, list[Outcome]]:
-        return self._outcomes().__await__()
 
     def _join(self) -> None:
         shard, ledger = self._shard, self._shard.ledger
@@ -190,7 +180,8 @@ class _ManyWrites:
                 slot = found.slot
                 self._joined.append((found, slot.commit if slot and slot.in_flight else None, -1))
 
-    async def _outcomes(self) -> list[Outcome]:
+    async def outcomes(self) -> list[Outcome]:
+        """Wait for what became of the writes."""
         shard = self._shard
         if not self._epoch:
             await shard.owner.until_open(self._deadline)
@@ -336,7 +327,7 @@ class Shard:
                 may have been carried out.
             TransactionConflict: likewise, a transaction holds one of the items.
         """
-        return _ManyWrites(self, writes, context)
+        return Begun(_ManyWrites(self, writes, context).outcomes)
 
     def evaluate(self, write: Write) -> Evaluated:
         """Evaluate a write on the newest image; raises what `Write.evaluate` raises."""

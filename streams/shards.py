@@ -1,6 +1,6 @@
 """The shards of a region, as one node sees them: its own, and those of other nodes."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from streamtable.core.context import RequestContext
@@ -22,8 +22,10 @@ class ShardAccess(Protocol):
     async def write(self, write: Write, context: RequestContext) -> Outcome:
         """Carry out one write."""
 
-    async def write_many(self, writes: Sequence[Write], context: RequestContext) -> list[Outcome]:
-        """Carry out unconditional writes of different items."""
+    def write_many(
+        self, writes: Sequence[Write], context: RequestContext
+    ) -> Awaitable[list[Outcome]]:
+        """Carry out unconditional writes of different items; begun when this returns."""
 
     async def read(self, row_key: bytes, *, consistent: bool) -> Image | None:
         """Return a row's durable image."""

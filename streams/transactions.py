@@ -27,6 +27,7 @@ from streamtable.core.errors import (
 )
 from streamtable.core.images import Image
 from streamtable.core.tables import Table
+from streamtable.streams.begun import Begun
 from streamtable.streams.owner import WAIT_S, Moved
 from streamtable.streams.participant import (
     IN_PROGRESS,
@@ -161,23 +162,24 @@ class Transactions:
         outcomes: dict[int, Outcome] = {}
         # What the others are told. Once the coordinator was asked to commit, only it knows.
         decision: Callable[[], Coroutine[Any, Any, bool]] = _no
+        offsets: list[int] | None = None
         try:
             # 1. Everyone else prepares.
-            votes = await asyncio.gather(
-                *(
-                    self._prepare(number, groups[number], transaction, first, context)
-                    for number in others
-                ),
-                return_exceptions=True,
-            )
+            votes = [
+                self._prepare(number, groups[number], transaction, first, context)
+                for number in others
+            ]
             refused: dict[int, dict[str, Any]] = {}
+            failed: Exception | None = None
             for vote in votes:
-                if isinstance(vote, Refused):
-                    refused |= vote.reasons
-                elif isinstance(vote, BaseException):
-                    raise vote
-                else:
-                    outcomes |= vote
+                try:
+                    outcomes |= await vote
+                except Refused as against:
+                    refused |= against.reasons
+                except Exception as error:  # noqa: BLE001 - raised when everyone has voted
+                    failed = error
+            if failed is not None:
+                raise failed
             if refused:
                 more = await self._reach(first, lambda shard: shard.check(groups[first]))
                 raise Refused(refused | more)  # noqa: TRY301 - `finally` undoes what was prepared
@@ -186,27 +188,56 @@ class Transactions:
             outcomes |= await self._reach(
                 first, lambda shard: shard.commit(groups[first], transaction, token, context)
             )
+            # 3. Everyone else resolves.
+            offsets = await self._resolve(others, transaction, commit=True)
         except (Refused, TokenFound):
             decision = _no
+            offsets = await self._resolve(others, transaction, commit=False)
             raise
         finally:
-            # 3. Everyone else resolves. What can't be resolved now is resolved when it can.
-            tasks = [self._start(self._finish(number, transaction, decision)) for number in others]
-            _, waiting = await asyncio.wait(tasks, timeout=WAIT_S)
-            resolved = not waiting and not any(t.cancelled() or t.exception() for t in tasks)
-            if resolved:
+            if offsets is None:
+                offsets = await self._resolve_later(others, transaction, decision)
+            if offsets is not None:
                 self._forget(first, transaction)
-        if waiting:
+        if offsets is None:
             raise InternalServerError(
                 "The transaction was carried out, but not every shard shows it yet."
             )
-        if resolved:
-            for number, task in zip(others, tasks, strict=True):
-                for place, _ in groups[number]:
-                    done = outcomes[place]
-                    if done.new is not done.old:
-                        outcomes[place] = done._replace(offset=task.result())
+        for number, offset in zip(others, offsets, strict=True):
+            for place, _ in groups[number]:
+                done = outcomes[place]
+                if done.new is not done.old:
+                    outcomes[place] = done._replace(offset=offset)
         return outcomes
+
+    async def _resolve(
+        self, others: Sequence[int], transaction: str, *, commit: bool
+    ) -> list[int] | None:
+        """Have participants of this node resolve at once.
+
+        Returns:
+            The offsets of that; None where it is to be tried again, or not all are this node's.
+        """
+        if any(self._own(number) is None for number in others):
+            return None
+        begun = [self._participants[one].resolve(transaction, commit=commit) for one in others]
+        try:
+            return [await one for one in begun]
+        except (ServiceUnavailable, InternalServerError):
+            return None
+
+    async def _resolve_later(
+        self,
+        others: Sequence[int],
+        transaction: str,
+        decision: Callable[[], Coroutine[Any, Any, bool]],
+    ) -> list[int] | None:
+        """Have participants resolve when they can, whoever waits for it; None if not soon."""
+        tasks = [self._start(self._finish(number, transaction, decision)) for number in others]
+        _, waiting = await asyncio.wait(tasks, timeout=WAIT_S)
+        if waiting or any(task.cancelled() or task.exception() for task in tasks):
+            return None
+        return [task.result() for task in tasks]
 
     async def read(self, reads: Sequence[Read]) -> list[Image | None]:
         """Read items as of one point in the order of all transactions.
@@ -302,17 +333,30 @@ class Transactions:
 
         return await self._routes.reach(number, reached)
 
-    async def _prepare(
+    def _prepare(
         self,
         number: int,
         parts: Sequence[Part],
         transaction: str,
         coordinator: int,
         context: RequestContext,
-    ) -> dict[int, Outcome]:
-        return await self._reach(
-            number, lambda shard: shard.prepare(parts, transaction, coordinator, context)
+    ) -> Awaitable[dict[int, Outcome]]:
+        """Have a shard prepare; begun when this returns, in a task where it is another node's."""
+        anywhere = partial(
+            self._reach,
+            number,
+            lambda shard: shard.prepare(parts, transaction, coordinator, context),
         )
+        if self._own(number) is None:
+            return self._start(anywhere())
+        begun = self._participants[number].prepare(parts, transaction, coordinator, context)
+
+        async def prepared() -> dict[int, Outcome]:
+            with suppress(Moved):
+                return await begun
+            return await anywhere()
+
+        return Begun(prepared)
 
     async def _decision(self, coordinator: int, transaction: str) -> bool:
         return await self._reach(coordinator, lambda shard: shard.decision(transaction))

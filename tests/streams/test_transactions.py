@@ -293,10 +293,10 @@ async def test_what_was_lost_a_moment_ago_is_not_waited_for(node: Node, noted: s
         await participant.prepare([Part(0, PutWrite(B, 1))], "t", 0, CONTEXT)
     before = len(log.records)
 
-    def ask() -> asyncio.Task[int]:
+    def ask() -> asyncio.Future[int]:
         if noted == "resolve":
-            return asyncio.create_task(participant.resolve("t", commit=False))
-        return asyncio.create_task(participant.decision("t"))
+            return asyncio.ensure_future(participant.resolve("t", commit=False))
+        return asyncio.ensure_future(participant.decision("t"))
 
     log.lose = 1
     asking = [ask()]
