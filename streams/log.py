@@ -2,17 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from typing import Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from streamtable.core.errors import StreamtableError
+from streamtable.streams.appender import Appender
 from streamtable.streams.partitions import open_consumer
 from streamtable.streams.records import Headers, LogRecord
-from streamtable.streams.security import client_options
-from streamtable.streams.topics import MAX_RECORD_BYTES
 
 __all__ = ["CLIENT_ERRORS", "LogFenced", "LogUnavailable", "ShardLog"]
 
@@ -20,8 +18,6 @@ CLIENT_ERRORS: Final = (KafkaError, OSError, RuntimeError)
 """What aiokafka raises while a broker is away; on a connection that uvloop has closed, the last."""
 
 _APPEND_S: Final = 10.0
-_CANCEL_S: Final = 0.05
-_REQUEST_TIMEOUT_MS: Final = 15_000
 _READ_WAIT_MS: Final = 500
 
 
@@ -46,43 +42,33 @@ class ShardLog:
         self._address = address
         self._topic = topic
         self._shard = shard
-        self._producer: AIOKafkaProducer | None = None
+        self._appender: Appender | None = None
         self._prober: AIOKafkaConsumer | None = None
 
     async def open(self) -> None:
         """Take a new producer and fence every older one of this shard.
 
-        The producer is started as a transactional one, so that the broker raises the epoch of
-        the shard's producer id and refuses batches of older holders. Then it forgets that it is
-        transactional: its batches go out plain, without a transaction's cost. That is the second
-        layer under the barrier, not a replacement for it.
+        The broker raises the epoch of the shard's producer id and refuses batches of older
+        holders. That is the second layer under the barrier, not a replacement for it.
 
         Raises:
             LogUnavailable: the brokers do not answer.
         """
-        await self._close_producer()
-        producer = AIOKafkaProducer(
-            **client_options(self._address),
-            transactional_id=f"{self._topic}-{self._shard}",
-            acks="all",
-            linger_ms=0,
-            request_timeout_ms=_REQUEST_TIMEOUT_MS,
-            max_request_size=MAX_RECORD_BYTES,
-            max_batch_size=MAX_RECORD_BYTES,
-        )
+        await self._close_appender()
+        appender = Appender(self._address, self._topic, self._shard)
         try:
             async with asyncio.timeout(_APPEND_S):
-                await producer.start()
-        except CLIENT_ERRORS as error:
-            await _drop(producer)
-            raise self._unavailable("no producer", error) from error
-        # No public way to say this; aiokafka is pinned, and a test fails when it stops working.
-        producer._txn_manager.transactional_id = None  # noqa: SLF001 - see above
-        self._producer = producer
+                await appender.open(f"{self._topic}-{self._shard}")
+        except BaseException as error:
+            await appender.close()
+            if isinstance(error, CLIENT_ERRORS):
+                raise self._unavailable("no producer", error) from error
+            raise
+        self._appender = appender
 
     async def close(self) -> None:
         """Let go of the brokers. An append under way ends with `LogUnavailable`."""
-        await self._close_producer()
+        await self._close_appender()
         prober, self._prober = self._prober, None
         if prober is not None:
             await prober.stop()
@@ -98,20 +84,15 @@ class ShardLog:
             LogUnavailable: the outcome is unknown. A failed batch spoils the producer:
                 `open` again.
         """
-        if self._producer is None:
+        if self._appender is None:
             raise self._unavailable("no producer", None)
         try:
-            # The producer itself would try for ever: what it sends again is never written twice.
             async with asyncio.timeout(_APPEND_S):
-                sent = await self._producer.send(
-                    self._topic, value, partition=self._shard, headers=headers
-                )
-                metadata = await sent
+                offset = await self._appender.append(value, headers)
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise LogFenced(f"shard {self._shard} of {self._topic} has another writer") from error
         except CLIENT_ERRORS as error:
             raise self._unavailable("append failed", error) from error
-        offset: int = metadata.offset
         if offset < 0:
             raise self._unavailable("the broker named no offset", None)
         return offset
@@ -151,25 +132,11 @@ class ShardLog:
         except CLIENT_ERRORS as error:
             raise self._unavailable("it can't be read", error) from error
 
-    async def _close_producer(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await _drop(producer)
+    async def _close_appender(self) -> None:
+        appender, self._appender = self._appender, None
+        if appender is not None:
+            await appender.close()
 
     def _unavailable(self, what: str, error: BaseException | None) -> LogUnavailable:
         cause = "" if error is None else f" ({error!r})"
         return LogUnavailable(f"shard {self._shard} of {self._topic}: {what}{cause}")
-
-
-async def _drop(producer: AIOKafkaProducer) -> None:
-    """Let go of a producer, and of what it still wanted to send.
-
-    Its own `stop` sends that first, for as long as it takes, unless its sender has ended.
-    """
-    sender = producer._sender.sender_task  # noqa: SLF001 - see above
-    # Cancelled once, it waits for its requests; cancelled again, it cancels them, one by one.
-    while sender is not None and not sender.done():
-        sender.cancel()
-        await asyncio.wait([sender], timeout=_CANCEL_S)
-    with suppress(*CLIENT_ERRORS):
-        await producer.stop()

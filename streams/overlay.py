@@ -39,7 +39,7 @@ class _RowMap(Generic[T]):
         self._values[row_key] = value
         partition = row_key[:_PARTITION_BYTES]
         rows = self._partitions.setdefault(partition, row_key)
-        if type(rows) is set:
+        if isinstance(rows, set):
             rows.add(row_key)
         elif rows != row_key:
             self._partitions[partition] = {rows, row_key}
@@ -48,7 +48,7 @@ class _RowMap(Generic[T]):
         del self._values[row_key]
         partition = row_key[:_PARTITION_BYTES]
         rows = self._partitions[partition]
-        if type(rows) is set:
+        if isinstance(rows, set):
             rows.discard(row_key)
             if rows:
                 return

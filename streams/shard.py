@@ -349,11 +349,11 @@ class Shard:
         new, size_bytes = write.evaluate(old_item)
         if new is None:
             return None
-        if type(new) is bytes:
+        if isinstance(new, bytes):
             json, item = new, None
+        elif new is old_item:
+            return old
         else:
-            if new is old_item:
-                return old
             json, item = dump_item(new), new
         if old is None:
             return Image(json, size_bytes, self.clock.tick(), self._region, item)

@@ -35,7 +35,7 @@ class Put(Write):
         self.json = dump_item(item)
         self.size_bytes = size_bytes
 
-    def evaluate(self, old: Item | None) -> tuple[bytes, int]:
+    def evaluate(self, old: Item | None) -> tuple[Item | bytes | None, int]:
         """Return the new item and its size, whatever there was before."""
         if self.condition is not None:
             self.check(old)

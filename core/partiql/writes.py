@@ -37,7 +37,7 @@ class Insert(Put):
         super().__init__(*args)
         self.needs_old = True
 
-    def evaluate(self, old: Item | None) -> tuple[Item | None, int]:
+    def evaluate(self, old: Item | None) -> tuple[Item | bytes | None, int]:
         """Return the new item and its size.
 
         Raises:

@@ -69,9 +69,9 @@ def batch_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
         context: RequestContext,
     ) -> bytes:
         results: list[list[Outcome] | Exception] = []
-        for outcomes in under_way:
+        for writes in under_way:
             try:
-                results.append(await outcomes)
+                results.append(await writes)
             except Exception as error:  # noqa: BLE001 - the others have been carried out
                 results.append(error)
         written = list(zip(by_shard.values(), results, strict=True))

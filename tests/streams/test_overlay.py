@@ -52,8 +52,11 @@ def test_the_rows_of_a_partition_are_found_as_they_come_and_go() -> None:
         partition + b"b",
     ]
     for left in ([b"b", b"c"], [b"c"], []):
-        commit = SimpleNamespace(size_bytes=0, rows=[(partition + b"cba"[len(left) :][:1], IMAGE)])
-        overlay.slot(commit.rows[0][0]).in_flight += 1
+        key = partition + b"cba"[len(left) :][:1]
+        slot = overlay.slot(key)
+        assert slot is not None
+        slot.in_flight += 1
+        commit: Any = SimpleNamespace(size_bytes=0, rows=[(key, IMAGE)])
         overlay.made_durable(1, commit)
         overlay.applied(1)
         found = overlay.between(partition, partition + b"\xff")

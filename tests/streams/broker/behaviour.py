@@ -10,10 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import ProducerFenced
+from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import InvalidProducerEpoch, RequestTimedOutError
+from aiokafka.protocol.produce import ProduceRequest_v7
 from kio.schema.errors import ErrorCode
 
+from streamtable.streams.appender import Appender
 from tests.support.kafka_wire import KafkaWire, batch
 from tests.support.waiting import until
 
@@ -253,27 +256,53 @@ class IdempotenceCase(BrokerCase):
         async with await KafkaWire.connect(address) as wire:
             assert await new_producer(wire, name) == (first[0], first[1] + 1)
 
-    async def test_aiokafka_fences_an_old_producer_that_writes_without_transactions(self, address):
-        """The second layer of a take-over; it rests on a private attribute of aiokafka."""
+    async def test_an_appender_fences_an_older_one_of_its_name(self, address):
+        """The second layer of a take-over."""
 
-        async def start() -> AIOKafkaProducer:
-            producer = AIOKafkaProducer(bootstrap_servers=address, transactional_id=name)
-            await producer.start()
-            producer._txn_manager.transactional_id = None
-            return producer
+        async def start() -> Appender:
+            appender = Appender(address, topic, 0)
+            await appender.open(name)
+            return appender
 
         async with await KafkaWire.connect(address) as wire:
             topic = await create(wire)
         name = f"shard-{uuid.uuid4().hex}"
         old = await start()
-        assert (await old.send_and_wait(topic, b"a", partition=0)).offset == 0
+        assert await old.append(b"a", [("kind", b"x")]) == 0
         new = await start()
-        assert (await new.send_and_wait(topic, b"b", partition=0)).offset == 1
-        with pytest.raises(ProducerFenced):
-            await old.send_and_wait(topic, b"c", partition=0)
-        assert (await new.send_and_wait(topic, b"d", partition=0)).offset == 2
-        await new.stop()
-        await old.stop()
+        assert await new.append(b"b", []) == 1
+        with pytest.raises(InvalidProducerEpoch):
+            await old.append(b"c", [])
+        assert [await new.append(text, []) for text in (b"d", b"e")] == [2, 3]
+        await new.close()
+        await old.close()
+
+    async def test_what_an_appender_sends_again_is_there_once(self, address, monkeypatch):
+        async with await KafkaWire.connect(address) as wire:
+            topic = await create(wire)
+        appender = Appender(address, topic, 0)
+        await appender.open(f"shard-{uuid.uuid4().hex}")
+        sent = []
+        send = AIOKafkaClient.send
+
+        async def lose_the_first_answer(self, node, request, **options):
+            answer = await send(self, node, request, **options)
+            if isinstance(request, ProduceRequest_v7):
+                sent.append(answer)
+                if len(sent) == 1:
+                    raise RequestTimedOutError
+            return answer
+
+        monkeypatch.setattr(AIOKafkaClient, "send", lose_the_first_answer)
+        assert await appender.append(b"a", []) == 0
+        assert len(sent) == 2
+        assert await appender.append(b"b", []) == 1
+        await appender.close()
+        async with AIOKafkaConsumer(
+            topic, bootstrap_servers=address, auto_offset_reset="earliest"
+        ) as consumer:
+            found = [await asyncio.wait_for(consumer.getone(), 10) for _ in range(2)]
+        assert [(one.offset, one.value) for one in found] == [(0, b"a"), (1, b"b")]
 
 
 class FetchCase(BrokerCase):

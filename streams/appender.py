@@ -1,0 +1,175 @@
+"""The writing client of one partition: one record at a time, each once, in order.
+
+aiokafka's producer is made for many records of many partitions: it gathers them, has a task send
+them and another one wait. An owner has one append in flight, so its records go out as they come, a
+batch each, with the producer id, epoch and sequence number by which the broker knows a batch that
+it has already.
+"""
+
+import asyncio
+import struct
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any, Final
+
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.errors import (
+    ConcurrentTransactions,
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    KafkaError,
+    LeaderNotAvailableError,
+    NoError,
+    NotCoordinatorError,
+    for_code,
+)
+from aiokafka.protocol.produce import ProduceRequest_v7
+from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from streamtable.streams.records import Headers
+from streamtable.streams.security import client_options
+from streamtable.streams.topics import MAX_RECORD_BYTES
+
+__all__ = ["Appender"]
+
+_REQUEST_TIMEOUT_MS: Final = 15_000
+_TRANSACTION_TIMEOUT_MS: Final = 60_000
+_RETRY_S: Final = 0.1
+_SEQUENCES: Final = 1 << 31
+
+_MAGIC: Final = 2
+_ALL: Final = -1
+_TOPIC: Final = struct.Struct(">hhiih")
+_BATCH: Final = struct.Struct(">iii")
+_SHORT: Final = struct.Struct(">h")
+_ANSWER: Final = struct.Struct(">ihq")
+_NAME_AT: Final = 4
+
+_NOT_YET: Final = (
+    ConcurrentTransactions,
+    CoordinatorLoadInProgressError,
+    CoordinatorNotAvailableError,
+    NotCoordinatorError,
+)
+
+
+class Appender:
+    """Appends to one partition; see the module.
+
+    Args:
+        address: the brokers, `host:port,...`.
+        topic: the topic.
+        partition: the partition.
+    """
+
+    def __init__(self, address: str, topic: str, partition: int) -> None:
+        self._topic = topic
+        self._partition = TopicPartition(topic, partition)
+        self._client = AIOKafkaClient(
+            **client_options(address), request_timeout_ms=_REQUEST_TIMEOUT_MS
+        )
+        name = topic.encode()
+        self._head = _TOPIC.pack(-1, _ALL, _REQUEST_TIMEOUT_MS, 1, len(name)) + name
+        self._producer = (-1, -1)
+        self._sequence = 0
+        self._closed = False
+
+    async def open(self, fence: str) -> None:
+        """Connect, and let the broker refuse what older appenders of the same name still send.
+
+        That is what it does for transactional producers: each time one of that name asks for its
+        id, the id's epoch grows. No transaction is ever begun.
+
+        Args:
+            fence: the name.
+
+        Raises:
+            Exception: one of `log.CLIENT_ERRORS`: the brokers do not answer.
+        """
+        await self._client.bootstrap()
+        await self._client.set_topics([self._topic])
+        while True:
+            try:
+                node = await self._client.coordinator_lookup(CoordinationType.TRANSACTION, fence)
+                asked = InitProducerIdRequest(fence, _TRANSACTION_TIMEOUT_MS)
+                answer = await self._client.send(node, asked)
+                error = for_code(answer.error_code)
+                if error is NoError:
+                    self._producer = answer.producer_id, answer.producer_epoch
+                    return
+                raise error
+            except KafkaError as error:
+                if not (error.retriable or isinstance(error, _NOT_YET)):
+                    raise
+            await self._wait_for_metadata()
+
+    async def close(self) -> None:
+        """Close the connections. An append under way fails."""
+        self._closed = True
+        await self._client.close()
+
+    async def append(self, value: bytes, headers: Headers) -> int:
+        """Append one record, and return its offset when it is durable.
+
+        It is sent again for as long as that may help; the broker takes it once.
+
+        Raises:
+            Exception: one of `log.CLIENT_ERRORS`: the record may be in the log, or not.
+        """
+        builder = DefaultRecordBatchBuilder(
+            magic=_MAGIC,
+            compression_type=0,
+            is_transactional=0,
+            producer_id=self._producer[0],
+            producer_epoch=self._producer[1],
+            base_sequence=self._sequence,
+            batch_size=MAX_RECORD_BYTES,
+        )
+        builder.append(0, None, None, value, headers)
+        batch = builder.build()
+        head = self._head + _BATCH.pack(1, self._partition.partition, len(batch))
+        request = _Produce(b"".join((head, batch)))
+        while True:
+            try:
+                leader = self._client.cluster.leader_for_partition(self._partition)
+                if leader is None or leader < 0:
+                    raise LeaderNotAvailableError
+                _, code, offset = await self._client.send(leader, request)
+                error = for_code(code)
+                if error is NoError:
+                    self._sequence = (self._sequence + 1) % _SEQUENCES
+                    return int(offset)
+                raise error
+            except KafkaError as error:
+                if self._closed or not error.retriable:
+                    raise
+            await self._wait_for_metadata()
+
+    async def _wait_for_metadata(self) -> None:
+        """Find out where the leader is now; not at once, it may be elected just then."""
+        await asyncio.sleep(_RETRY_S)
+        await self._client.force_metadata_update()
+
+
+class _Answer:
+    @staticmethod
+    def decode(answer: BytesIO) -> tuple[int, int, int]:
+        """Return partition, error and offset from the answer about one partition."""
+        data = answer.read()
+        (name_length,) = _SHORT.unpack_from(data, _NAME_AT)
+        partition, error, offset = _ANSWER.unpack_from(data, _NAME_AT + 2 + name_length + 4)
+        return partition, error, offset
+
+
+class _Produce(ProduceRequest_v7):  # type: ignore[misc]  # aiokafka's classes have no types
+    """A request that is bytes already: the general encoder takes five times as long."""
+
+    RESPONSE_TYPE = _Answer
+
+    def __init__(self, content: bytes) -> None:
+        self.encode: Callable[[], bytes] = lambda: content
+
+    def prepare(self, _versions: Any) -> "_Produce":
+        return self
