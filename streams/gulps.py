@@ -19,6 +19,9 @@ from streamtable.streams.loops import Loop
 __all__ = ["Gulps", "fetch_in_gulps"]
 
 _PAUSE_S: Final = 0.02
+# Where a fetch brings many records, what it costs itself is worth more than their age.
+_LONG_PAUSE_S: Final = 0.05
+_MANY: Final = 32
 # A consumer has one fetch under way: what comes on a shard that it does not ask for waits as long.
 _FETCH_MS: Final = 50
 _GATHER_S: Final = 0.002
@@ -101,7 +104,8 @@ class _Thread(AIOKafkaConsumerThread):
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
         found = await super()._fetch_records(*args, **kwargs)
         if found:
-            await asyncio.sleep(_PAUSE_S)
+            many = sum(map(len, found.values())) >= _MANY
+            await asyncio.sleep(_LONG_PAUSE_S if many else _PAUSE_S)
         return found
 
 

@@ -1,9 +1,11 @@
 """One shard's part in transactions: evaluate, prepare, decide, resolve."""
 
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from typing import Any, Final, NamedTuple
 
 from streamtable.core.context import RequestContext
@@ -125,9 +127,25 @@ class Participant:
         self.shard = shard
         self._find = find
         self._ledger = shard.ledger
+        self._numbers = count(1)
         self._deciding: dict[str, Commit] = {}
         self._resolving: dict[str, Commit] = {}
         self._using: set[str] = set()
+
+    def new_id(self) -> str:
+        """Return the id of a new transaction that this shard coordinates.
+
+        It begins with the shard's epoch: nobody else has decided about it for as long as that
+        is in force.
+        """
+        return f"{self.shard.owner.epoch or uuid.uuid4().hex}-{next(self._numbers)}"
+
+    def _decided(self, transaction: str) -> bool | None:
+        """What was decided here; a transaction of this term is not looked up in the store."""
+        epoch = self.shard.owner.epoch
+        if epoch and transaction.startswith(epoch):
+            return self._ledger.decisions.get(transaction)
+        return self._ledger.decision(transaction)
 
     async def commit(
         self,
@@ -177,7 +195,7 @@ class Participant:
             # Now, not earlier: a term may have started, with what the last one did not answer.
             if token is not None:
                 self.check_token(token)
-            if transaction is not None and self._ledger.decision(transaction) is not None:
+            if transaction is not None and self._decided(transaction) is not None:
                 raise Refused({part.place: conflict() for part in parts})
             found = self._evaluate(parts)
             if isinstance(found, _Refusal):

@@ -158,7 +158,8 @@ class Transactions:
         self, groups: dict[int, list[Part]], token: UsedToken | None, context: RequestContext
     ) -> dict[int, Outcome]:
         first, *others = groups
-        transaction = uuid.uuid4().hex
+        own = self._participants[first] if self._own(first) is not None else None
+        transaction = uuid.uuid4().hex if own is None else own.new_id()
         outcomes: dict[int, Outcome] = {}
         # What the others are told. Once the coordinator was asked to commit, only it knows.
         decision: Callable[[], Coroutine[Any, Any, bool]] = _no

@@ -1,6 +1,6 @@
 """TransactWriteItems and TransactGetItems: many items at once, all or none."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from hashlib import blake2b
 from typing import Any, Protocol
 
@@ -43,19 +43,32 @@ def transaction_handlers(
     """Return the handlers of the operations on transactions."""
     find, find_written = item_lookup(catalog), write_lookup(catalog)
 
-    async def transact_write_items(body: dict[str, Any], context: RequestContext) -> bytes:
+    def transact_write_items(body: dict[str, Any], context: RequestContext) -> Awaitable[bytes]:
+        # Planned before anything is awaited, so that the body is let go of while it waits.
         writes = plan_transact_write(body, find_written)
-        outcomes = await transactions.write(writes, used_token(body, "TransactItems"), context)
+        token = used_token(body, "TransactItems")
+        wanted = body.get("ReturnConsumedCapacity", "NONE")
+        measured = body.get("ReturnItemCollectionMetrics") == "SIZE"
+        return carry_out(writes, token, wanted, context, measured=measured)
+
+    async def carry_out(
+        writes: list[Write],
+        token: UsedToken | None,
+        wanted: str,
+        context: RequestContext,
+        *,
+        measured: bool,
+    ) -> bytes:
+        outcomes = await transactions.write(writes, token, context)
         note_written(writes, outcomes, shards, context)
         answer: dict[str, Any] = {}
-        wanted = body.get("ReturnConsumedCapacity", "NONE")
         if wanted != "NONE":
             if outcomes is None:
                 consumed = await _looked_at(writes, shards)
             else:
                 consumed = _written(writes, outcomes)
             answer["ConsumedCapacity"] = [units.report(wanted) for units in consumed.values()]
-        if body.get("ReturnItemCollectionMetrics") == "SIZE" and outcomes is not None:
+        if measured and outcomes is not None:
             metrics = await _measured(writes, shards)
             if metrics:
                 answer["ItemCollectionMetrics"] = metrics
