@@ -108,9 +108,9 @@ class Change:
             self._json = orjson.dumps(change_to_json(self))
         return orjson.Fragment(self._json)
 
-    def json(self) -> orjson.Fragment | dict[str, Any]:
-        """The change as the log has it, to be made JSON by orjson."""
-        return change_to_json(self) if self._json is None else orjson.Fragment(self._json)
+    def encode(self) -> bytes:
+        """Return the change as the log has it, UTF-8 JSON."""
+        return orjson.dumps(change_to_json(self)) if self._json is None else self._json
 
     @property
     def event_name(self) -> str:
@@ -120,17 +120,16 @@ class Change:
         return REMOVE if self.new is None else MODIFY
 
 
-def encode_changes(changes: list[Change], entries: list[dict[str, Any]]) -> bytes:
+def encode_changes(changes: bytes | bytearray, entries: list[dict[str, Any]]) -> bytes:
     """Return the value of a commit record, UTF-8 JSON.
 
     Args:
-        changes: what becomes visible with the commit, `changes` in the JSON.
+        changes: what becomes visible with the commit, each as `Change.encode` has it, with commas
+            between them; `changes` in the JSON.
         entries: what it notes about transactions, `transactions` in the JSON; left out if empty.
     """
-    value: dict[str, Any] = {"changes": [change.json() for change in changes]}
-    if entries:
-        value["transactions"] = entries
-    return orjson.dumps(value)
+    noted = b',"transactions":' + orjson.dumps(entries) if entries else b""
+    return b"".join((_CHANGES, changes, b"]", noted, b"}"))
 
 
 def decode_changes(value: bytes) -> tuple[list[Change], list[dict[str, Any]]]:

@@ -67,6 +67,11 @@ class Image:
             self._item = orjson.loads(self.json)
         return self._item
 
+    @property
+    def parsed(self) -> bool:
+        """Whether the parsed item is kept."""
+        return self._item is not None
+
     def forget_item(self) -> None:
         """Keep only the JSON, which takes a fraction of the memory; `item` parses it again."""
         assert self.json

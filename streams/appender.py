@@ -8,6 +8,7 @@ it has already.
 
 import asyncio
 import struct
+import time
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any, Final
@@ -26,11 +27,10 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.produce import ProduceRequest_v7
 from aiokafka.protocol.transaction import InitProducerIdRequest
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from crc32c import crc32c
 
 from streamtable.streams.records import Headers
 from streamtable.streams.security import client_options
-from streamtable.streams.topics import MAX_RECORD_BYTES
 
 __all__ = ["Appender"]
 
@@ -42,7 +42,14 @@ _SEQUENCES: Final = 1 << 31
 _MAGIC: Final = 2
 _ALL: Final = -1
 _TOPIC: Final = struct.Struct(">hhiih")
-_BATCH: Final = struct.Struct(">iii")
+_PARTITION: Final = struct.Struct(">iii")
+# A batch: base offset, length of what follows it, leader's epoch, magic, checksum of the rest.
+_UNCHECKED: Final = struct.Struct(">qiibI")
+_LENGTH_END: Final = 12
+# Attributes, last offset's delta, first and last time, producer, its epoch, sequence, records.
+_CHECKED: Final = struct.Struct(">hiqqqhii")
+# A record's attributes, the deltas of its time and its offset, and that it has no key.
+_NO_KEY: Final = b"\x00\x00\x00\x01"
 _SHORT: Final = struct.Struct(">h")
 _ANSWER: Final = struct.Struct(">ihq")
 _NAME_AT: Final = 4
@@ -118,19 +125,10 @@ class Appender:
         Raises:
             Exception: one of `log.CLIENT_ERRORS`: the record may be in the log, or not.
         """
-        builder = DefaultRecordBatchBuilder(
-            magic=_MAGIC,
-            compression_type=0,
-            is_transactional=0,
-            producer_id=self._producer[0],
-            producer_epoch=self._producer[1],
-            base_sequence=self._sequence,
-            batch_size=MAX_RECORD_BYTES,
-        )
-        builder.append(0, None, None, value, headers)
-        batch = builder.build()
-        head = self._head + _BATCH.pack(1, self._partition.partition, len(batch))
-        request = _Produce(b"".join((head, batch)))
+        batch = self._batch(value, headers)
+        size = sum(map(len, batch))
+        partition = _PARTITION.pack(1, self._partition.partition, size)
+        request = _Produce(b"".join((self._head, partition, *batch)))
         while True:
             try:
                 leader = self._client.cluster.leader_for_partition(self._partition)
@@ -147,10 +145,41 @@ class Appender:
                     raise
             await self._wait_for_metadata()
 
+    def _batch(self, value: bytes, headers: Headers) -> tuple[bytes, ...]:
+        """Return a batch of one record, in pieces.
+
+        Source: https://kafka.apache.org/documentation/#recordbatch.
+        """
+        before = _NO_KEY + _varint(len(value))
+        after = bytearray(_varint(len(headers)))
+        for name, content in headers:
+            encoded = name.encode()
+            after += _varint(len(encoded)) + encoded + _varint(len(content)) + content
+        length = len(before) + len(value) + len(after)
+        now_ms = time.time_ns() // 1_000_000
+        checked = _CHECKED.pack(0, 0, now_ms, now_ms, *self._producer, self._sequence, 1)
+        pieces = (checked, _varint(length), before, value, bytes(after))
+        crc = 0
+        for piece in pieces:
+            crc = crc32c(piece, crc)
+        size = _UNCHECKED.size - _LENGTH_END + sum(map(len, pieces))
+        return (_UNCHECKED.pack(0, size, -1, _MAGIC, crc), *pieces)
+
     async def _wait_for_metadata(self) -> None:
         """Find out where the leader is now; not at once, it may be elected just then."""
         await asyncio.sleep(_RETRY_S)
         await self._client.force_metadata_update()
+
+
+def _varint(number: int) -> bytes:
+    """Return a number from 0 on as Kafka's records have it, zigzag and seven bits a byte."""
+    left = number << 1
+    encoded = bytearray()
+    while left > 127:
+        encoded.append(left & 127 | 128)
+        left >>= 7
+    encoded.append(left)
+    return bytes(encoded)
 
 
 class _Answer:

@@ -9,7 +9,7 @@ from streamtable.core.errors import InternalServerError, StreamtableError
 from streamtable.core.images import Image
 from streamtable.core.index_rows import IndexRow
 
-__all__ = ["Commit", "NotWritten", "Row"]
+__all__ = ["Commit", "NotWritten", "Row", "Slot"]
 
 Row = tuple[bytes, Image | None]
 
@@ -21,13 +21,42 @@ class NotWritten(StreamtableError):
     """The commit is not in the log and never will be: evaluate the write again."""
 
 
+class Slot:
+    """What the overlay knows of one row.
+
+    Attributes:
+        durable: the image a read may see.
+        latest: the image the next write is evaluated on; not durable yet while `in_flight`.
+        in_flight: how many changes to the row are not durable yet.
+        commit: the commit that `latest` is in, if it is in flight.
+        gone: whether the overlay has let go of it.
+        offset: offset of the commit that `durable` came with, -1 if it came from the state.
+    """
+
+    __slots__ = ("commit", "durable", "gone", "in_flight", "latest", "offset")
+
+    def __init__(self, durable: Image | None) -> None:
+        self.durable = durable
+        self.latest = durable
+        self.in_flight = 0
+        self.offset = -1
+        self.commit: Commit | None = None
+        self.gone = False
+
+
 class Commit:
     """What one append carries.
 
     Attributes:
         changes: the changes, in the order in which they were evaluated.
+        encoded: the same as the log has them, with commas between them, until they are sent. They
+            are encoded one by one while what they are made of is in the processor's caches, into
+            one piece of memory: many small ones would leave holes between what stays.
+        tables: the names of their tables.
         rows: the rows of this shard that they make, of items and of local indexes; the last one
             of a key wins.
+        slots: what the overlay knows of those rows, in the same order.
+        parsed: the images among them whose parsed item is kept until they are durable.
         index_rows: the rows of global indexes that they make, wherever those are.
         entries: what it notes about transactions.
         size_bytes: size of the images in it, and what a change takes beside them, roughly.
@@ -40,16 +69,24 @@ class Commit:
         "_settled",
         "_waiters",
         "changes",
+        "encoded",
         "entries",
         "index_rows",
+        "parsed",
         "rows",
         "size_bytes",
+        "slots",
+        "tables",
         "traces",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.changes: list[Change] = []
+        self.encoded = bytearray()
+        self.tables: dict[str, None] = {}
         self.rows: list[Row] = []
+        self.slots: list[Slot] = []
+        self.parsed: list[Image] = []
         self.index_rows: list[IndexRow] = []
         self.entries: list[dict[str, Any]] = []
         self.size_bytes = 0
@@ -63,6 +100,10 @@ class Commit:
         """Take a change in and return its index."""
         index = len(self.changes)
         self.changes.append(change)
+        if index:
+            self.encoded += b","
+        self.encoded += change.encode()
+        self.tables[change.table] = None
         self.size_bytes += _CHANGE_BYTES
         if change.trace is not None:
             self._follow_from(change.trace)
@@ -78,6 +119,16 @@ class Commit:
             self.traces = []
         if trace not in self.traces and len(self.traces) < _MOST_TRACES:
             self.traces.append(trace)
+
+    def lay(self, row_key: bytes, slot: Slot, image: Image | None) -> None:
+        """Take in a row that a change makes, and let the next write of it see that."""
+        slot.latest = image
+        slot.in_flight += 1
+        slot.commit = self
+        self.rows.append((row_key, image))
+        self.slots.append(slot)
+        if image is not None and image.parsed:
+            self.parsed.append(image)
 
     def outcome(self) -> asyncio.Future[int]:
         """A future of the caller's own: the commit's offset when it is durable.

@@ -13,7 +13,7 @@ from streamtable.core.images import Image
 from streamtable.core.index_rows import IndexRow
 from streamtable.core.keys import HASH_BYTES
 from streamtable.core.tables import PREFIX_BYTES
-from streamtable.streams.commit import Commit, Row
+from streamtable.streams.commit import Commit, Row, Slot
 
 __all__ = ["IndexOverlay", "Overlay", "Slot", "merge"]
 
@@ -69,27 +69,6 @@ class _RowMap(Generic[T]):
         return [(key, self._values[key]) for key in found]
 
 
-class Slot:
-    """What the overlay knows of one row.
-
-    Attributes:
-        durable: the image a read may see.
-        latest: the image the next write is evaluated on; not durable yet while `in_flight`.
-        in_flight: how many changes to the row are not durable yet.
-        commit: the commit that `latest` is in, if it is in flight.
-        offset: offset of the commit that `durable` came with, -1 if it came from the state.
-    """
-
-    __slots__ = ("commit", "durable", "in_flight", "latest", "offset")
-
-    def __init__(self, durable: Image | None) -> None:
-        self.durable = durable
-        self.latest = durable
-        self.in_flight = 0
-        self.offset = -1
-        self.commit: Commit | None = None
-
-
 class Overlay:
     """The slots of one shard, and the commits that its state lacks.
 
@@ -122,16 +101,14 @@ class Overlay:
 
     def made_durable(self, offset: int, commit: Commit) -> None:
         """The commit is in the log at `offset`: reads see it from now on."""
-        for row_key, image in commit.rows:
-            slot = self.slot(row_key)
-            assert slot is not None
+        for slot, (_, image) in zip(commit.slots, commit.rows, strict=True):
             slot.durable = image
             slot.offset = offset
             slot.in_flight -= 1
-            if image is not None:
-                image.forget_item()
-            else:
+            if image is None:
                 self.removals += 1
+        for image in commit.parsed:
+            image.forget_item()
         self._commits[offset] = commit
         self.size_bytes += commit.size_bytes
 
@@ -141,10 +118,12 @@ class Overlay:
         if commit is None:
             return
         self.size_bytes -= commit.size_bytes
-        for row_key, _ in commit.rows:
-            slot = self.slot(row_key)
-            if slot is not None and not slot.in_flight and slot.offset <= offset:
+        for slot, (row_key, _) in zip(commit.slots, commit.rows, strict=True):
+            if not slot.in_flight and slot.offset <= offset and not slot.gone:
+                slot.gone = True
                 self._slots.remove(row_key)
+        # They refer to the commit: together they would wait for the garbage collector.
+        commit.slots.clear()
 
     def clear(self) -> None:
         """Forget everything: the state has applied the log to its end."""

@@ -271,7 +271,10 @@ class Owner:
     async def _append_all(self) -> None:
         while self._open and not self._gone.is_set():
             commit = self._pending = self._open.popleft()
-            value, headers = records.commit(self.epoch, commit.changes, commit.entries)
+            value, headers = records.encoded_commit(
+                self.epoch, commit.tables, commit.encoded, commit.entries
+            )
+            commit.encoded.clear()
             step = None if commit.traces is None else self._begin_step(commit, headers)
             sent = time.perf_counter()
             failed = lost = fenced = False

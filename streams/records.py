@@ -18,7 +18,15 @@ from streamtable.streams.epochs import BARRIER
 from streamtable.streams.formats import CHANGELOG, HEADER, check_format
 from streamtable.streams.traces import TRACE
 
-__all__ = ["COMMIT", "Headers", "LogRecord", "UnknownRecord", "barrier", "commit"]
+__all__ = [
+    "COMMIT",
+    "Headers",
+    "LogRecord",
+    "UnknownRecord",
+    "barrier",
+    "commit",
+    "encoded_commit",
+]
 
 COMMIT: Final = "commit"
 
@@ -132,7 +140,7 @@ class LogRecord:
 
 
 def commit(
-    epoch: str, changes: list[Change], entries: list[dict[str, Any]]
+    epoch: str, changes: Iterable[Change], entries: list[dict[str, Any]]
 ) -> tuple[bytes, Headers]:
     """Return value and headers of the record that carries `changes`.
 
@@ -141,11 +149,18 @@ def commit(
         changes: what becomes visible with this record.
         entries: what it notes about transactions, see `streams.ledger`.
     """
-    tables = ",".join({change.table: None for change in changes})
+    tables = dict.fromkeys(change.table for change in changes)
+    return encoded_commit(epoch, tables, b",".join(change.encode() for change in changes), entries)
+
+
+def encoded_commit(
+    epoch: str, tables: Iterable[str], changes: bytes | bytearray, entries: list[dict[str, Any]]
+) -> tuple[bytes, Headers]:
+    """Return what `commit` returns, from changes that are encoded and their tables' names."""
     headers = [
         ("kind", COMMIT.encode()),
         ("epoch", epoch.encode()),
-        ("tables", tables.encode()),
+        ("tables", ",".join(tables).encode()),
     ]
     return encode_changes(changes, entries), headers
 

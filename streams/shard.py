@@ -158,6 +158,8 @@ class _ManyWrites:
         self._refused: ApiError | None = None
         self._deadline = time.monotonic() + WAIT_S
         self._epoch = ""
+        self._commits: list[Commit] = []
+        self._all_joined = True
         if shard.owner.open:
             self._join()
 
@@ -172,13 +174,20 @@ class _ManyWrites:
                 found = shard.evaluate(write)
             except ApiError:
                 self._joined.append((Evaluated(write, None, None, None), None, _AGAIN))
+                self._all_joined = False
                 continue
             if found.new is not found.old:
                 commit = shard.owner.commit()
+                if not self._commits or self._commits[-1] is not commit:
+                    self._commits.append(commit)
                 self._joined.append((found, commit, shard.join(commit, found, self._context)))
             else:
                 slot = found.slot
-                self._joined.append((found, slot.commit if slot and slot.in_flight else None, -1))
+                waited = slot.commit if slot is not None and slot.in_flight else None
+                if waited is not None and waited not in self._commits:
+                    self._commits.append(waited)
+                self._joined.append((found, waited, -1))
+                self._all_joined = False
 
     async def outcomes(self) -> list[Outcome]:
         """Wait for what became of the writes."""
@@ -190,13 +199,13 @@ class _ManyWrites:
             raise self._refused
         joined = self._joined
         offsets: dict[int, int | None] = {}
-        for commit in {id(joint): joint for _, joint, _ in joined if joint is not None}.values():
+        for commit in self._commits:
             try:
                 offsets[id(commit)] = await commit.outcome()
             except NotWritten:
                 offsets[id(commit)] = None
         current = True
-        if any(index < 0 for _, _, index in joined):
+        if not self._all_joined:
             try:
                 await shard.confirm([], self._epoch)
             except NotWritten:
@@ -421,10 +430,7 @@ class Shard:
         """Show the next write the rows of a change."""
         if slot is None:
             slot = self._overlay.open_slot(row_key, change.old)
-        slot.latest = change.new
-        slot.in_flight += 1
-        slot.commit = commit
-        commit.rows.append((row_key, change.new))
+        commit.lay(row_key, slot, change.new)
         if table.indexes:
             old = None if change.old is None else change.old.item
             for row in index_rows(table, old, change.new):
@@ -437,10 +443,7 @@ class Shard:
         slot = self._overlay.slot(row.row_key)
         if slot is None:
             slot = self._overlay.open_slot(row.row_key, self.state.get(row.row_key))
-        slot.latest = row.image
-        slot.in_flight += 1
-        slot.commit = commit
-        commit.rows.append((row.row_key, row.image))
+        commit.lay(row.row_key, slot, row.image)
 
     async def confirm(self, slots: Iterable[Slot | None], epoch: str) -> None:
         """Wait until images that an answer rests on are durable, and proven to be the newest.

@@ -68,7 +68,7 @@ def plain(change: Change) -> Any:
 )
 def test_the_wanted_ones_are_those_that_reading_all_finds(made, prepared, events):
     entries = [{"kind": "prepared", "changes": [plain(change) for change in prepared]}] * 2
-    value = encode_changes(made, entries if prepared else [])
+    value = encode_changes(b",".join(each.encode() for each in made), entries if prepared else [])
     decoded, found_entries = decode_changes(value)
     assert [plain(change) for change in decoded] == [plain(change) for change in made]
     assert found_entries == (entries if prepared else [])

@@ -1,7 +1,9 @@
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 from streamtable.core.images import Image
+from streamtable.streams.commit import Commit
 from streamtable.streams.overlay import IndexOverlay, Overlay
 
 PREFIX = b"\x03" + bytes(16)
@@ -40,7 +42,7 @@ def test_an_index_row_that_was_written_again_stays_until_the_state_has_the_newer
     assert names(overlay, PREFIX, PREFIX + b"\xff") == [(b"a", False)]
 
 
-def test_the_rows_of_a_partition_are_found_as_they_come_and_go() -> None:
+async def test_the_rows_of_a_partition_are_found_as_they_come_and_go() -> None:
     overlay = Overlay()
     partition = PREFIX + bytes(8)
     for name in (b"b", b"a", b"c"):
@@ -55,8 +57,9 @@ def test_the_rows_of_a_partition_are_found_as_they_come_and_go() -> None:
         key = partition + b"cba"[len(left) :][:1]
         slot = overlay.slot(key)
         assert slot is not None
-        slot.in_flight += 1
-        commit: Any = SimpleNamespace(size_bytes=0, rows=[(key, IMAGE)])
+        commit = Commit(asyncio.get_running_loop())
+        commit.lay(key, slot, IMAGE)
+        commit.lay(key, slot, IMAGE)
         overlay.made_durable(1, commit)
         overlay.applied(1)
         found = overlay.between(partition, partition + b"\xff")

@@ -5,6 +5,7 @@ and starts it again at that address.
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -296,13 +297,16 @@ class IdempotenceCase(BrokerCase):
         monkeypatch.setattr(AIOKafkaClient, "send", lose_the_first_answer)
         assert await appender.append(b"a", []) == 0
         assert len(sent) == 2
-        assert await appender.append(b"b", []) == 1
+        headers = [("kind", b"k" * 200), ("naïve", b"")]
+        assert await appender.append(b"b" * 100_000, headers) == 1
         await appender.close()
         async with AIOKafkaConsumer(
             topic, bootstrap_servers=address, auto_offset_reset="earliest"
         ) as consumer:
             found = [await asyncio.wait_for(consumer.getone(), 10) for _ in range(2)]
-        assert [(one.offset, one.value) for one in found] == [(0, b"a"), (1, b"b")]
+        assert [(one.offset, one.value) for one in found] == [(0, b"a"), (1, b"b" * 100_000)]
+        assert [(one.key, list(one.headers)) for one in found] == [(None, []), (None, headers)]
+        assert all(abs(one.timestamp - time.time() * 1000) < 60_000 for one in found)
 
 
 class FetchCase(BrokerCase):
