@@ -22,7 +22,7 @@ from streamtable.core.expressions.nodes import (
 from streamtable.core.limits import IN_OPERANDS
 from streamtable.core.partiql.cursor import Cursor
 
-__all__ = ["read_condition"]
+__all__ = ["read_condition", "read_operand"]
 
 _COMPARATORS: Final = {
     "=": "=",
@@ -106,7 +106,7 @@ def _predicate(cursor: Cursor) -> Condition:
     if token.kind == "symbol" and token.text in _COMPARATORS:
         cursor.advance()
         cursor.count_operator()
-        return Compare(_COMPARATORS[token.text], left, _plain_operand(cursor))
+        return Compare(_COMPARATORS[token.text], left, read_operand(cursor))
     if cursor.accept_word("IS"):
         cursor.count_operator()
         negated = cursor.accept_word("NOT") is not None
@@ -115,9 +115,9 @@ def _predicate(cursor: Cursor) -> Condition:
     condition: Condition
     if cursor.accept_word("BETWEEN"):
         cursor.count_operator()
-        low = _plain_operand(cursor)
+        low = read_operand(cursor)
         cursor.expect_word("AND")
-        condition = Between(left, low, _plain_operand(cursor))
+        condition = Between(left, low, read_operand(cursor))
     elif cursor.accept_word("IN"):
         cursor.count_operator()
         condition = In(left, _choices(cursor))
@@ -143,9 +143,9 @@ def _choices(cursor: Cursor) -> tuple[Operand, ...]:
     if closing is None:
         raise cursor.unexpected()
     cursor.advance()
-    choices = [_plain_operand(cursor)]
+    choices = [read_operand(cursor)]
     while cursor.accept(","):
-        choices.append(_plain_operand(cursor))
+        choices.append(read_operand(cursor))
     cursor.expect(closing)
     if len(choices) > IN_OPERANDS:
         raise ValidationError(
@@ -155,7 +155,7 @@ def _choices(cursor: Cursor) -> tuple[Operand, ...]:
     return tuple(choices)
 
 
-def _plain_operand(cursor: Cursor) -> Operand:
+def read_operand(cursor: Cursor) -> Operand:
     """Read an operand that is not a condition itself."""
     operand = cursor.sum(_operand, _refuse_test)
     _refuse_test(operand)
@@ -174,5 +174,5 @@ def _operand(cursor: Cursor) -> Operand:
     if cursor.at_value():
         return cursor.value()
     if cursor.at_call():
-        return cursor.call(_FUNCTIONS, _plain_operand)
+        return cursor.call(_FUNCTIONS, read_operand)
     return cursor.path()

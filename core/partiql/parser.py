@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Final
 
 from streamtable.core.errors import ValidationError
-from streamtable.core.expressions.nodes import Condition, Path
+from streamtable.core.expressions.nodes import Condition, Operand
 from streamtable.core.partiql.actions import read_actions
-from streamtable.core.partiql.conditions import read_condition
+from streamtable.core.partiql.conditions import read_condition, read_operand
 from streamtable.core.partiql.cursor import Cursor
 from streamtable.core.partiql.statements import (
     Delete,
@@ -84,12 +84,12 @@ def _read_statement(cursor: Cursor) -> Statement:
 
 def _read_select(cursor: Cursor) -> Select:
     _refuse_clause(cursor)
-    columns: tuple[Path, ...] | None = None
+    columns: tuple[Operand, ...] | None = None
     if not cursor.accept("*"):
-        paths = [cursor.path()]
+        found = [_read_column(cursor)]
         while cursor.accept(","):
-            paths.append(cursor.path())
-        columns = tuple(paths)
+            found.append(_read_column(cursor))
+        columns = tuple(found)
         _refuse_clause(cursor)
     cursor.expect_word("FROM")
     table, index = _read_source(cursor)
@@ -103,6 +103,12 @@ def _read_select(cursor: Cursor) -> Select:
         while cursor.accept(","):
             order.append(_read_order(cursor))
     return Select(columns, table, index, where, tuple(order))
+
+
+def _read_column(cursor: Cursor) -> Operand:
+    if cursor.at_value():
+        raise cursor.unexpected()  # the same for every item
+    return read_operand(cursor)
 
 
 def _read_order(cursor: Cursor) -> Order:

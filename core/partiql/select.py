@@ -148,12 +148,12 @@ def plan_select(
     table = find(select.table)
     index = find_index(table, _index_request(select, request))
     keys = table.keys if index is None else index.keys
-    projection = project_columns(select.columns)
+    scope = Scope(_FILTER, filled.placeholders)
+    projection = project_columns(select.columns, scope)
     fetches = False
     if index is not None:
         wanted = None if projection is None else frozenset(projection.paths)
         fetches = check_index(index, {}, wanted)
-    scope = Scope(_FILTER, filled.placeholders)
     check_key_paths(select.where, keys)
     access = find_access(select.where, keys, scope)
     # What is wrong with a condition is wrong wherever it is tested.
@@ -203,7 +203,8 @@ def plan_get(select: Select, filled: Filled, find: Callable[[str], Table], opera
             "clause."
         )
     key, rest = found
-    return Get(table, *table.locate_key(key), _bound(rest, scope), project_columns(select.columns))
+    projection = project_columns(select.columns, scope)
+    return Get(table, *table.locate_key(key), _bound(rest, scope), projection)
 
 
 def _index_request(select: Select, request: dict[str, Any]) -> dict[str, Any]:

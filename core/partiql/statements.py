@@ -7,7 +7,7 @@ parameters is a `ValueRef` there, named `?0`, `?1` and so on after its place in 
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from streamtable.core.expressions.nodes import Condition, Path, UpdateNode
+from streamtable.core.expressions.nodes import Condition, Operand, UpdateNode
 from streamtable.core.partiql.templates import MapOf, Parameter, Template
 
 __all__ = ["Delete", "Exists", "Insert", "Order", "Parsed", "Select", "Statement", "Update"]
@@ -26,14 +26,14 @@ class Select:
     """A SELECT statement.
 
     Attributes:
-        columns: the paths it asks for, None for `*`.
+        columns: what it asks for, None for `*`.
         table: the table as the statement names it.
         index: the index, or None.
         where: the condition, or None.
         order: the keys of ORDER BY.
     """
 
-    columns: tuple[Path, ...] | None
+    columns: tuple[Operand, ...] | None
     table: str
     index: str | None
     where: Condition | None

@@ -8,6 +8,7 @@ from streamtable.core.errors import (
     ValidationError,
 )
 
+ONE = {"N": "1"}
 NO_PARTITION = (
     "Must have at least one non-optional hash key condition in WHERE clause when using ORDER BY "
     "clause."
@@ -312,6 +313,51 @@ async def test_columns_answer_under_their_last_name(run):
     await run("INSERT INTO users VALUE {'id': 'a', 'm': {'x': [1, {'y': 2}]}, 'o': 3}")
     answer = await run("SELECT id, m.x[0], m.x[1].y, nothing, m.z FROM users WHERE id = 'a'")
     assert answer["Items"] == [{"id": {"S": "a"}, "x[0]": {"N": "1"}, "y": {"N": "2"}}]
+
+
+async def test_columns_that_are_computed_answer_under_their_place(run, service):
+    await run("INSERT INTO users VALUE {'id': 'a', 'n': 5, 'tags': <<'x','y'>>, 'm': {'z': 'abc'}}")
+    columns = "size(tags), id, n + 1, size(m.z) - n, size(nothing)"
+    for where in ("id = 'a'", "n = 5"):
+        answer = await run(f"SELECT {columns} FROM users WHERE {where}")
+        assert answer["Items"] == [
+            {"_1": {"N": "2"}, "id": {"S": "a"}, "_3": {"N": "6"}, "_4": {"N": "-2"}}
+        ]
+    found = await service(
+        "BatchExecuteStatement",
+        Statements=[{"Statement": "SELECT n + ? FROM users WHERE id = 'a'", "Parameters": [ONE]}],
+    )
+    assert found["Responses"] == [{"TableName": "users", "Item": {"_1": {"N": "6"}}}]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("size(n) + 'a'", "operand type: S"),
+        ("begins_with(id, 'a')", "not allowed to be used this way"),
+        ("upper(id)", "Invalid function name; function: upper"),
+        ("1", "Unexpected"),
+        ("'a' + id", "Unexpected"),
+    ],
+)
+async def test_columns_that_can_not_be_computed(run, columns, message):
+    with pytest.raises(ValidationError) as caught:
+        await run(f"SELECT {columns} FROM users")
+    assert message in caught.value.message
+
+
+async def test_in_compares_with_each_operand(run):
+    for name in "abc":
+        await run("INSERT INTO users VALUE {'id': ?, 'tags': ['a', 'b']}", {"S": name})
+    listed = {"L": [{"S": "a"}, {"S": "b"}]}
+    for brackets in ("[?, ?]", "(?, ?)"):
+        answer = await run(f"SELECT id FROM users WHERE id IN {brackets}", {"S": "a"}, {"S": "b"})
+        assert len(answer["Items"]) == 2
+        # A list is one operand, a value of its own.
+        answer = await run(f"SELECT id FROM users WHERE tags IN {brackets}", listed, {"S": "b"})
+        assert len(answer["Items"]) == 3
+    with pytest.raises(ValidationError):
+        await run("SELECT id FROM users WHERE id IN ?", listed)
 
 
 @pytest.mark.usefixtures("posts")

@@ -55,6 +55,10 @@ credentials do.
 - ItemCount and sizes of tables and indexes are current, not some hours old.
 - Region and account of an ARN that is given in place of a table's name are not looked at.
 - Items expire within seconds. The shards of a stream never split.
+- PartiQL: `IN` takes its operands one by one, `a IN [?, ?]` or `a IN (?, ?)`; a parameter that is a
+  list is one operand, and `a IN ?` is refused. AWS's guide has it no other way, nor an example of
+  it. A function or a sum among the columns of a SELECT, which the guide allows without an example,
+  answers under its place, as PartiQL's specification has it: `SELECT id, size(tags)` as `id`, `_2`.
 
 ## Operations
 """
