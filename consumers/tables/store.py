@@ -211,9 +211,9 @@ class ShardStore:
                     if row_key[0] == LOCAL_ROW:
                         self._count_index_row(row_key, image, totals, sizes)
                     _put(batch, row_key, None if image is None else image.encode())
-                self._count(changes, totals, collections)
-                for key, value in self._expiry_rows(changes):
-                    _put(batch, key, value)
+                if self._count(changes, totals, collections):
+                    for key, value in self._expiry_rows(changes):
+                        _put(batch, key, value)
                 for entry in entries:
                     _note(batch, entry, prepared)
                 if entries:
@@ -261,10 +261,19 @@ class ShardStore:
         changes: Iterable[Change],
         totals: dict[bytes, tuple[int, int]],
         collections: dict[bytes, int],
-    ) -> None:
-        """Add what changes do to the totals of tables, and to the sizes of item collections."""
+    ) -> bool:
+        """Add what changes do to the totals of tables, and to the sizes of item collections.
+
+        Returns:
+            Whether one of the tables has items that expire.
+        """
+        expiring = False
+        table_id, table = "", None
         for change in changes:
-            table = self._find(change.table_id)
+            if change.table_id != table_id:
+                table_id = change.table_id
+                table = self._find(table_id)
+                expiring |= table is not None and table.document.time_to_live is not None
             if table is None:
                 continue
             count, size = totals.get(table.prefix) or self.total(table.prefix)
@@ -280,6 +289,7 @@ class ShardStore:
                 if before is None:
                     before = self.collection_bytes(collection)
                 collections[collection] = before + collection_change(table, old, new)
+        return expiring
 
     def _count_index_row(
         self,
