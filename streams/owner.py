@@ -229,21 +229,23 @@ class Owner:
             Moved: the group has given the shard to another node.
             ServiceUnavailable: they are not at `deadline` (monotonic clock).
         """
-        opened = asyncio.ensure_future(self._opened())
-        gone = asyncio.ensure_future(self._gone.wait())
-        try:
-            await asyncio.wait(
-                (opened, gone),
-                timeout=max(0.0, deadline - time.monotonic()),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        finally:
-            opened.cancel()
-            gone.cancel()
-        if self._gone.is_set():
-            raise Moved(f"Shard {self.number} is not served by this node any more. Try again.")
-        if not self.open:
-            raise ServiceUnavailable(f"Shard {self.number} is not served right now. Try again.")
+        while not self.open:
+            opened = asyncio.ensure_future(self._opened())
+            gone = asyncio.ensure_future(self._gone.wait())
+            try:
+                done, _ = await asyncio.wait(
+                    (opened, gone),
+                    timeout=max(0.0, deadline - time.monotonic()),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            finally:
+                opened.cancel()
+                gone.cancel()
+            if self._gone.is_set():
+                raise Moved(f"Shard {self.number} is not served by this node any more. Try again.")
+            if not done:
+                raise ServiceUnavailable(f"Shard {self.number} is not served right now. Try again.")
+            # Those who were first may have closed it again: the overlay is full once more.
 
     async def _opened(self) -> None:
         while not self.open:

@@ -484,3 +484,21 @@ class TestCheck:
             await shard.write_many(writes, CONTEXT)
         assert (number(shard, "a"), number(shard, "b"), number(shard, "c")) == ("1", None, "1")
         assert len(log.records) == 2
+
+
+async def test_a_write_waits_on_where_others_were_first(shard: Shard) -> None:
+    """The room that was waited for may be taken by the time that the one who waits goes on."""
+    room = shard.owner._room
+    room.clear()
+    waiting = asyncio.create_task(shard.write(PutWrite("a", 1), CONTEXT))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    room.set()
+    for _ in range(2):  # the waiter is told, and has not gone on
+        await asyncio.sleep(0)
+    room.clear()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    room.set()
+    assert (await waiting).offset > 0
