@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 _RETRY_S: Final = 0.2
+# What is prepared for once to twice as long is open for long.
+_LOST_S: Final = 4.0
 _LOOK_S: Final = 0.005
 # A transaction that is under way ends in some milliseconds, unless a shard has trouble.
 _HELD_S: Final = 0.2
@@ -80,6 +82,38 @@ class Transactions:
         self._participants: dict[int, Participant] = {}
         self._under_way: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        # Prepared transactions that were open when it looked last, and those being settled.
+        self._open: set[str] = set()
+        self._settling: set[str] = set()
+
+    def start(self) -> None:
+        """Look after transactions that stay prepared here, until `stop`."""
+        self._start(self._look_after())
+
+    async def _look_after(self) -> None:
+        """Settle what is open for long: the node that carries the transaction out may be lost.
+
+        Should it only be slow, the coordinator's decision holds for both.
+        """
+        while True:
+            await asyncio.sleep(_LOST_S)
+            found = {
+                prepared.id: (number, prepared.coordinator)
+                for number, participant in self._participants.items()
+                if participant.shard.owner.serving
+                for prepared in participant.shard.ledger.prepared.values()
+            }
+            for transaction in (self._open & found.keys()) - self._settling:
+                number, coordinator = found[transaction]
+                logger.info("transaction %s is open for long: asking what was decided", transaction)
+                self._settling.add(transaction)
+                decision = partial(self._decision, coordinator, transaction)
+                task = self._start(self._finish(number, transaction, decision))
+                task.add_done_callback(partial(self._settled, transaction))
+            self._open = set(found)
+
+    def _settled(self, transaction: str, _task: asyncio.Task[int]) -> None:
+        self._settling.discard(transaction)
 
     def join(self, shard: Shard) -> None:
         """Have a shard of this node take part; call it before its term starts."""

@@ -191,6 +191,7 @@ class Node:
         transactions = self._transactions = Transactions(
             count, catalog.by_id, None if self._alone else routes
         )
+        transactions.start()
         parts.push_async_callback(transactions.stop)
         objects = self._objects = self._checkpoints(self._folder)
         holdings = Holdings(

@@ -13,8 +13,9 @@ from streamtable.core.errors import (
     TransactionConflict,
     TransactionInProgress,
 )
+from streamtable.streams import transactions
 from streamtable.streams.epochs import BARRIER
-from streamtable.streams.participant import Part
+from streamtable.streams.participant import Part, Refused
 from streamtable.streams.records import LogRecord
 from streamtable.streams.transactions import Read, Transactions, UsedToken
 from tests.streams.shards import CONTEXT, TABLE, MemoryLog, PutWrite, follow, make_shard, until
@@ -310,6 +311,27 @@ async def test_what_was_lost_a_moment_ago_is_not_waited_for(node: Node, noted: s
     assert [(note["phase"], note["commit"]) for note in notes] == [(noted, False)]
     assert not node.shards[1].ledger.locking
     assert noted == "resolve" or not any(answers)
+
+
+async def test_what_is_prepared_for_a_node_that_is_lost_is_dropped(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "_LOST_S", 0.02)
+    # Shard 1 has prepared, and whoever asked it to is gone: nobody tells it what was decided.
+    part = Part(0, PutWrite(B, 2))
+    await node.transactions.participant(1).prepare([part], "lost", 0, CONTEXT)
+    assert node.shards[1].ledger.locking
+    node.transactions.start()
+    async with asyncio.timeout(10):
+        while not node.settled():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
+    assert node.number(B) == 0
+    # The coordinator has decided against it, for good.
+    with pytest.raises(Refused):
+        await node.transactions.participant(0).commit(
+            [Part(0, PutWrite(A, 1))], "lost", None, CONTEXT
+        )
+    await node.stop()
 
 
 @pytest.mark.parametrize("seed", range(8))
