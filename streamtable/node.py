@@ -70,7 +70,7 @@ __all__ = ["NoOtherNode", "Node"]
 logger = logging.getLogger(__name__)
 
 
-class NoOtherNode(StreamtableError, LookupError):
+class NoOtherNode(ValidationError, LookupError):
     """Nobody could take a node's shards."""
 
 
@@ -479,7 +479,8 @@ class Node:
         """Hand this node's shards over to others; requests are passed on to them from then on.
 
         Raises:
-            StreamtableError: there is no other node, or none has taken them in time.
+            NoOtherNode: there is none that could take them.
+            ServiceUnavailable: none has taken all of them in time.
         """
         if self._alone or not self._peering.placement.others:
             raise NoOtherNode("there is no other node that could take the shards")

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from streamtable.core.errors import ApiError, StreamtableError
+from streamtable.core.errors import ApiError, ServiceUnavailable, StreamtableError
 from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.held import HeldShards
@@ -118,7 +118,7 @@ class Peering:
         Until `stop` it goes on asking them who has which, so that requests find their way.
 
         Raises:
-            StreamtableError: nobody has taken them in time.
+            ServiceUnavailable: nobody has taken all of them in time.
         """
         if not self.placement.others:
             return
@@ -134,7 +134,7 @@ class Peering:
                     )
                     return
             if time.monotonic() > deadline:
-                raise StreamtableError("no other node has taken over all shards in time")
+                raise ServiceUnavailable("No other node has taken over all shards in time")
             await self.placement.changed(deadline, _LOOK_S)
 
     async def _listen(self, host: str) -> int:

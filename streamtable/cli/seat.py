@@ -3,7 +3,7 @@
 It prints a line when it answers, and ends with its parent.
 """
 
-import asyncio
+import os
 import sys
 
 from streamtable.cli.loading import load_checks
@@ -17,18 +17,15 @@ __all__ = ["main"]
 
 
 async def _serve(seat: Seat) -> None:
-    gone = parent_is_gone()
+    # The broker is gone with it, so there is nobody to part from; what was answered is durable.
+    parent_is_gone().add_done_callback(lambda _: os._exit(1))
     checks = load_checks(seat.checks) if seat.checks else None
     node = Node(seat.settings, checks, seat=seat.number)
     await node.start()
     try:
         sys.stdout.write(f"{node.endpoint}\n")
         sys.stdout.flush()
-        failed = asyncio.ensure_future(node.wait_failed())
-        await asyncio.wait((gone, failed), return_when=asyncio.FIRST_COMPLETED)
-        if failed.done():
-            await failed
-        failed.cancel()
+        await node.wait_failed()
     finally:
         await node.stop()
 

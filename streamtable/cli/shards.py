@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption, JsonOption, RegionOption
-from streamtable.cli.output import Failure, LogLevel, print_line, set_up_logging, stdout
+from streamtable.cli.output import Failure, LogLevel, set_up_logging, stdout
 from streamtable.cli.running import run_until_signal
 
 __all__ = ["drain", "init", "shards"]
@@ -45,7 +45,7 @@ def drain(endpoint: EndpointOption = DEFAULT_ENDPOINT) -> None:
 
         async with Endpoint(endpoint) as node:
             await node.post("/_streamtable/drain", {})
-        print_line(f"{endpoint} has no shards any more; it can be stopped")
+        stdout().print(f"{endpoint} has no shards any more; it can be stopped")
 
     run_until_signal(run())
 
@@ -91,7 +91,9 @@ def init(
             found = await topics.create(known_address(kafka, kafka_config), count)
         except KafkaConnectionError as error:
             raise Failure(f"no Kafka broker answers at {kafka}. Is the address right?") from error
-        print_line(f"the region {region} has a change log of {found} shards: {topics.changelog}")
+        stdout().print(
+            f"the region {region} has a change log of {found} shards: {topics.changelog}"
+        )
 
     asyncio.run(run())
 

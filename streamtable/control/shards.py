@@ -67,7 +67,8 @@ class ShardPages:
         """Hand this node's shards over to others; answered when they serve.
 
         Raises:
-            StreamtableError: there is no other node, or none has taken them in time.
+            ValidationError: there is no other node.
+            ServiceUnavailable: none has taken all of them in time.
         """
         await self._drain()
         return {"drained": True}

@@ -1,0 +1,127 @@
+"""`streamtable serve --workers`: one region in several processes behind one port."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnection
+
+from tests.support.commands import error_line
+from tests.support.server import Server, client_settings
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+KEYS = [f"item-{number}" for number in range(40)]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    running = Server(tmp_path / "data", "--workers", "2").start()
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+def client(server: Server) -> Any:
+    """A client with a connection of its own: the system says which process has it."""
+    return boto3.client(**client_settings(server.endpoint))
+
+
+def children(server: Server) -> list[int]:
+    """The process ids of a node's processes."""
+    found = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
+    return sorted(map(int, found.split()))
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there, and more than a name that nobody has asked about."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
+
+
+def fill(server: Server) -> None:
+    client(server).create_table(
+        TableName="users",
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    for key in KEYS:
+        client(server).put_item(TableName="users", Item={"id": {"S": key}, "n": {"N": "1"}})
+
+
+def all_there(server: Server) -> bool:
+    try:
+        found = client(server).scan(TableName="users", ConsistentRead=True)["Items"]
+    except (ClientError, NoConnection, HTTPClientError):
+        return False
+    return sorted(item["id"]["S"] for item in found) == sorted(KEYS)
+
+
+def test_any_process_answers_for_any_item(server: Server) -> None:
+    fill(server)
+    assert len(children(server)) == 2
+    for _ in range(8):
+        assert all_there(server)
+    shards = client(server)
+    shards.transact_write_items(
+        TransactItems=[
+            {
+                "Update": {
+                    "TableName": "users",
+                    "Key": {"id": {"S": key}},
+                    "UpdateExpression": "ADD n :one",
+                    "ExpressionAttributeValues": {":one": {"N": "1"}},
+                }
+            }
+            for key in KEYS
+        ]
+    )
+    gets = [{"Get": {"TableName": "users", "Key": {"id": {"S": key}}}} for key in KEYS]
+    found = client(server).transact_get_items(TransactItems=gets)["Responses"]
+    assert {answer["Item"]["n"]["N"] for answer in found} == {"2"}
+
+
+def test_a_process_that_is_killed_is_started_again(server: Server) -> None:
+    fill(server)
+    first, second = children(server)
+    os.kill(second, signal.SIGKILL)
+    wait_until(
+        lambda: len(children(server)) == 2 and second not in children(server), "another process"
+    )
+    # Each connection may be either's.
+    wait_until(lambda: all(all_there(server) for _ in range(6)), "all items, whoever is asked")
+    assert first in children(server)
+
+
+def test_processes_end_with_their_parent(server: Server) -> None:
+    fill(server)
+    theirs = children(server)
+    # Only it: `Server.kill` ends all of them.
+    os.kill(server.pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(runs, theirs)), "the processes to end")
+    server.kill()
+    # And what was answered is there, also for one process alone.
+    server.options = ()
+    assert all_there(server.start())
+
+
+def test_it_stops_in_good_order(server: Server) -> None:
+    theirs = children(server)
+    assert server.stop() == 0
+    assert not any(map(runs, theirs))
+
+
+def test_options_that_do_not_go_together(tmp_path: Path) -> None:
+    line = error_line("serve", "--workers", "2", "--advertise", "a:1", "--data", str(tmp_path))
+    assert "--advertise is for one process" in line
