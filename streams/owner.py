@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, Protocol
 
 from streamtable.core.errors import ServiceUnavailable, StreamtableError
@@ -453,17 +453,25 @@ class Owner:
         self._wake_provers()
 
     async def close(self) -> None:
-        """Stop serving, let the append in flight finish, and let go of the log."""
+        """Stop serving, let the append in flight be settled, and let go of the log."""
         self.step_down()
         await self.settled()
         if self._appending is not None:
             self._appending.cancel()
+        self._answer_waiting()
         await self._log.close()
 
     async def settled(self) -> None:
-        """Return when no append is in flight any more, or none was answered in time."""
-        if self._appending is not None:
-            await asyncio.wait([self._appending], timeout=WAIT_S)
+        """Return when nothing is in flight and unknown any more, or that could not be had in time.
+
+        An append that fails is followed by a look at what the log has of it.
+        """
+        deadline = time.monotonic() + WAIT_S
+        while (task := self._appending) is not None and not task.done():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            await asyncio.wait([task], timeout=left)
 
     def _recover(self, *, lost: bool) -> None:
         """Stop serving and settle the unknown outcome in the background, until it is settled.
@@ -481,7 +489,9 @@ class Owner:
         if lost:
             # Most likely the group has given the shard to another node, and says so soon. Only if
             # it does not, the other one was late, and the shard is still this node's.
-            await asyncio.sleep(_YIELD_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_YIELD_S):
+                    await self._gone.wait()
         while self._wanted:
             try:
                 async with self._turn:
