@@ -144,6 +144,8 @@ class PeerClient:
         connection = self._connections.get(address)
         if connection is None or connection.closed:
             connection = await self._open(address)
+            if connection.closed:
+                raise PeerLost(f"the connection to the node {address} broke", asked=False)
         return await connection.call(method, catalog, arguments)
 
     async def stop(self) -> None:

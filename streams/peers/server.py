@@ -129,7 +129,8 @@ class PeerServer:
         proof = prove(self._secret, "server", theirs.nonce)
         await socket.send_json({**mine._asdict(), "proof": proof})
         said = await socket.receive_json()
-        check_proof(self._secret, "client", mine.nonce, said.get("proof"))
+        proved = said.get("proof") if isinstance(said, dict) else None
+        check_proof(self._secret, "client", mine.nonce, proved)
         await socket.send_json({"node": "ok"})
 
     async def _carry_out(
