@@ -12,6 +12,7 @@ KAFKA := .cache/kafka/.installed
 ELASTICSEARCH := .cache/elasticsearch/.installed
 JAVA := .cache/java/enhanced/.installed .cache/java/kcl/.installed
 AIO := .cache/aiobotocore/.installed
+TOXIPROXY := .cache/go/toxiproxy/server
 JS := tests/acceptance/js/node_modules/.package-lock.json
 
 .PHONY: run shop test setup tools lint types docs bench clean help
@@ -52,6 +53,8 @@ tools: .venv/.dev $(AIO) ## fetch the real servers and clients that the tests ru
 	  else echo "no Java or no Maven: the tests on Apache Kafka, on Elasticsearch and with Java clients will be skipped"; fi
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(JS); \
 	  else echo "no Node.js: the tests with the JavaScript SDK and dynamodb-admin will be skipped"; fi
+	@if command -v go >/dev/null; then $(MAKE) --no-print-directory $(TOXIPROXY); \
+	  else echo "no Go: the tests with cut connections and with a checker of histories will be skipped"; fi
 	@command -v kcat >/dev/null || echo "no kcat: the tests with it will be skipped"
 	@command -v promtool >/dev/null || echo "no promtool: the tests of alarms and dashboard will be skipped"
 	@command -v haproxy >/dev/null || echo "no haproxy: the test of its configuration will be skipped"
@@ -71,6 +74,11 @@ $(ELASTICSEARCH): tests/support/elastic/pom.xml
 	@mvn -q -B -Dstyle.color=never -f $< dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/$(@D)
 	@cd $(@D) && $(PYTHON) -m zipfile -e *.zip . && rm *.zip
 	@touch $@
+
+$(TOXIPROXY):
+	@echo "building Toxiproxy for the tests"
+	@mkdir -p $(@D)
+	@GOBIN=$(CURDIR)/$(@D) go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
 
 .cache/java/%/.installed: tests/acceptance/java/%/pom.xml tests/acceptance/java/%/src/main/java/*.java
 	@echo "fetching AWS's Java client for the tests: $*"

@@ -19,11 +19,12 @@ from streamtable.streams.clock import HybridClock
 from streamtable.streams.owner import LogGap
 from streamtable.streams.shard import Shard
 from streamtable.streams.transactions import Read, Transactions
-from tests.simulation.cluster import NEVER, ConditionalPut
+from tests.simulation.cluster import ConditionalPut
 from tests.simulation.log import Partition, ProducerHandle
 from tests.simulation.runs import Run, Work
 from tests.simulation.state import MemoryState
 from tests.streams.shards import CONTEXT, TABLE, PutWrite
+from tests.support.linearizable import NEVER
 
 __all__ = ["Bank", "Transaction"]
 

@@ -22,14 +22,14 @@ from tests.simulation.log import Partition, ProducerHandle
 from tests.simulation.runs import Run, Work
 from tests.simulation.state import MemoryState
 from tests.streams.shards import CONTEXT, PutWrite
+from tests.support.linearizable import NEVER
 
-__all__ = ["KEYS", "NEVER", "ConditionalPut", "Operation", "Simulation"]
+__all__ = ["KEYS", "ConditionalPut", "Operation", "Simulation"]
 
 NODES = 3
 CLIENTS = 5
 OPERATIONS = 12
 KEYS = ("a", "b")
-NEVER = 1e18
 
 
 @dataclass

@@ -1,26 +1,21 @@
 """What the simulations share: how many seeds, the simulated time, and the checker of histories."""
 
-import json
 import logging
 import os
-import shutil
-import subprocess
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
 from streamtable.streams import owner, participant, shard
 from tests.simulation.log import Faults
 from tests.simulation.loop import SimulatedLoop, SimulatedTime
+from tests.support.linearizable import built_checker
 
-__all__ = ["faults", "run", "seeds", "wrong"]
+__all__ = ["faults", "run", "seeds"]
 
 SEEDS = int(os.environ.get("STREAMTABLE_SEEDS", "1000"))
 FIRST = int(os.environ.get("STREAMTABLE_FIRST_SEED", "0"))
-CHECKER = Path(__file__).parent / "checker"
-ROOT = Path(__file__).parents[2]
 
 
 class Runs(Protocol):
@@ -33,12 +28,7 @@ class Runs(Protocol):
 @pytest.fixture(scope="session")
 def checker() -> str:
     """The program that says which histories no order of the operations explains."""
-    built = ROOT / ".cache" / "go" / "linearizable"
-    if shutil.which("go") is None:
-        pytest.skip("the checker of histories is built by Go, and there is no 'go' on the path")
-    built.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["go", "build", "-o", str(built), "."], cwd=CHECKER, check=True, timeout=300)
-    return str(built)
+    return built_checker()
 
 
 @pytest.fixture(autouse=True)
@@ -71,13 +61,3 @@ def run(simulation: Runs) -> None:
         loop.run_until_complete(simulation.run())
     finally:
         loop.close()
-
-
-def wrong(checker: str, found: Iterable[dict[str, Any]]) -> str:
-    """Return the names of the histories that no order of the operations explains."""
-    lines = "\n".join(json.dumps(each) for each in found)
-    checked = subprocess.run(
-        [checker], input=lines, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert checked.returncode in {0, 1}, checked.stderr
-    return checked.stdout

@@ -13,8 +13,9 @@ import pytest
 from streamtable.streams.epochs import EpochFilter
 from streamtable.streams.owner import Owner
 from streamtable.streams.shard import Shard
-from tests.simulation.cluster import KEYS, NEVER, Simulation
-from tests.simulation.conftest import faults, run, seeds, wrong
+from tests.simulation.cluster import KEYS, Simulation
+from tests.simulation.conftest import faults, run, seeds
+from tests.support.linearizable import NEVER, wrong
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -12,8 +12,8 @@ import pytest
 from streamtable.streams.ledger import Ledger
 from streamtable.streams.participant import Participant
 from tests.simulation.bank import Bank
-from tests.simulation.cluster import NEVER
-from tests.simulation.conftest import faults, run, seeds, wrong
+from tests.simulation.conftest import faults, run, seeds
+from tests.support.linearizable import NEVER, wrong
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -1,7 +1,7 @@
-"""A real Apache Kafka for the tests: one node, from the jars that Maven Central has.
+"""A real Apache Kafka for the tests: one broker or three, from the jars that Maven Central has.
 
-`make test` fetches the jars into .cache/kafka/libs; so does this module where Maven is there. It is
-started once a session, with little memory, and stopped by its own process.
+`make test` fetches the jars into .cache/kafka/libs; so does this module where Maven is there. A
+broker is a process of its own, with little memory, and stopped by its own process.
 """
 
 import contextlib
@@ -12,7 +12,8 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tests.support.ports import free_ports
 
-__all__ = ["ApacheKafka", "Secured", "missing", "running"]
+__all__ = ["ApacheKafka", "KafkaCluster", "Secured", "missing", "running", "running_cluster"]
 
 _ROOT = Path(__file__).parents[2]
 _JARS = _ROOT / ".cache" / "kafka" / "libs"
@@ -36,22 +37,23 @@ _STOP_S = 20
 
 _PROPERTIES = """
 process.roles=broker,controller
-node.id=1
-listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners={protocol}://127.0.0.1:{port}
+node.id={number}
+listeners={listeners},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={advertised}
 controller.listener.names=CONTROLLER
-controller.quorum.voters=1@127.0.0.1:{controller}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,{protocol}:{protocol}
+controller.quorum.voters={voters}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,{protocol}:{protocol}
 inter.broker.listener.name={protocol}
 log.dirs={folder}/logs
 auto.create.topics.enable=false
-offsets.topic.replication.factor=1
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={copies}
 offsets.topic.num.partitions=2
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=2
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={copies}
+share.coordinator.state.topic.min.isr={in_sync}
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=100
 message.max.bytes=67108864
@@ -125,27 +127,72 @@ class Secured:
         return path
 
 
+@dataclass(frozen=True)
+class _Seat:
+    """A broker's place in its cluster.
+
+    Attributes:
+        number: its id; the brokers have 1, 2, ...
+        controllers: the controllers' ports, of all brokers.
+        cluster_id: the cluster's, 22 characters.
+        proxy: port at which clients that come by the proxied listener are told to find it.
+    """
+
+    number: int
+    controllers: Sequence[int]
+    cluster_id: str
+    proxy: int | None = None
+
+    @property
+    def voters(self) -> str:
+        places = enumerate(self.controllers, 1)
+        return ",".join(f"{number}@127.0.0.1:{port}" for number, port in places)
+
+
+def _new_cluster_id() -> str:
+    return urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
+
+
 class ApacheKafka:
     """One broker in a process of its own, on a folder of its own.
 
     Args:
         folder: for everything that it keeps.
         secured: what it asks of clients; None for nothing.
+        seat: its place among others; None for a broker that is alone.
 
     Attributes:
         address: `host:port` for bootstrap servers.
+        proxied: the address behind the proxy, where its seat says that there is one.
     """
 
-    def __init__(self, folder: Path, secured: Secured | None = None) -> None:
+    def __init__(
+        self, folder: Path, secured: Secured | None = None, seat: _Seat | None = None
+    ) -> None:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        port, controller = free_ports(2)
+        port, proxied, alone = free_ports(3)
+        seat = seat or _Seat(1, [alone], _new_cluster_id())
         self.address = f"127.0.0.1:{port}"
+        self.proxied = f"127.0.0.1:{proxied}"
         folder.mkdir(parents=True, exist_ok=True)
         self._properties = folder / "server.properties"
         protocol = "PLAINTEXT" if secured is None else "SASL_SSL"
+        listeners = advertised = f"{protocol}://{self.address}"
+        if seat.proxy is not None:
+            listeners += f",PROXIED://{self.proxied}"
+            advertised += f",PROXIED://127.0.0.1:{seat.proxy}"
+        copies = len(seat.controllers)
         properties = _PROPERTIES.format(
-            port=port, controller=controller, folder=folder, protocol=protocol
+            number=seat.number,
+            listeners=listeners,
+            advertised=advertised,
+            controller=seat.controllers[seat.number - 1],
+            voters=seat.voters,
+            copies=copies,
+            in_sync=max(1, copies - 1),
+            folder=folder,
+            protocol=protocol,
         )
         users = []
         if secured is not None:
@@ -155,13 +202,12 @@ class ApacheKafka:
             known = f"name={secured.user},password={secured.password}"
             users = ["--add-scram", f"SCRAM-SHA-512=[{known}]"]
         self._properties.write_text(properties)
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         self._java(
             "kafka.tools.StorageTool",
             "format",
             "--ignore-formatted",
             "-t",
-            cluster_id,
+            seat.cluster_id,
             "-c",
             str(self._properties),
             *users,
@@ -173,7 +219,16 @@ class ApacheKafka:
         Raises:
             RuntimeError: it ended, or did not listen in a minute; with the end of what it said.
         """
+        self.launch()
+        self.wait_started()
+
+    def launch(self) -> None:
+        """Start the broker, and wait for nothing; brokers of a cluster wait for each other."""
         self._process = self._java("kafka.Kafka", str(self._properties))
+
+    def wait_started(self) -> None:
+        """Wait until it accepts connections; see `start`."""
+        assert self._process is not None
         host, _, port = self.address.partition(":")
         limit = time.monotonic() + _START_S
         while time.monotonic() < limit and self._process.poll() is None:
@@ -186,7 +241,8 @@ class ApacheKafka:
 
     def kill(self) -> None:
         """End the broker at once, as a power cut does; `start` brings it back."""
-        assert self._process is not None
+        if self._process is None:
+            return
         self._process.kill()
         self._process.wait()
 
@@ -214,6 +270,43 @@ class ApacheKafka:
             )
 
 
+class KafkaCluster:
+    """Three brokers that are one Kafka: three copies of everything, two of them in sync.
+
+    Args:
+        folder: for everything that they keep.
+        proxies: ports of proxies before the brokers, one for each; clients that come by a proxy
+            are told of the proxies only.
+
+    Attributes:
+        brokers: the brokers.
+        address: for bootstrap servers.
+    """
+
+    def __init__(self, folder: Path, proxies: Sequence[int] = ()) -> None:
+        controllers, cluster_id = free_ports(3), _new_cluster_id()
+        self.brokers = [
+            ApacheKafka(
+                folder / str(number),
+                seat=_Seat(number, controllers, cluster_id, proxy),
+            )
+            for number, proxy in enumerate(proxies or [None] * 3, 1)
+        ]
+        self.address = ",".join(broker.address for broker in self.brokers)
+
+    def start(self) -> None:
+        """Start the brokers and wait until all accept connections."""
+        for broker in self.brokers:
+            broker.launch()
+        for broker in self.brokers:
+            broker.wait_started()
+
+    def stop(self) -> None:
+        """Stop the brokers."""
+        for broker in self.brokers:
+            broker.kill()
+
+
 def running(folder: Path, secured: Secured | None = None) -> Iterator[ApacheKafka]:
     """Run a broker for a fixture; the test is skipped where that is not possible."""
     reason = missing()
@@ -223,6 +316,20 @@ def running(folder: Path, secured: Secured | None = None) -> Iterator[ApacheKafk
     kafka = ApacheKafka(folder, secured)
     kafka.start()
     try:
+        yield kafka
+    finally:
+        kafka.stop()
+
+
+def running_cluster(folder: Path, proxies: Sequence[int] = ()) -> Iterator[KafkaCluster]:
+    """Run three brokers for a fixture; the test is skipped where that is not possible."""
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    _fetch_jars()
+    kafka = KafkaCluster(folder, proxies)
+    try:
+        kafka.start()
         yield kafka
     finally:
         kafka.stop()

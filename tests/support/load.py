@@ -8,7 +8,7 @@ an answer leaves two possibilities, and `settle` finds out which one it was.
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final, Self, TypeAlias
@@ -210,8 +210,10 @@ class _Worker:
         additions: additions without an answer.
     """
 
-    def __init__(self, load: "Load", name: str) -> None:
+    def __init__(self, load: "Load", number: int) -> None:
+        name = f"w{number}"
         self._load = load
+        self._number = number
         self._name = name
         self._keys = [(f"{name}.{n % _COLLECTIONS}", str(n)) for n in range(_ITEMS)]
         self._operations = 0
@@ -225,7 +227,8 @@ class _Worker:
 
     async def run(self) -> None:
         """Send requests until one has no answer, or the load ends."""
-        connection = AsyncConnection(self._load.endpoint)
+        endpoints = self._load.endpoints
+        connection = AsyncConnection(endpoints[self._number % len(endpoints)])
         chance = self._load.chance
         table = self._load.table
         kinds = [
@@ -509,7 +512,7 @@ class Load:
         chance: decides what they do.
 
     Attributes:
-        endpoint: where they send it; set before each round.
+        endpoints: where they send it, each worker to one of them; set before each round.
         answered: requests that were answered, over all rounds.
         unanswered: why the others were not.
         ending: makes the workers end after the answer that they wait for.
@@ -518,21 +521,25 @@ class Load:
     def __init__(self, table: str, workers: int, chance: random.Random) -> None:
         self.table = table
         self.chance = chance
-        self.endpoint = ""
+        self.endpoints: Sequence[str] = ()
         self.answered = 0
         self.unanswered: list[str] = []
         self.ending = False
-        self.workers = [_Worker(self, f"w{number}") for number in range(workers)]
+        self.workers = [_Worker(self, number) for number in range(workers)]
 
     async def run(
-        self, endpoint: str, target: int, then: Callable[[], Awaitable[None] | None]
+        self,
+        endpoint: str | Sequence[str],
+        target: int,
+        then: Callable[[], Awaitable[None] | None],
     ) -> None:
         """Load the server; when `target` more requests are answered, call `then`, and end.
 
         Raises:
             AssertionError: an answer was wrong.
         """
-        self.endpoint, self.ending = endpoint, False
+        self.endpoints = [endpoint] if isinstance(endpoint, str) else endpoint
+        self.ending = False
         until = self.answered + target
         tasks = [asyncio.create_task(worker.run()) for worker in self.workers]
         while self.answered < until and not all(  # noqa: ASYNC110 - workers tell nobody
