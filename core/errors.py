@@ -212,7 +212,12 @@ class TransactionCanceled(ApiError):
             f"[{codes}]",
             CancellationReasons=reasons,
         )
-        self.reasons = reasons
+
+    @property
+    def reasons(self) -> list[dict[str, Any]]:
+        """Why, one entry an action, in order."""
+        reasons: list[dict[str, Any]] = self.members["CancellationReasons"]
+        return reasons
 
 
 class TransactionConflict(ApiError):

@@ -8,12 +8,19 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.apache_kafka import running as running_kafka
 from tests.support.elasticsearch import Elasticsearch
 from tests.support.elasticsearch import running as running_elasticsearch
 from tests.support.server import Server, client_settings
+
+# Machines are shared, so no example of Hypothesis' has a deadline.
+settings.register_profile(
+    "streamtable", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("streamtable")
 
 
 @pytest.fixture(scope="session")

@@ -198,10 +198,10 @@ class PeerClient:
         await socket.send_json(mine._asdict())
         answer = await socket.receive_json()
         if "refused" in answer:
-            raise PeerRefused(answer["refused"])
+            raise PeerRefused(f"it says of this node: {answer['refused']}")
         theirs = Hello.read(answer, self._region)
         check_proof(self._secret, "server", mine.nonce, answer.get("proof"))
         await socket.send_json({"proof": prove(self._secret, "client", theirs.nonce)})
         done = await socket.receive_json()
         if "refused" in done:
-            raise PeerRefused(done["refused"])
+            raise PeerRefused(f"it says of this node: {done['refused']}")

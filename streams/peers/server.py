@@ -4,6 +4,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import aiohttp
@@ -13,7 +14,7 @@ from aiohttp import web
 from streamtable.core.errors import ApiError, InternalServerError, StreamtableError
 from streamtable.streams.peers.client import PATH
 from streamtable.streams.peers.frames import FRAME_BYTES, FrameWriter
-from streamtable.streams.peers.handshake import Hello, PeerRefused, check_proof, hello, prove
+from streamtable.streams.peers.handshake import Hello, check_proof, hello, prove
 from streamtable.streams.peers.messages import error_to_json
 
 __all__ = ["Call", "PeerServer", "PeersUnavailable"]
@@ -99,9 +100,10 @@ class PeerServer:
         try:
             async with asyncio.timeout(_GREETING_S):
                 await self._greet(socket)
-        except (PeerRefused, TypeError, ValueError, TimeoutError) as error:
-            logger.warning("a connection from %s was refused: %s", request.remote, error)
-            if not socket.closed:
+        except (OSError, TypeError, ValueError) as error:
+            # One that took too long, or is gone already, is among these.
+            logger.warning("a connection from %s was refused: %r", request.remote, error)
+            with suppress(OSError):
                 await socket.send_json({"refused": str(error)})
                 await socket.close()
             return socket

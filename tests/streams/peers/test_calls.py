@@ -1,0 +1,289 @@
+"""Calls between nodes over loopback: frames, errors, lost connections, secrets and TLS."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+import pytest
+import trustme
+
+from streamtable.core.errors import (
+    ConditionalCheckFailed,
+    InternalServerError,
+    ResourceNotFound,
+)
+from streamtable.streams.owner import Moved
+from streamtable.streams.peers import frames, server
+from streamtable.streams.peers.client import PeerClient, PeerLost
+from streamtable.streams.peers.frames import FrameWriter
+from streamtable.streams.peers.server import PeerServer, PeersUnavailable
+from tests.support.ports import free_port
+
+SECRET = b"a secret that all nodes know"
+
+Calls = dict[str, Callable[[Any], Awaitable[Any]]]
+
+
+class Peers:
+    """Servers and clients, stopped at the test's end."""
+
+    def __init__(self, parts: AsyncExitStack) -> None:
+        self._parts = parts
+        self.calls: Calls = {"echo": _echo}
+        self.read: list[int] = []
+
+    async def _caught_up(self, catalog: int) -> None:
+        self.read.append(catalog)
+
+    async def server(self, region: str = "eu", port: int = 0, **how: Any) -> tuple[PeerServer, str]:
+        made = PeerServer(region, self.calls, self._caught_up, **how)
+        self._parts.push_async_callback(made.stop)
+        return made, f"127.0.0.1:{await made.start('127.0.0.1', port)}"
+
+    def client(self, region: str = "eu", **how: Any) -> PeerClient:
+        made = PeerClient(region, **how)
+        self._parts.push_async_callback(made.stop)
+        return made
+
+
+async def _echo(arguments: Any) -> Any:
+    return arguments
+
+
+@pytest.fixture
+async def peers() -> AsyncIterator[Peers]:
+    async with AsyncExitStack() as parts:
+        yield Peers(parts)
+
+
+async def test_a_call_is_answered_after_the_catalog_is_read(peers: Peers) -> None:
+    _, address = await peers.server()
+    assert await peers.client().call(address, "echo", {"a": [1, None]}, catalog=7) == {
+        "a": [1, None]
+    }
+    assert peers.read == [7]
+
+
+async def test_calls_at_a_time_share_frames(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+    run = FrameWriter._run
+
+    async def note(writer: FrameWriter) -> None:
+        send = writer._socket.send_bytes
+
+        async def send_noted(data: bytes, /) -> None:
+            sent.append(data)
+            await send(data)
+
+        monkeypatch.setattr(writer._socket, "send_bytes", send_noted)
+        await run(writer)
+
+    monkeypatch.setattr(frames.FrameWriter, "_run", note)
+    _, address = await peers.server()
+    client = peers.client()
+    await client.call(address, "echo", "opens the connection")
+    sent.clear()
+    answers = await asyncio.gather(*(client.call(address, "echo", n) for n in range(50)))
+    assert answers == list(range(50))
+    # One frame with the questions, and hardly more with the answers.
+    assert len(sent) < 10
+
+
+async def test_a_large_answer_and_small_ones_come_whole(peers: Peers) -> None:
+    _, address = await peers.server()
+    client = peers.client()
+    asked = ["x" * 3_000_000, "y", "z" * 1_500_000, *map(str, range(20))]
+    assert await asyncio.gather(*(client.call(address, "echo", each) for each in asked)) == asked
+
+
+async def test_answers_come_as_they_are_ready(peers: Peers) -> None:
+    first = asyncio.Event()
+
+    async def wait(_: Any) -> str:
+        await first.wait()
+        return "late"
+
+    peers.calls["wait"] = wait
+    _, address = await peers.server()
+    client = peers.client()
+    late = asyncio.create_task(client.call(address, "wait", None))
+    assert await client.call(address, "echo", "soon") == "soon"
+    first.set()
+    assert await late == "late"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Moved("gone"),
+        ResourceNotFound("no such table"),
+        ConditionalCheckFailed({"id": {"S": "1"}}),
+    ],
+)
+async def test_an_error_arrives_as_its_class(peers: Peers, error: Any) -> None:
+    async def refuse(_: Any) -> None:
+        raise error
+
+    peers.calls["refuse"] = refuse
+    _, address = await peers.server()
+    with pytest.raises(type(error)) as caught:
+        await peers.client().call(address, "refuse", None)
+    assert (caught.value.message, caught.value.members) == (error.message, error.members)
+
+
+async def test_a_mistake_is_told_without_its_text(
+    peers: Peers, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_: Any) -> None:
+        raise ZeroDivisionError("a secret of this node's")
+
+    peers.calls["fail"] = fail
+    _, address = await peers.server()
+    with pytest.raises(InternalServerError) as caught:
+        await peers.client().call(address, "fail", None)
+    assert "secret" not in caught.value.message
+    assert "a secret of this node's" in caplog.text
+
+
+async def test_who_was_asked_and_went_may_have_done_it(peers: Peers) -> None:
+    asked = asyncio.Event()
+
+    async def never(_: Any) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    peers.calls["never"] = never
+    running, address = await peers.server()
+    client = peers.client()
+    calls = [asyncio.create_task(client.call(address, "never", n)) for n in range(3)]
+    await asked.wait()
+    await running.stop()
+    for call in calls:
+        with pytest.raises(PeerLost) as caught:
+            await call
+        assert caught.value.asked
+
+
+async def test_nobody_there_has_done_nothing(peers: Peers) -> None:
+    with pytest.raises(PeerLost) as caught:
+        await peers.client().call(f"127.0.0.1:{free_port()}", "echo", 1)
+    assert not caught.value.asked
+
+
+async def test_no_answer_in_time_may_have_been_done(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    peers.calls["never"] = never
+    monkeypatch.setattr("streamtable.streams.peers.client._CALL_S", 0.05)
+    _, address = await peers.server()
+    client = peers.client()
+    with pytest.raises(PeerLost) as caught:
+        await client.call(address, "never", 1)
+    assert caught.value.asked
+    assert await client.call(address, "echo", 1) == 1
+
+
+async def test_a_node_that_comes_back_is_called_again(peers: Peers) -> None:
+    running, address = await peers.server()
+    client = peers.client()
+    assert await client.call(address, "echo", 1) == 1
+    await running.stop()
+    await peers.server(port=int(address.rpartition(":")[2]))
+    with suppress(PeerLost):
+        # It may still find the old connection.
+        await client.call(address, "echo", 2)
+    assert await client.call(address, "echo", 3) == 3
+
+
+async def test_a_connection_that_breaks_as_it_opens_was_asked_nothing(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, address = await peers.server()
+    client = peers.client()
+    connect = client._connect
+
+    async def break_at_once(to: str) -> Any:
+        connection = await connect(to)
+        await connection.close()
+        return connection
+
+    monkeypatch.setattr(client, "_connect", break_at_once)
+    async with asyncio.timeout(5):
+        with pytest.raises(PeerLost) as caught:
+            await client.call(address, "echo", 1)
+    assert not caught.value.asked
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mine", "why"),
+    [
+        ({"region": "us"}, {}, "of this node: it is a node of the region eu, not of us"),
+        ({"secret": SECRET}, {"secret": b"not the same secret"}, "another secret"),
+        ({"secret": SECRET}, {}, "another secret"),
+        ({}, {"secret": SECRET}, "another secret"),
+    ],
+)
+async def test_strangers_are_refused(peers: Peers, theirs: Any, mine: Any, why: str) -> None:
+    _, address = await peers.server(**theirs)
+    with pytest.raises(PeerLost, match=why) as caught:
+        await peers.client(**mine).call(address, "echo", 1)
+    assert not caught.value.asked
+    assert peers.read == []
+
+
+async def test_another_version_of_the_protocol_is_refused(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, address = await peers.server()
+    monkeypatch.setattr(server, "hello", lambda region: server.Hello(99, region, "nonce"))
+    with pytest.raises(PeerLost, match="speaks version 99"):
+        await peers.client().call(address, "echo", 1)
+
+
+async def test_nodes_with_one_secret_talk(peers: Peers) -> None:
+    _, address = await peers.server(secret=SECRET)
+    assert await peers.client(secret=SECRET).call(address, "echo", 1) == 1
+
+
+async def test_a_taken_port_is_told_of(peers: Peers) -> None:
+    _, address = await peers.server()
+    with pytest.raises(PeersUnavailable, match="--advertise"):
+        await peers.server(port=int(address.rpartition(":")[2]))
+
+
+class Certificates:
+    """Contexts of both sides, of an authority of their own."""
+
+    def __init__(self) -> None:
+        authority = trustme.CA()
+        issued = authority.issue_cert("127.0.0.1")
+        self.client = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+        self.server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.server.verify_mode = ssl.CERT_REQUIRED
+        for context in (self.client, self.server):
+            authority.configure_trust(context)
+            issued.configure_cert(context)
+
+
+async def test_nodes_with_certificates_of_one_authority_talk(peers: Peers) -> None:
+    ours = Certificates()
+    _, address = await peers.server(tls=ours.server, secret=SECRET)
+    client = peers.client(tls=ours.client, secret=SECRET)
+    assert await client.call(address, "echo", 1) == 1
+
+
+async def test_strangers_certificates_are_refused(peers: Peers) -> None:
+    ours, theirs = Certificates(), Certificates()
+    nobody = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+    nobody.check_hostname = False
+    nobody.verify_mode = ssl.CERT_NONE
+    _, address = await peers.server(tls=ours.server)
+    for tls in (theirs.client, nobody, None):
+        with pytest.raises(PeerLost):
+            await peers.client(tls=tls).call(address, "echo", 1)
+    assert peers.read == []
