@@ -105,10 +105,11 @@ class ShardLog:
         """
         partition = TopicPartition(self._topic, self._shard)
         try:
-            if self._prober is None:
-                self._prober = await open_consumer(self._address, [partition])
-            first = await self._prober.beginning_offsets([partition])
-            end = await self._prober.end_offsets([partition])
+            prober = self._prober
+            if prober is None:
+                prober = self._prober = await open_consumer(self._address, [partition])
+            first = await prober.beginning_offsets([partition])
+            end = await prober.end_offsets([partition])
         except CLIENT_ERRORS as error:
             raise self._unavailable("its bounds are not known", error) from error
         return first[partition], end[partition]

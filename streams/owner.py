@@ -449,6 +449,7 @@ class Owner:
         self._wanted = False
         self._gone.set()
         self._serving.clear()
+        self._following.clear()
         self._readable = False
         self._wake_provers()
 
