@@ -83,6 +83,7 @@ class Agents:
         self._assigned: frozenset[int] = frozenset()
         self._followed: frozenset[int] = frozenset()
         self.replicas = Replicas(address, topics, holdings, fail)
+        self._generation: int | None = None
         self._turns = {number: asyncio.Lock() for number in range(count)}
         self._opened = {number: asyncio.Event() for number in range(count)}
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -153,16 +154,27 @@ class Agents:
         await self._assign(
             frozenset(one.partition for one in assigned if one.topic == self._topics.changelog),
             self._app.followed(self._topics.changelog) if self._replicated else frozenset(),
+            kept=self._kept(),
         )
 
-    async def _assign(self, numbers: frozenset[int], followed: frozenset[int]) -> None:
+    def _kept(self) -> bool:
+        """Whether nobody else can have had this node's shards since the last assignment."""
+        before, self._generation = self._generation, self._app.generation
+        return self._placement is None or before is None or self._generation <= before + 1
+
+    async def _assign(
+        self, numbers: frozenset[int], followed: frozenset[int], *, kept: bool = True
+    ) -> None:
         """Begin to open what is new and to close what is not this node's any more.
 
         Args:
             numbers: the shards that are this node's.
             followed: those of which it has replicas.
+            kept: the shards that it had before were its own all the time. Otherwise somebody else
+                may have gone on with them, so their terms begin anew.
         """
-        gone, self._assigned = self._assigned - numbers, numbers
+        gone = self._assigned - numbers if kept else self._assigned
+        self._assigned = numbers
         changed, self._followed = self._followed ^ followed, followed
         for number in gone:
             self._opened[number].clear()

@@ -90,15 +90,28 @@ class Group(faust.App):
             one.partition for one in self.assignor.assigned_standbys() if one.topic == topic
         )
 
+    @property
+    def generation(self) -> int:
+        """The number of the group's last assignment: each one is the next number.
+
+        Who was left out of one, and let in again, has missed a number.
+        """
+        number: int = self._coordinator.generation
+        return number
+
+    @property
+    def _coordinator(self) -> Any:
+        # aiokafka's end of the group; there is no public way to it.
+        consumer: Any = self.consumer
+        return consumer._thread._consumer._coordinator  # noqa: SLF001 - see above
+
     def leaves_for_good(self) -> None:
         """Have the group give this member's partitions to others as soon as it stops.
 
         A static member says nothing when it stops, so that it finds them again if it comes back
         within its session.
         """
-        # aiokafka asks it about that; there is no public way to say so.
-        consumer: Any = self.consumer
-        consumer._thread._consumer._coordinator._group_instance_id = None  # noqa: SLF001 - see above
+        self._coordinator._group_instance_id = None  # noqa: SLF001 - it asks itself about that
 
     def _create_directories(self) -> None:
         """Keep Faust from making its data folder."""
