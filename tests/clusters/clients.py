@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from tests.support.linearizable import NEVER
 from tests.support.load import AsyncConnection, Item, Unanswered
@@ -78,9 +78,12 @@ class Clients:
         self._ending = False
         self._tasks: list[asyncio.Task[None]] = []
 
+    def __str__(self) -> str:
+        return f"{self.answered} answered, {len(self.refused)} not: {self.refused[:3]}"
+
     # Running
 
-    async def __aenter__(self) -> "Clients":
+    async def __aenter__(self) -> Self:
         self._tasks = [
             asyncio.create_task(self._run(number, work))
             for number, work in enumerate([self._single] * _SINGLE + [self._transact] * _MANY)
@@ -218,9 +221,7 @@ class Clients:
                 put |= self._expect(asked, place, self._chance.choice([0, *recent]))
             put |= self._put(asked, place, self._key(f"account {place}"))
             actions.append({"Put": put})
-        await self._ask(
-            connection, self._many, asked, "TransactWriteItems", TransactItems=actions
-        )
+        await self._ask(connection, self._many, asked, "TransactWriteItems", TransactItems=actions)
 
     def _key(self, name: str) -> Item:
         return {"owner": {"S": f"{self.name} {name}"}, "n": {"S": "0"}}

@@ -27,9 +27,7 @@ def proxy() -> Iterator[Toxiproxy]:
 
 
 @pytest.fixture(scope="module")
-def region(
-    tmp_path_factory: pytest.TempPathFactory, proxy: Toxiproxy
-) -> Iterator[Region]:
+def region(tmp_path_factory: pytest.TempPathFactory, proxy: Toxiproxy) -> Iterator[Region]:
     """Three nodes on three brokers; the last node reaches brokers and nodes by proxies."""
     folder = tmp_path_factory.mktemp("region")
     ports = free_ports(3)

@@ -18,7 +18,7 @@ from tests.support.ports import free_ports
 from tests.support.server import Server, client_settings
 from tests.support.toxiproxy import Toxiproxy
 
-__all__ = ["NODES", "SHARDS", "Region"]
+__all__ = ["NODES", "SHARDS", "Region", "takes_writes"]
 
 NODES = 3
 SHARDS = 6
@@ -97,7 +97,9 @@ class Region:
         """Return what a node says of its shards."""
         with urllib.request.urlopen(f"{self.endpoints[number]}/metrics", timeout=5) as answer:
             text = answer.read().decode()
-        found = re.findall(rf'^streamtable_shard_{name}{{shard="(\d+)"}} (\S+)$', text, re.MULTILINE)
+        found = re.findall(
+            rf'^streamtable_shard_{name}{{shard="(\d+)"}} (\S+)$', text, re.MULTILINE
+        )
         return [(int(shard), float(value)) for shard, value in found]
 
     @contextmanager
@@ -144,4 +146,3 @@ async def takes_writes(connection: AsyncConnection, table: str) -> None:
                 break
             assert status >= 500, answer
             assert asyncio.get_running_loop().time() < deadline, answer
-

@@ -1,7 +1,7 @@
 """Nodes and brokers that die, stand still and don't reach each other, under load all the time.
 
 What clients heard is linearizable for each item and serializable for transactions (porcupine says
-so); each answered write is in the table, its indexes and its stream, and has come to the trigger.
+so); each answered write is in the table, its index and its stream once, and came to the trigger.
 """
 
 import asyncio
@@ -12,55 +12,69 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from tests.clusters.clients import Clients
-from tests.clusters.region import NODES, Region
+from tests.clusters.region import NODES, Region, takes_writes
 from tests.faults.conftest import ROUNDS
-from tests.support.audit import check_indexes, check_stream
+from tests.support.audit import check_indexes, check_stream, read_all
 from tests.support.linearizable import wrong
-from tests.support.load import AsyncConnection, create_table
+from tests.support.load import AsyncConnection, Load, create_table, key_of
 from tests.support.waiting import until
+from tests.support.witness import Witness
 
 pytestmark = [
     pytest.mark.clusters,
     pytest.mark.faults,
     pytest.mark.kafka,
     pytest.mark.slow,
-    pytest.mark.timeout(120 + 120 * ROUNDS),
+    pytest.mark.timeout(180 + 120 * ROUNDS),
 ]
 
 TABLE = "shared"
 
 Fault = Callable[[Clients], Awaitable[None]]
+UnderLoad = Callable[[Fault], None]
 
 
 @pytest.fixture(scope="module")
-def table(region: Region) -> str:
+def witness(region: Region, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Witness]:
+    """A trigger on the table that all these tests write to."""
+
     async def make() -> None:
         async with AsyncConnection(region.endpoints[0]) as connection:
             await create_table(connection, TABLE)
 
     asyncio.run(make())
-    return TABLE
+    made = Witness(tmp_path_factory.mktemp("witness"), TABLE)
+    made.start(region.endpoints[0])
+    yield made
+    made.kill()
 
 
 @pytest.fixture
 def under_load(
-    region: Region, table: str, chance: random.Random, checker: str, request: pytest.FixtureRequest
-) -> Iterator[Callable[[Fault], None]]:
-    """Bring a fault about under load, again and again, and compare everything with everything."""
+    region: Region,
+    witness: Witness,
+    chance: random.Random,
+    checker: str,
+    request: pytest.FixtureRequest,
+) -> UnderLoad:
+    """Brings a fault about under load, again and again; then compares everything."""
 
     async def round_of(number: int, fault: Fault) -> None:
-        clients = Clients(table, f"{request.node.name} {number}", region.endpoints, chance)
+        started = time.monotonic()
+        clients = Clients(TABLE, f"{request.node.name} {number}", region.endpoints, chance)
         async with clients:
             await fault(clients)
-            await region.served(table)
+            await region.served(TABLE)
             await clients.more(100)
-        print(f"{clients.answered} answered, {len(clients.refused)} not: {clients.refused[:3]}")
+        print(f"{time.monotonic() - started:.1f} s, {clients}")
         assert wrong(checker, clients.histories()) == ""
-        asked = chance.randrange(NODES)
-        async with AsyncConnection(region.endpoints[asked]) as connection:
-            await check_indexes(connection, table, "by-group")
-            clients.check_records(await check_stream(connection, table, {}, probes=""))
-        await until(lambda: not region.prepared(), "prepared transactions to be settled")
+        async with AsyncConnection(chance.choice(region.endpoints)) as connection:
+            await check_indexes(connection, TABLE, "by-group")
+            records = await check_stream(connection, TABLE, {}, probes="")
+        clients.check_records(records)
+        await witness.check(records)
+        await until(lambda: not region.prepared(), "what was prepared to be settled")
+        print(f"{time.monotonic() - started:.1f} s with all checks")
 
     def run(fault: Fault) -> None:
         for number in range((ROUNDS + 1) // 2):
@@ -69,16 +83,119 @@ def under_load(
     return run
 
 
-def test_a_node_is_killed(region, table, chance, under_load):
+async def serves(region: Region, number: int) -> float:
+    """Wait until a node answers writes on every shard; return how long that took, seconds."""
+    started = time.monotonic()
+    async with AsyncConnection(region.endpoints[number]) as connection:
+        await takes_writes(connection, TABLE)
+    return time.monotonic() - started
+
+
+def test_a_node_is_killed(region: Region, chance: random.Random, under_load: UnderLoad) -> None:
     async def kill(clients: Clients) -> None:
         victim = chance.randrange(NODES)
-        killed = time.monotonic()
         region.nodes[victim].kill()
-        other = region.endpoints[(victim + 1) % NODES]
-        async with AsyncConnection(other) as connection:
-            from tests.clusters.region import takes_writes
-            await takes_writes(connection, table)
-        print(f"every shard is served again {time.monotonic() - killed:.1f} s after the kill")
+        took_s = await serves(region, (victim + 1) % NODES)
+        print(f"every shard is served again {took_s:.1f} s after the kill")
         await asyncio.to_thread(region.nodes[victim].start)
 
     under_load(kill)
+
+
+def test_a_node_stands_still(region: Region, chance: random.Random, under_load: UnderLoad) -> None:
+    async def stand_still(clients: Clients) -> None:
+        victim = chance.randrange(NODES)
+        with region.standing_still(victim):
+            if chance.random() < 0.7:
+                # Until others have its shards, of which it knows nothing when it goes on.
+                await serves(region, (victim + 1) % NODES)
+            else:
+                await asyncio.sleep(chance.uniform(1, 6))
+
+    under_load(stand_still)
+
+
+def test_a_broker_is_killed(region: Region, chance: random.Random, under_load: UnderLoad) -> None:
+    async def kill(clients: Clients) -> None:
+        victim = chance.choice(region.kafka.brokers)
+        victim.kill()
+        await clients.more(200)
+        await asyncio.to_thread(victim.start)
+
+    under_load(kill)
+
+
+def test_two_brokers_are_killed(
+    region: Region, chance: random.Random, under_load: UnderLoad
+) -> None:
+    async def kill(clients: Clients) -> None:
+        victims = chance.sample(region.kafka.brokers, 2)
+        for victim in victims:
+            victim.kill()
+        # Nobody can say that a write is there; those who ask are told so.
+        refused = len(clients.refused)
+        await until(lambda: len(clients.refused) > refused, "a request to be refused")
+        for victim in victims:
+            victim.launch()
+        for victim in victims:
+            await asyncio.to_thread(victim.wait_started)
+
+    under_load(kill)
+
+
+def test_a_node_loses_the_brokers(region: Region, under_load: UnderLoad) -> None:
+    async def cut(clients: Clients) -> None:
+        with region.last_without_brokers():
+            await serves(region, 0)
+
+    under_load(cut)
+
+
+def test_a_node_is_not_reached_by_the_others(region: Region, under_load: UnderLoad) -> None:
+    async def cut(clients: Clients) -> None:
+        refused = len(clients.refused)
+        with region.last_unreachable():
+            await until(lambda: len(clients.refused) > refused, "a request to be refused")
+            # Where its shards are, they are served.
+            await serves(region, NODES - 1)
+
+    under_load(cut)
+
+
+def test_nodes_are_restarted_one_after_the_other(
+    region: Region, witness: Witness, chance: random.Random, checker: str
+) -> None:
+    async def check(load: Load) -> None:
+        async with AsyncConnection(chance.choice(region.endpoints)) as connection:
+            stored = {key_of(item): item for item in await read_all(connection, load.table)}
+            history = load.settle(stored)
+            await check_indexes(connection, load.table)
+            await check_stream(connection, load.table, history)
+
+    async def run() -> None:
+        async with AsyncConnection(region.endpoints[0]) as connection:
+            await create_table(connection, "rolling")
+        load = Load("rolling", 8, chance)
+        for victim in range(NODES):
+            others = [each for each in region.endpoints if each != region.endpoints[victim]]
+            clients = Clients(TABLE, f"rolling {victim}", others, chance)
+
+            async def restart(victim: int = victim, clients: Clients = clients) -> None:
+                asked = time.monotonic()
+                code = await asyncio.to_thread(region.nodes[victim].stop)
+                stopped = time.monotonic()
+                assert code == 0, region.nodes[victim].output()
+                longest = max(took for at, took in clients.waits if at > asked)
+                print(f"stopped in {stopped - asked:.1f} s, longest answer {longest:.2f} s")
+                await asyncio.to_thread(region.nodes[victim].start)
+
+            async with clients:
+                await load.run(others, 100, restart)
+                await clients.more(50)
+            # Whoever asks another node notices nothing.
+            assert clients.refused == []
+            assert load.unanswered == []
+            assert wrong(checker, clients.histories()) == ""
+        await check(load)
+
+    asyncio.run(run())
