@@ -463,13 +463,15 @@ class _Seen(NamedTuple):
 
     def agrees(self, later: "_Seen") -> bool:
         """Whether no item has changed between this look and a later one."""
-        return all(
-            self.terms[place] == later.terms[place]
-            if image is None
-            else (now := later.images[place]) is not None
-            and (image.time, image.region) == (now.time, now.region)
-            for place, image in enumerate(self.images)
-        )
+        for place, before in enumerate(self.images):
+            now = later.images[place]
+            if before is None or now is None:
+                # One that came and went in between has left a removal in its term.
+                if before is not now or self.terms[place] != later.terms[place]:
+                    return False
+            elif (before.time, before.region) != (now.time, now.region):
+                return False
+        return True
 
 
 async def _resolve(
