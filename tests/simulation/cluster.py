@@ -16,7 +16,7 @@ from streamtable.core.errors import (
     ServiceUnavailable,
 )
 from streamtable.streams.clock import HybridClock
-from streamtable.streams.owner import LogGap
+from streamtable.streams.owner import LogGap, Moved
 from streamtable.streams.shard import Shard
 from tests.simulation.log import Partition, ProducerHandle
 from tests.simulation.runs import Run, Work
@@ -30,6 +30,7 @@ NODES = 3
 CLIENTS = 5
 OPERATIONS = 12
 KEYS = ("a", "b")
+PATIENCE_S = 10.0
 
 
 @dataclass
@@ -125,9 +126,11 @@ class Simulation(Run):
 
     Attributes:
         history: what the clients asked and heard.
+        moved: how often they were sent on to another node.
     """
 
     history: list[Operation] = field(default_factory=list)
+    moved: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -153,7 +156,13 @@ class Simulation(Run):
         while True:
             await asyncio.sleep(self.chance.expovariate(8))
             node = self.chance.choice(self.nodes)
-            match self.chance.choice(("give", "give", "pause", "die")):
+            match self.chance.choice(("give", "give", "move", "pause", "die")):
+                case "move":
+                    # As in good order: it stops serving before the other one is told to.
+                    old, self._given = self._given, node
+                    if old is not node and old.handle.running.is_set():
+                        old.shard.owner.step_down()
+                    node.run(node.take())
                 case "give":
                     old, self._given = self._given, node
                     if self.chance.random() < 0.7 and old is not node:
@@ -189,11 +198,19 @@ class Simulation(Run):
                 self.chance.choice([0, *(each.value for each in self.history[-6:])]),
                 loop.time(),
             )
-            task = node.run(self._ask(node, operation))
-            try:
-                known = await task
-            except asyncio.CancelledError:
-                known = operation.kind != "get" and None
+            known: bool | None = False
+            while loop.time() < operation.call + PATIENCE_S:
+                task = node.run(self._ask(node, operation))
+                try:
+                    known = await task
+                except asyncio.CancelledError:
+                    known = operation.kind != "get" and None
+                except Moved:
+                    self.moved += 1
+                    await asyncio.sleep(self.chance.expovariate(50))
+                    node = self._given
+                    continue
+                break
             if known is False:
                 continue
             if known:
@@ -201,7 +218,11 @@ class Simulation(Run):
             self.history.append(operation)
 
     async def _ask(self, node: Node, operation: Operation) -> bool | None:
-        """Carry an operation out. True: answered; False: nothing was done; None: nobody knows."""
+        """Carry an operation out. True: answered; False: nothing was done; None: nobody knows.
+
+        Raises:
+            Moved: nothing was done; another node has the shard.
+        """
         write = PutWrite(operation.key, operation.value)
         await node.handle.running.wait()
         try:
@@ -216,6 +237,8 @@ class Simulation(Run):
                 operation.done = 1
         except ConditionalCheckFailed:
             operation.done = 0
+        except Moved:
+            raise
         except ServiceUnavailable:
             return False
         except InternalServerError:

@@ -46,11 +46,12 @@ def valid_values(simulation: Simulation) -> list[int]:
 
 def test_histories_are_linearizable(checker: str) -> None:
     found: list[dict[str, Any]] = []
-    answered = 0
+    answered = moved = 0
     for seed in seeds():
         simulation = simulate(seed)
         assert simulation.failure is None, f"seed {seed}: {simulation.failure!r}"
         found += histories(simulation)
+        moved += simulation.moved
         # Each answered write is in the log, once; none is there twice.
         values = valid_values(simulation)
         assert len(values) == len(set(values)), f"seed {seed}: a write is there twice"
@@ -63,6 +64,7 @@ def test_histories_are_linearizable(checker: str) -> None:
         for node in simulation.nodes:
             rows = {image.item["n"]["N"] for image in node.state.rows.values()}
             assert rows <= {str(value) for value in values}, f"seed {seed}, {node.number}"
+    assert moved >= len(found) // len(KEYS) // 4, "the shard hardly moved"
     assert answered > 5 * len(found) // len(KEYS), "the clients hardly got anything done"
     assert wrong(checker, found) == ""
 
