@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faust.types import TP
 
 from streamtable.consumers.agents import Agents
 from streamtable.consumers.holdings import Holdings, Tables
@@ -15,9 +16,11 @@ from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.tables.store import ShardStore, StoreMemory
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.clock import HybridClock
+from streamtable.streams.group import Group
 from streamtable.streams.held import HeldShards
 from streamtable.streams.log import ShardLog
 from streamtable.streams.owner import StateUnavailable
+from streamtable.streams.placement import Placement
 from streamtable.streams.shard import Shard
 from streamtable.streams.topics import Topics
 from tests.streams.shards import CONTEXT, TABLE, PutWrite
@@ -27,7 +30,8 @@ from tests.support.waiting import until
 class Node:
     """Two shards and the agents that follow them."""
 
-    def __init__(self) -> None:
+    def __init__(self, placement: Placement | None = None) -> None:
+        self._placement = placement
         self.stores: dict[int, ShardStore] = {}
         self.shards = HeldShards(2)
         self.failed: list[BaseException] = []
@@ -83,6 +87,7 @@ class Node:
             holdings=holdings,
             sender=sender,
             fail=self.failed.append,
+            placement=self._placement,
         )
         parts.push_async_callback(self.agents.stop)
         await self.agents.start()
@@ -147,3 +152,30 @@ async def test_a_store_that_can_t_be_written_holds_up_no_other(
     assert node.stores[0].applied < held
     full.set()
     await node.applied(0, held)
+
+
+@pytest.mark.parametrize(("missed", "anew"), [(0, False), (1, True), (5, True)])
+async def test_terms_begin_anew_when_the_group_has_gone_on_without_this_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missed: int, anew: bool
+) -> None:
+    node = Node(Placement("127.0.0.1:1"))
+    try:
+        await node.start(tmp_path)
+        await node.write(0, "a")
+        terms = {number: shard.owner.epoch for number, shard in node.shards.items()}
+        generation = node.agents._app.generation + 1 + missed
+        monkeypatch.setattr(Group, "generation", generation)
+        assigned = [TP("test.changelog", number) for number in node.shards]
+        await node.agents._on_assigned(None, assigned)
+
+        def all_serve() -> bool:
+            owners = [node.shards[number].owner for number in terms]
+            return all(owner.serving for owner in owners)
+
+        await until(all_serve, "the shards to be served")
+        for number, epoch in terms.items():
+            assert (node.shards[number].owner.epoch != epoch) == anew
+        await node.applied(0, await node.write(0, "b"))
+    finally:
+        await node.stop()
+    assert not node.failed
