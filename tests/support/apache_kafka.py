@@ -57,6 +57,7 @@ share.coordinator.state.topic.min.isr={in_sync}
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=100
 message.max.bytes=67108864
+broker.session.timeout.ms=5000
 num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=4194304
