@@ -58,7 +58,7 @@ async def test_who_waits_for_the_term_is_told(tmp_path: Path, log: MemoryLog) ->
     shard = make_shard(tmp_path, log)
     waiting = [
         write(shard, "a"),
-        asyncio.create_task(shard.read(b"\x01", consistent=True)),  # type: ignore[arg-type]
+        asyncio.create_task(shard.read(b"\x01", consistent=True)),
     ]
     for _ in range(5):
         await asyncio.sleep(0)

@@ -14,6 +14,7 @@ from streamtable.core.errors import (
 )
 from streamtable.core.images import Image
 from streamtable.streams import transactions
+from streamtable.streams.participant import Part
 from streamtable.streams.peers.client import PeerLost
 from streamtable.streams.routes import RoutedShard
 from streamtable.streams.shard import Look
@@ -125,7 +126,7 @@ async def test_a_write_of_an_item_that_is_held_is_refused_on_each_node(nodes: No
     await (
         nodes.nodes["b"]
         .transactions.participant(1)
-        .prepare([transactions.Part(0, puts(1)[1])], "held", 0, CONTEXT)
+        .prepare([Part(0, puts(1)[1])], "held", 0, CONTEXT)
     )
     for node in nodes.nodes.values():
         with pytest.raises(TransactionConflict):

@@ -18,6 +18,7 @@ from streamtable.streams.owner import Moved
 from streamtable.streams.peers import frames, server
 from streamtable.streams.peers.client import PeerClient, PeerLost
 from streamtable.streams.peers.frames import FrameWriter
+from streamtable.streams.peers.handshake import Hello
 from streamtable.streams.peers.server import PeerServer, PeersUnavailable
 from tests.support.ports import free_port
 
@@ -240,7 +241,7 @@ async def test_another_version_of_the_protocol_is_refused(
     peers: Peers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, address = await peers.server()
-    monkeypatch.setattr(server, "hello", lambda region: server.Hello(99, region, "nonce"))
+    monkeypatch.setattr(server, "hello", lambda region: Hello(99, region, "nonce"))
     with pytest.raises(PeerLost, match="speaks version 99"):
         await peers.client().call(address, "echo", 1)
 
