@@ -32,6 +32,7 @@ _CAUGHT_UP_S: Final = 10.0
 _SPREAD_S: Final = 2.0
 _LOOK_S: Final = 0.05
 _HAND_OVER_S: Final = 30.0
+_SILENT_S: Final = 5.0
 
 
 class UnprotectedPeers(StreamtableError, PermissionError):
@@ -92,6 +93,7 @@ class Peering:
         self.placement = Placement("")
         self.routes = Routes(held, self.placement, self._client, calls, lambda: self._catalog.next)
         self._looking: asyncio.Task[None] | None = None
+        self._leaving = False
 
     async def start(self) -> None:
         """Listen for other nodes; they know this one by `placement.own` from now on.
@@ -118,11 +120,12 @@ class Peering:
         Until `stop` it goes on asking them who has which, so that requests find their way.
 
         Raises:
-            ServiceUnavailable: nobody has taken all of them in time.
+            ServiceUnavailable: nobody has taken all of them in time, or nobody is left who could.
         """
         if not self.placement.others:
             return
         if self._looking is None:
+            self._leaving = True
             self._looking = asyncio.create_task(self._look())
         deadline = time.monotonic() + _HAND_OVER_S
         while True:
@@ -133,6 +136,8 @@ class Peering:
                         *(self.routes.ask(n, "end", None) for n in range(self._held.count))
                     )
                     return
+            if not self.placement.others:
+                raise ServiceUnavailable("No other node is left")
             if time.monotonic() > deadline:
                 raise ServiceUnavailable("No other node has taken over all shards in time")
             await self.placement.changed(deadline, _LOOK_S)
@@ -179,9 +184,11 @@ class Peering:
         return await self._calls[method](shard, rest)
 
     async def _tell_placement(self, _arguments: Any) -> Any:
-        """Tell another node who has which shard."""
-        owners, nodes = self.placement.owners, self.placement.others | {self.placement.own}
-        return [list(owners.items()), list(nodes)]
+        """Tell another node who has which shard, and who could have some."""
+        nodes = self.placement.others
+        if not self._leaving:
+            nodes |= {self.placement.own}
+        return [list(self.placement.owners.items()), list(nodes)]
 
     async def _tell_caught_up(self, _arguments: Any) -> None:
         """Answer; that the catalog is read was seen to before."""
@@ -206,13 +213,17 @@ class Peering:
                 )
 
     async def _look(self) -> None:
+        """Ask the others who has which shard, as long as there are some."""
+        silent_since = time.monotonic()
         while True:
             for address in sorted(self.placement.others):
                 with suppress(PeerLost, ApiError):
                     owners, nodes = await self._client.call(address, "placement", None)
-                    others = frozenset(nodes) - {self.placement.own}
-                    self.placement.set(dict(owners), others | {address})
+                    self.placement.set(dict(owners), frozenset(nodes))
+                    silent_since = time.monotonic()
                     break
+            if time.monotonic() - silent_since > _SILENT_S:
+                self.placement.set(self.placement.owners, frozenset())
             await asyncio.sleep(_LOOK_S)
 
 

@@ -162,6 +162,16 @@ def test_a_node_is_not_reached_by_the_others(region: Region, under_load: UnderLo
     under_load(cut)
 
 
+def test_all_nodes_stop_and_start_at_once(region: Region, under_load: UnderLoad) -> None:
+    async def restart(clients: Clients) -> None:
+        # None waits for another one to take its shards; in half a minute this would fail.
+        codes = await asyncio.gather(*(asyncio.to_thread(node.stop) for node in region.nodes))
+        assert codes == [0] * NODES, [node.output() for node in region.nodes]
+        await asyncio.gather(*(asyncio.to_thread(node.start) for node in region.nodes))
+
+    under_load(restart)
+
+
 def test_nodes_are_restarted_one_after_the_other(
     region: Region, witness: Witness, chance: random.Random, checker: str
 ) -> None:

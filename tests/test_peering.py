@@ -1,0 +1,211 @@
+"""Nodes that talk about who has which shard, and one that leaves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trustme
+
+from streamtable import peering
+from streamtable.core.errors import ServiceUnavailable
+from streamtable.peering import Peering, UnprotectedPeers
+from streamtable.settings import NodeSettings
+from streamtable.streams.held import HeldShards
+from streamtable.streams.owner import Moved
+from streamtable.streams.peers.client import PeerLost
+from tests.support.ports import free_port
+from tests.support.waiting import until
+
+
+class StillCatalog:
+    """A catalog that everybody has read. Stands where `Catalog` stands."""
+
+    next = 0
+
+    def __init__(self) -> None:
+        self.spread: Callable[[int], Awaitable[None]] | None = None
+        self.read = asyncio.Event()
+        self.read.set()
+
+    def spread_by(self, spread: Callable[[int], Awaitable[None]]) -> None:
+        self.spread = spread
+
+    async def caught_up(self, _catalog: int) -> None:
+        await self.read.wait()
+
+
+class Node:
+    """A node without anything but the others."""
+
+    def __init__(self, folder: Path, name: str, **settings: Any) -> None:
+        self.held = HeldShards(2)
+        self.catalog: Any = StillCatalog()
+        self.port_file = folder / name
+
+        async def end(_shard: Any, _arguments: Any) -> str:
+            return name
+
+        self.peering = Peering(
+            NodeSettings(**settings), self.port_file, self.catalog, self.held, {"end": end}
+        )
+
+    @property
+    def address(self) -> str:
+        return self.peering.placement.own
+
+    def own(self, *numbers: int) -> None:
+        """Have these shards, and no others."""
+        for number in range(2):
+            wanted = number in numbers
+            shard: Any = SimpleNamespace(number=number, owner=SimpleNamespace(wanted=wanted))
+            self.held._shards[number] = shard
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path) -> AsyncIterator[list[Node]]:
+    """Two nodes, the first one has both shards."""
+    async with AsyncExitStack() as parts:
+        made = [Node(tmp_path, name) for name in ("a", "b")]
+        for node in made:
+            await node.peering.start()
+            parts.push_async_callback(node.peering.stop)
+        made[0].own(0, 1)
+        tell(made, {0: made[0], 1: made[0]})
+        yield made
+
+
+def tell(nodes: list[Node], owners: dict[int, Node]) -> None:
+    for node in nodes:
+        node.peering.placement.set(
+            {number: owner.address for number, owner in owners.items()},
+            frozenset(each.address for each in nodes),
+        )
+
+
+async def test_a_node_that_leaves_learns_who_has_its_shards(nodes: list[Node]) -> None:
+    first, second = nodes
+    first.own()
+    leaving = asyncio.create_task(first.peering.hand_over())
+    await until(lambda: first.peering._looking is not None, "the node to ask the others")
+    assert not leaving.done()
+    second.own(0, 1)
+    second.peering.placement.set(dict.fromkeys(range(2), second.address), frozenset())
+    await leaving
+    # Requests that still come find their way.
+    assert await first.peering.routes.ask(0, "end", None) == "b"
+
+
+async def test_nodes_that_leave_at_once_don_t_wait_for_each_other(nodes: list[Node]) -> None:
+    tell(nodes, dict(enumerate(nodes)))
+    found = await asyncio.gather(
+        *(node.peering.hand_over() for node in nodes), return_exceptions=True
+    )
+    assert [str(error) for error in found] == ["No other node is left"] * 2
+    assert all(isinstance(error, ServiceUnavailable) for error in found)
+
+
+async def test_a_node_does_not_wait_for_the_dead(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peering, "_SILENT_S", 0.1)
+    await nodes[1].peering.stop()
+    with pytest.raises(ServiceUnavailable, match="No other node is left"):
+        await nodes[0].peering.hand_over()
+
+
+async def test_nobody_waits_for_ever(nodes: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peering, "_HAND_OVER_S", 0.1)
+    with pytest.raises(ServiceUnavailable, match="in time"):
+        await nodes[0].peering.hand_over()
+
+
+async def test_what_is_not_this_node_s_has_moved(nodes: list[Node]) -> None:
+    client = nodes[1].peering._client
+    assert await client.call(nodes[0].address, "end", [0, None]) == "a"
+    with pytest.raises(Moved):
+        await client.call(nodes[1].address, "end", [0, None])
+
+
+async def test_a_change_of_the_catalog_is_spread_before_it_is_answered(nodes: list[Node]) -> None:
+    first, second = (node.catalog for node in nodes)
+    second.read.clear()
+    spreading = asyncio.create_task(first.spread(7))
+    await asyncio.sleep(0)
+    second.read.set()
+    await spreading
+
+
+async def test_nobody_waits_for_a_node_that_does_not_read_the_catalog(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peering, "_SPREAD_S", 0.05)
+    nodes[1].catalog.read.clear()
+    await nodes[0].catalog.spread(7)
+
+
+async def test_the_port_stays_over_restarts(tmp_path: Path) -> None:
+    addresses = []
+    for _ in range(2):
+        node = Node(tmp_path, "a")
+        await node.peering.start()
+        addresses.append(node.address)
+        await node.peering.stop()
+    assert addresses[0] == addresses[1]
+
+
+async def test_an_address_that_was_asked_for_is_taken(tmp_path: Path) -> None:
+    port = free_port()
+    node = Node(tmp_path, "a", advertise=f"127.0.0.1:{port}")
+    await node.peering.start()
+    assert node.address == f"127.0.0.1:{port}"
+    await node.peering.stop()
+
+
+@pytest.mark.parametrize("advertise", ["10.0.0.7:7000", "node-1.example:7000"])
+async def test_other_machines_need_a_secret_or_certificates(tmp_path: Path, advertise: str) -> None:
+    with pytest.raises(UnprotectedPeers, match="--peer-secret-file"):
+        Node(tmp_path, "a", advertise=advertise)
+    secret = tmp_path / "secret"
+    secret.write_text("sixteen bytes or more\n")
+    Node(tmp_path, "a", advertise=advertise, peer_secret_file=secret)
+
+
+async def test_a_secret_is_long_enough_and_there(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    with pytest.raises(UnprotectedPeers, match="No such file"):
+        Node(tmp_path, "a", peer_secret_file=secret)
+    secret.write_text("short\n")
+    with pytest.raises(UnprotectedPeers, match="16 bytes"):
+        Node(tmp_path, "a", peer_secret_file=secret)
+
+
+async def test_certificates_go_together(tmp_path: Path) -> None:
+    with pytest.raises(UnprotectedPeers, match="go together"):
+        Node(tmp_path, "a", peer_tls_cert=tmp_path / "cert")
+    paths = {f"peer_tls_{name}": tmp_path / name for name in ("cert", "key", "ca")}
+    with pytest.raises(UnprotectedPeers, match="can't be used"):
+        Node(tmp_path, "a", **paths)
+
+
+async def test_nodes_with_certificates_talk(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca")
+    issued.private_key_pem.write_to_path(tmp_path / "key")
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(tmp_path / "cert", append=True)
+    paths = {f"peer_tls_{name}": tmp_path / name for name in ("cert", "key", "ca")}
+    first, second = (Node(tmp_path, name, **paths) for name in ("a", "b"))
+    stranger = Node(tmp_path, "c")
+    async with AsyncExitStack() as parts:
+        for node in (first, second, stranger):
+            await node.peering.start()
+            parts.push_async_callback(node.peering.stop)
+        first.own(0)
+        assert await second.peering._client.call(first.address, "end", [0, None]) == "a"
+        with pytest.raises(PeerLost):
+            await stranger.peering._client.call(first.address, "end", [0, None])
