@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.clusters.clients import Clients
 from tests.clusters.region import NODES, Region, takes_writes
 from tests.faults.conftest import ROUNDS
 from tests.support.audit import check_indexes, check_stream, read_all
+from tests.support.clocks import FalseClock
 from tests.support.linearizable import wrong
 from tests.support.load import AsyncConnection, Load, create_table, key_of
 from tests.support.waiting import until
@@ -160,6 +162,27 @@ def test_a_node_is_not_reached_by_the_others(region: Region, under_load: UnderLo
             await serves(region, NODES - 1)
 
     under_load(cut)
+
+
+def test_a_clock_jumps(
+    region: Region, chance: random.Random, under_load: UnderLoad, tmp_path: Path
+) -> None:
+    clock = FalseClock(tmp_path / "clock")
+
+    async def jump(clients: Clients) -> None:
+        node = chance.choice(region.nodes)
+        await asyncio.to_thread(node.stop)
+        node.environment = clock.environment
+        await asyncio.to_thread(node.start)
+        for by in chance.sample(["+3h", "-3d", "+2m", "-1h"], 2):
+            clock.jump(by)
+            await serves(region, region.nodes.index(node))
+            await clients.more(100)
+        await asyncio.to_thread(node.stop)
+        node.environment = {}
+        await asyncio.to_thread(node.start)
+
+    under_load(jump)
 
 
 def test_all_nodes_stop_and_start_at_once(region: Region, under_load: UnderLoad) -> None:

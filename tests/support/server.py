@@ -1,6 +1,7 @@
 """`streamtable serve` as a process of its own, as users run it."""
 
 import json
+import os
 import urllib.request
 from pathlib import Path
 from typing import Any, Self
@@ -33,12 +34,14 @@ class Server:
 
     Attributes:
         endpoint: the URL that it printed when it was ready.
+        environment: what its next start has in its environment beside this process's.
     """
 
     def __init__(self, data: Path, *options: str) -> None:
         self.data = data
         self.options = options
         self.endpoint = ""
+        self.environment: dict[str, str] = {}
         self._starts = 0
         self._running: Background | None = None
 
@@ -48,7 +51,8 @@ class Server:
         log = self.data.with_name(f"{self.data.name}-{self._starts}.log")
         ports = ["--port", "0", "--broker-port", "0"]
         command = [str(BIN / "streamtable"), "serve", *ports, "--data", str(self.data)]
-        running = Background([*command, *self.options], log)
+        environment = {**os.environ, **self.environment}
+        running = Background([*command, *self.options], log, env=environment)
         self._running = running
         try:
             self.endpoint = running.wait_for(READY, 60).group(1)
