@@ -44,7 +44,7 @@ class LogRecord:
     Attributes:
         shard: number of the shard (the Kafka partition).
         offset: offset in it.
-        timestamp_ms: the producer's clock.
+        timestamp_ms: the clock of the broker, or of the producer on the embedded broker.
         kind: `BARRIER` or `COMMIT`.
         epoch: the writer's epoch.
         tables: names of the tables that a commit touches.

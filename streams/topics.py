@@ -55,13 +55,17 @@ class Topics:
             replication = min(_COPIES, len((await admin.describe_cluster())["brokers"]))
             await _create(admin, _kept(self.table(name), shards, replication, _DAY_MS))
 
-    async def create(self, address: str, shards: int | None) -> int:
+    async def create(
+        self, address: str, shards: int | None, *, dated_by_brokers: bool = False
+    ) -> int:
         """Make the topics that are missing, each partition on up to three brokers.
 
         Args:
             address: the brokers, `host:port,...`.
             shards: partitions of the change log where it is made now; None for 4, and for 16
                 where there are brokers for three copies. An existing change log keeps what it has.
+            dated_by_brokers: the brokers date the records, so that how long they are kept, and
+                whether they are taken at all, does not hang on the clock of each node.
 
         Returns:
             The number of shards that the change log has.
@@ -73,17 +77,19 @@ class Topics:
             replication = min(3, len((await admin.describe_cluster())["brokers"]))
             usual = _CLUSTER_SHARDS if replication == _COPIES else _SHARDS
             for name in (self.changelog, self.indexes):
-                await _create(admin, _kept(name, shards or usual, replication, _DAY_MS))
+                topic = _kept(name, shards or usual, replication, _DAY_MS)
+                await _create(admin, _dated(topic, by_brokers=dated_by_brokers))
             compacted = {
                 "cleanup.policy": "compact",
                 "min.compaction.lag.ms": "3600000",
                 "min.insync.replicas": _in_sync(replication),
             }
-            await _create(admin, NewTopic(self.catalog, 1, replication, topic_configs=compacted))
-            [topic] = await admin.describe_topics([self.changelog])
-            found = len(topic["partitions"])
+            catalog = NewTopic(self.catalog, 1, replication, topic_configs=compacted)
+            await _create(admin, _dated(catalog, by_brokers=dated_by_brokers))
+            [described] = await admin.describe_topics([self.changelog])
+            found = len(described["partitions"])
             letters = _kept(self.deadletters, found, replication, _DEAD_LETTERS_MS)
-            await _create(admin, letters)
+            await _create(admin, _dated(letters, by_brokers=dated_by_brokers))
         if shards is not None and found != shards:
             raise WrongShards(
                 f"the change log {self.changelog} has {found} shards, not {shards}. The number "
@@ -109,6 +115,12 @@ def _kept(name: str, partitions: int, replication: int, time_ms: int) -> NewTopi
             "min.insync.replicas": _in_sync(replication),
         },
     )
+
+
+def _dated(topic: NewTopic, *, by_brokers: bool) -> NewTopic:
+    if by_brokers:
+        topic.topic_configs["message.timestamp.type"] = "LogAppendTime"
+    return topic
 
 
 async def _create(admin: AIOKafkaAdminClient, topic: NewTopic) -> None:

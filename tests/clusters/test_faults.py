@@ -174,7 +174,9 @@ def test_a_clock_jumps(
         await asyncio.to_thread(node.stop)
         node.environment = clock.environment
         await asyncio.to_thread(node.start)
-        for by in chance.sample(["+3h", "-3d", "+2m", "-1h"], 2):
+        # Kafka takes no record that its producer dates more than an hour ahead.
+        for by in ("+3h", chance.choice(["-3d", "-1h", "+2m"])):
+            print(f"the clock jumps by {by}")
             clock.jump(by)
             await serves(region, region.nodes.index(node))
             await clients.more(100)
