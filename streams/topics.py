@@ -3,7 +3,7 @@
 from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import InvalidConfigurationError, TopicAlreadyExistsError, for_code
 
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.admin import open_admin
@@ -55,17 +55,13 @@ class Topics:
             replication = min(_COPIES, len((await admin.describe_cluster())["brokers"]))
             await _create(admin, _kept(self.table(name), shards, replication, _DAY_MS))
 
-    async def create(
-        self, address: str, shards: int | None, *, dated_by_brokers: bool = False
-    ) -> int:
+    async def create(self, address: str, shards: int | None) -> int:
         """Make the topics that are missing, each partition on up to three brokers.
 
         Args:
             address: the brokers, `host:port,...`.
             shards: partitions of the change log where it is made now; None for 4, and for 16
                 where there are brokers for three copies. An existing change log keeps what it has.
-            dated_by_brokers: the brokers date the records, so that how long they are kept, and
-                whether they are taken at all, does not hang on the clock of each node.
 
         Returns:
             The number of shards that the change log has.
@@ -78,18 +74,18 @@ class Topics:
             usual = _CLUSTER_SHARDS if replication == _COPIES else _SHARDS
             for name in (self.changelog, self.indexes):
                 topic = _kept(name, shards or usual, replication, _DAY_MS)
-                await _create(admin, _dated(topic, by_brokers=dated_by_brokers))
+                await _create_dated(admin, topic)
             compacted = {
                 "cleanup.policy": "compact",
                 "min.compaction.lag.ms": "3600000",
                 "min.insync.replicas": _in_sync(replication),
             }
             catalog = NewTopic(self.catalog, 1, replication, topic_configs=compacted)
-            await _create(admin, _dated(catalog, by_brokers=dated_by_brokers))
+            await _create_dated(admin, catalog)
             [described] = await admin.describe_topics([self.changelog])
             found = len(described["partitions"])
             letters = _kept(self.deadletters, found, replication, _DEAD_LETTERS_MS)
-            await _create(admin, _dated(letters, by_brokers=dated_by_brokers))
+            await _create_dated(admin, letters)
         if shards is not None and found != shards:
             raise WrongShards(
                 f"the change log {self.changelog} has {found} shards, not {shards}. The number "
@@ -117,10 +113,19 @@ def _kept(name: str, partitions: int, replication: int, time_ms: int) -> NewTopi
     )
 
 
-def _dated(topic: NewTopic, *, by_brokers: bool) -> NewTopic:
-    if by_brokers:
-        topic.topic_configs["message.timestamp.type"] = "LogAppendTime"
-    return topic
+async def _create_dated(admin: AIOKafkaAdminClient, topic: NewTopic) -> None:
+    """Make a topic whose records the brokers date.
+
+    How long they are kept, and whether they are taken at all, does not hang on each node's clock
+    then. The embedded broker has its machine's clock, and keeps records as they come.
+    """
+    plain = dict(topic.topic_configs)
+    topic.topic_configs["message.timestamp.type"] = "LogAppendTime"
+    try:
+        await _create(admin, topic)
+    except InvalidConfigurationError:
+        topic.topic_configs = plain
+        await _create(admin, topic)
 
 
 async def _create(admin: AIOKafkaAdminClient, topic: NewTopic) -> None:

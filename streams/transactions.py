@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from streamtable.core.context import RequestContext
 from streamtable.core.errors import (
+    ApiError,
     IdempotentParameterMismatch,
     InternalServerError,
     ServiceUnavailable,
@@ -422,7 +423,7 @@ class Transactions:
         if self._own(coordinator) is not None:
             self._participants[coordinator].forget(transaction)
         elif self._routes is not None:
-            self._start(self._routes.ask(coordinator, "forget", transaction))
+            self._start(_tried(self._routes.ask(coordinator, "forget", transaction)))
 
     def _settle_of(self, participant: Participant) -> Callable[[], None]:
         """What a shard does when its term starts: settle what it finds prepared."""
@@ -482,6 +483,12 @@ async def _resolve(
 
 async def _look(shard: Shard | RemoteShard, row_keys: Sequence[bytes]) -> Look:
     return await shard.look(row_keys)
+
+
+async def _tried(work: Coroutine[Any, Any, Any]) -> None:
+    """Do something that does not matter where it can't be done."""
+    with suppress(ApiError):
+        await work
 
 
 async def _no() -> bool:

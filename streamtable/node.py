@@ -164,8 +164,7 @@ class Node:
         else:
             self.kafka = known_address(settings.kafka, settings.kafka_config)
         topics = self._topics = Topics(settings.region)
-        # The embedded broker has this machine's clock.
-        count = await topics.create(self.kafka, settings.shards, dated_by_brokers=not self._alone)
+        count = await topics.create(self.kafka, settings.shards)
         catalog = self._catalog = Catalog(self.kafka, topics.catalog, self._fail)
         await catalog.start()
         parts.push_async_callback(catalog.stop)

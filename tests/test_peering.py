@@ -1,7 +1,7 @@
 """Nodes that talk about who has which shard, and one that leaves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,11 +27,11 @@ class StillCatalog:
     next = 0
 
     def __init__(self) -> None:
-        self.spread: Callable[[int], Awaitable[None]] | None = None
+        self.spread: Callable[[int], Coroutine[Any, Any, None]]
         self.read = asyncio.Event()
         self.read.set()
 
-    def spread_by(self, spread: Callable[[int], Awaitable[None]]) -> None:
+    def spread_by(self, spread: Callable[[int], Coroutine[Any, Any, None]]) -> None:
         self.spread = spread
 
     async def caught_up(self, _catalog: int) -> None:
@@ -43,14 +43,18 @@ class Node:
 
     def __init__(self, folder: Path, name: str, **settings: Any) -> None:
         self.held = HeldShards(2)
-        self.catalog: Any = StillCatalog()
+        self.catalog = StillCatalog()
         self.port_file = folder / name
 
         async def end(_shard: Any, _arguments: Any) -> str:
             return name
 
         self.peering = Peering(
-            NodeSettings(**settings), self.port_file, self.catalog, self.held, {"end": end}
+            NodeSettings(**settings),
+            self.port_file,
+            self.catalog,  # type: ignore[arg-type]
+            self.held,
+            {"end": end},
         )
 
     @property

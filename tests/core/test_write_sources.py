@@ -152,7 +152,7 @@ def test_the_writes_of_a_batch() -> None:
         find,
     )
     assert len(batched) == 2
-    for _, _, write in batched:
+    for _, write in batched:
         check(write)
 
 

@@ -12,6 +12,7 @@ from streamtable.core.errors import (
     ValidationError,
 )
 from streamtable.core.images import Image
+from streamtable.core.operations.put import plan_put
 from streamtable.core.tables import Table
 from streamtable.streams import routes
 from streamtable.streams.peers.client import PeerLost
@@ -69,10 +70,10 @@ async def test_errors_are_those_of_the_owner(nodes: Nodes) -> None:
     there = shard(nodes, "c", 1)
     with pytest.raises(ConditionalCheckFailed):
         await there.write(put(key_on(1, 2), 2, expect=1), CONTEXT)
-    write = put(key_on(1, 2), 2)
-    write.source = ("PutItem", {**write.source[1], "TableName": "another"})
+    other = Table(TABLE.document.model_copy(update={"name": "another"}))
+    body = {"TableName": "another", "Item": {"id": {"S": key_on(1, 2)}}}
     with pytest.raises(ResourceNotFound):
-        await there.write(write, CONTEXT)
+        await there.write(plan_put(body, lambda _: other), CONTEXT)
 
 
 async def test_a_shard_that_moves_is_asked_where_it_is_then(nodes: Nodes) -> None:

@@ -95,13 +95,9 @@ async def test_a_call_without_an_answer_is_decided_by_the_coordinator(
 async def test_what_a_node_that_died_left_prepared_is_settled(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch, dies_in: str, expected: int | None
 ) -> None:
-    monkeypatch.setattr(transactions, "_LEFT_S", 0.05)
-    for node in nodes.nodes.values():
-        # They look as often from now on.
-        assert node.transactions._looking is None or node.transactions._looking.cancel()
-        node.transactions._looking = None
-    await nodes.nodes["a"].take(0)
-    await nodes.nodes["b"].take(1)
+    monkeypatch.setattr(transactions, "_LOST_S", 0.05)
+    for address in ("a", "b"):
+        nodes.nodes[address].transactions.start()
     dead, call = asyncio.Event(), nodes.call
 
     async def die(address: str, asked: str, arguments: Any, **how: Any) -> Any:

@@ -34,12 +34,15 @@ class Peers:
         self._parts = parts
         self.calls: Calls = {"echo": _echo}
         self.read: list[int] = []
+        self.catalog = 0
 
     async def _caught_up(self, catalog: int) -> None:
         self.read.append(catalog)
 
     async def server(self, region: str = "eu", port: int = 0, **how: Any) -> tuple[PeerServer, str]:
-        made = PeerServer(region, self.calls, self._caught_up, **how)
+        made = PeerServer(
+            region, self.calls.__getitem__, lambda: self.catalog, self._caught_up, **how
+        )
         self._parts.push_async_callback(made.stop)
         return made, f"127.0.0.1:{await made.start('127.0.0.1', port)}"
 
