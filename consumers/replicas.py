@@ -137,7 +137,12 @@ class Replicas:
                 )
             store.apply(records, Overlay())
         if rows:
-            store.apply_index([read(each) for each in rows], rows[-1].offset + 1)
+            read_rows = [read(each) for each in rows]
+            store.apply_index(read_rows, rows[-1].offset + 1)
+            # What this node's own shards have shown here before their rows came by the log.
+            shown = self._holdings.held[number].index_rows
+            for source in {source for source, _ in read_rows}:
+                shown.applied(source, store.indexed(source))
 
 
 class _Following:
