@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from streamtable.consumers.indexes.messages import encode
 from streamtable.consumers.replicas import Replicas
 from streamtable.consumers.tables.store import ShardStore, StoreMemory
 from streamtable.core.formats import NewerFormat
+from streamtable.core.images import Image
 from streamtable.streams.broker import Broker, BrokerSettings
+from streamtable.streams.overlay import IndexOverlay
+from streamtable.streams.producers import open_producer
 from streamtable.streams.topics import Topics
 from tests.support.changelog import Changelog, change
 from tests.support.waiting import until
@@ -42,4 +46,31 @@ async def test_it_stops_at_a_record_of_a_newer_format(address: str, tmp_path: Pa
         await replicas.stop_all()
     assert isinstance(failures[0], NewerFormat)
     assert store.applied == 1
+    store.close()
+
+
+async def test_what_was_shown_before_its_row_came_goes_when_it_comes(
+    address: str, tmp_path: Path
+) -> None:
+    """A node shows rows of its own shards on its replica at once; the log has the last word."""
+    store = ShardStore(tmp_path / "store", StoreMemory(1024, 1024), lambda _: None)
+    shown = IndexOverlay()
+    holdings: Any = SimpleNamespace(held={0: SimpleNamespace(index_rows=shown)}, stores={0: store})
+    row: Any = SimpleNamespace(
+        index=SimpleNamespace(name="by"), row_key=b"\x02key", image=Image(b"{}", 2, 1, "test")
+    )
+    failures: list[BaseException] = []
+    async with Changelog(address, shards=1) as log:
+        topics = Topics(log.region)
+        await topics.create(address, 1)
+        shown.show(7, 3, row)
+        replicas = Replicas(address, topics, holdings, failures.append)
+        replicas.start(0)
+        producer = await open_producer(address)
+        await producer.send_and_wait(topics.indexes, encode(7, [((3, 0), [row])]), partition=0)
+        await producer.stop()
+        await until(lambda: store.indexed(7) == 3, "the row")
+        await until(lambda: not shown.between(b"\x02", b"\x03"), "the log's word")
+        await replicas.stop_all()
+    assert not failures
     store.close()
