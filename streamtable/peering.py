@@ -177,11 +177,14 @@ class Peering:
         Raises:
             ApiError: it can't be done; Moved where this node does not own the shard.
         """
+        call = self._calls.get(method)
+        if call is None:
+            raise Moved("This node is starting. Try again.")
         number, rest = arguments
         shard = self.routes.own(number)
         if shard is None:
             raise Moved(f"Shard {number} is not this node's. Try again.")
-        return await self._calls[method](shard, rest)
+        return await call(shard, rest)
 
     async def _tell_placement(self, _arguments: Any) -> Any:
         """Tell another node who has which shard, and who could have some."""

@@ -22,7 +22,7 @@ PATH: Final = "/peer"
 """Where a node takes connections of others."""
 
 _CONNECT_S: Final = 2.0
-_HEARTBEAT_S: Final = 3.0
+_HEARTBEAT_S: Final = 6.0
 # A call is given up after once to twice as long.
 _CALL_S: Final = 12.0
 

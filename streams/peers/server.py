@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Call: TypeAlias = Callable[[Any], Awaitable[Any]]
 """Carries a call out: from its arguments to its answer, both JSON. Raises ApiError."""
 
-_HEARTBEAT_S: Final = 3.0
+_HEARTBEAT_S: Final = 6.0
 _GREETING_S: Final = 5.0
 _STOP_S: Final = 1.0
 
