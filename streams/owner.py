@@ -242,7 +242,7 @@ class Owner:
                 opened.cancel()
                 gone.cancel()
             if self._gone.is_set():
-                raise Moved(f"Shard {self.number} is not served by this node any more. Try again.")
+                raise self._moved()
             if not done:
                 raise ServiceUnavailable(f"Shard {self.number} is not served right now. Try again.")
             # Those who were first may have closed it again: the overlay is full once more.
@@ -346,15 +346,28 @@ class Owner:
         nothing for the caller, who waits for the next one.
 
         Raises:
+            Moved: the group has given the shard to another node.
             ServiceUnavailable: the brokers do not answer, or the shard was lost.
         """
         if self._proof is not None:
-            await asyncio.shield(self._proof)
+            await self._proven(self._proof)
         if self._proof is None:
             self._proof = asyncio.create_task(self._check_end())
-        await asyncio.shield(self._proof)
+        await self._proven(self._proof)
         if not self.serving:
             await self.until_open(time.monotonic() + WAIT_S)
+
+    async def _proven(self, proof: asyncio.Task[None]) -> None:
+        try:
+            await asyncio.shield(proof)
+        except asyncio.CancelledError:
+            # Who steps down ends the check: nothing can be proven any more.
+            if not proof.cancelled():
+                raise
+            raise self._moved() from None
+
+    def _moved(self) -> Moved:
+        return Moved(f"Shard {self.number} is not served by this node any more. Try again.")
 
     async def _check_end(self) -> None:
         try:
@@ -452,6 +465,9 @@ class Owner:
         self._following.clear()
         self._readable = False
         self._wake_provers()
+        if self._proof is not None:
+            # It asks over a connection that is about to be closed, and would wait for long.
+            self._proof.cancel()
 
     async def close(self) -> None:
         """Stop serving, let the append in flight be settled, and let go of the log."""

@@ -68,6 +68,30 @@ async def test_who_waits_for_the_term_is_told(tmp_path: Path, log: MemoryLog) ->
             await each
 
 
+async def test_who_waits_for_a_proof_is_told(
+    shard: Shard, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def bounds() -> tuple[int, int]:
+        # As where the connection to the brokers is closed meanwhile.
+        asked.set()
+        never: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        return await never
+
+    monkeypatch.setattr(log, "bounds", bounds)
+    row = PutWrite("a", 1).row_key
+    first = asyncio.create_task(shard.read(row, consistent=True))
+    await asked.wait()
+    second = asyncio.create_task(shard.read(row, consistent=True))
+    await asyncio.sleep(0)
+    shard.owner.step_down()
+    async with asyncio.timeout(5):
+        for waiting in (first, second):
+            with pytest.raises(Moved):
+                await waiting
+
+
 async def test_a_commit_in_flight_that_is_acknowledged_is_written(
     shard: Shard, log: MemoryLog
 ) -> None:
