@@ -1,5 +1,6 @@
 """Options that several commands have."""
 
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -8,6 +9,7 @@ __all__ = [
     "DEFAULT_ENDPOINT",
     "EndpointOption",
     "JsonOption",
+    "KafkaConfigOption",
     "KafkaOption",
     "NameArgument",
     "RegionOption",
@@ -23,6 +25,13 @@ KafkaOption = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT,...", help="Read the log from these brokers, without asking the node."
+    ),
+]
+KafkaConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        dir_okay=False,
+        help="File with TLS and SASL settings for these brokers, as kcat's -F takes it.",
     ),
 ]
 RegionOption = Annotated[str, typer.Option(help="With --kafka: the region whose log is read.")]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamtable.cli.options import TracesOption
+from streamtable.cli.options import KafkaConfigOption, TracesOption
 from streamtable.cli.output import Failure, LogFormat, LogLevel, print_line, set_up_logging, stdout
 from streamtable.cli.running import check_tracing, run_until_signal
 
@@ -59,13 +59,7 @@ def serve(  # noqa: PLR0917 - the options of the command
         str | None,
         typer.Option(metavar="HOST:PORT,...", help="Kafka brokers, in place of the embedded one."),
     ] = None,
-    kafka_config: Annotated[
-        Path | None,
-        typer.Option(
-            dir_okay=False,
-            help="File with TLS and SASL settings for these brokers, as kcat's -F takes it.",
-        ),
-    ] = None,
+    kafka_config: KafkaConfigOption = None,
     advertise: Annotated[
         str | None,
         typer.Option(

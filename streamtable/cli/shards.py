@@ -1,12 +1,16 @@
 """`streamtable shards`, `drain` and `init`: where shards are, and where they are to be."""
 
 import asyncio
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from streamtable.cli.options import DEFAULT_ENDPOINT, EndpointOption, JsonOption, RegionOption
+from streamtable.cli.options import (
+    DEFAULT_ENDPOINT,
+    EndpointOption,
+    JsonOption,
+    KafkaConfigOption,
+)
 from streamtable.cli.output import Failure, LogLevel, set_up_logging, stdout
 from streamtable.cli.running import run_until_signal
 
@@ -64,14 +68,10 @@ def init(
             help="Shards of the change log; their number is fixed from then on.",
         ),
     ] = None,
-    kafka_config: Annotated[
-        Path | None,
-        typer.Option(
-            dir_okay=False,
-            help="File with TLS and SASL settings for these brokers, as kcat's -F takes it.",
-        ),
-    ] = None,
-    region: RegionOption = "local",
+    kafka_config: KafkaConfigOption = None,
+    region: Annotated[
+        str, typer.Option(help="Name of the region; its topics' names begin with it.")
+    ] = "local",
 ) -> None:
     """Make a region's topics on Kafka, before its first node starts.
 
