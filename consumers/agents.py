@@ -242,6 +242,7 @@ class Agents:
             read_to_end(self._address, self._topics.indexes, number, store.index_offset)
         ) as batches:
             async for batch in batches:
+                await store.until_writable()
                 self._apply_index_records(number, batch)
         if number not in self._assigned:
             return
@@ -315,6 +316,7 @@ class Agents:
 
     async def _apply_index_rows(self, target: int, messages: list[Any]) -> None:
         await self._opened[target].wait()
+        await self._holdings.stores[target].until_writable()
         self._apply_index_records(target, messages)
 
     def _apply_index_records(self, target: int, records: Sequence[Any]) -> None:

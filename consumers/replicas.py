@@ -115,6 +115,7 @@ class Replicas:
             consumer.seek(rows, store.index_offset)
             while True:
                 found = await consumer.getmany(timeout_ms=_POLL_MS)
+                await store.until_writable()
                 self._apply(number, found.get(changes, ()), found.get(rows, ()))
                 end = consumer.highwater(changes)
                 if end is not None:

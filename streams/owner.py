@@ -90,6 +90,9 @@ class ShardState(Protocol):
     def indexed(self, source: int) -> int:
         """Offset of shard `source` through which global indexes are applied here, or -1."""
 
+    async def until_writable(self) -> None:
+        """Wait while it can take nothing more because too much of it waits for the disk."""
+
     def apply(self, found: Sequence[LogRecord], known: Overlay) -> list[LogRecord]:
         """Apply the records that follow `applied`, and the offset with them, all or nothing.
 
@@ -424,6 +427,7 @@ class Owner:
         progress = _CatchUp(self.number, self.state.applied, start)
         async with aclosing(self._log.read(self.state.applied + 1)) as batches:
             async for batch in batches:
+                await self.state.until_writable()
                 self._apply([record for record in batch if record.offset <= start])
                 if self.state.applied >= start:
                     break
@@ -598,6 +602,7 @@ class Owner:
             LogGap: records between the state and these are missing.
             StateUnavailable: they were not applied; it may be called again.
         """
+        await self.state.until_writable()
         if not self._following.is_set():
             await self._following.wait()
         self._apply(found)

@@ -23,6 +23,7 @@ from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.indexes.settling import Settling, settling_calls
 from streamtable.consumers.tables.epochs import StoreEpochs, epoch_calls
 from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.consumers.tables.writing_out import WritingOut
 from streamtable.consumers.totals import TableTotals, total_calls
 from streamtable.control.checkpoints import CheckpointPages
 from streamtable.control.ingest import Ingest
@@ -304,6 +305,9 @@ class Node:
         )
         sweeper.start()
         parts.push_async_callback(sweeper.stop)
+        writing_out = WritingOut(stores)
+        writing_out.start()
+        parts.push_async_callback(writing_out.stop)
         if self._objects is not None:
             checkpointer = self._checkpointer = Checkpointer(
                 objects=self._objects,

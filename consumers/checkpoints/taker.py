@@ -37,8 +37,8 @@ _RETRY_S: Final = 30.0
 class Checkpointer:
     """Freezes each shard at an offset now and then, and keeps it in object storage.
 
-    A shard is frozen in milliseconds: its files are linked, not copied, and RocksDB never changes
-    a file that it has written. Reading and sending them is nobody's to wait for. What an earlier
+    A shard's files are linked, not copied, and RocksDB never changes a file that it has written.
+    Nobody waits for that, nor for reading and sending them. What an earlier
     checkpoint has is not sent again. The newest three checkpoints of a shard are kept.
 
     Args:
@@ -122,11 +122,9 @@ class Checkpointer:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # 1. What is in memory goes to files, in the background.
-            await asyncio.to_thread(store.flush)
-            # 2. The shard is frozen, between two commits.
-            frozen = store.freeze(folder)
-            # 3. The files that are new.
+            # 1. What is in memory goes to files, and these are linked, in the background.
+            frozen = await store.freeze(folder)
+            # 2. The files that are new.
             names = Names(self._region, number)
             listed = await self._objects.list(names.files)
             known = {each.key for each in listed}
@@ -134,7 +132,7 @@ class Checkpointer:
             for entry in files:
                 if names.file(entry.sha256) not in known:
                     await self._objects.put(names.file(entry.sha256), folder / entry.name)
-            # 4. The manifest.
+            # 3. The manifest.
             manifest = Manifest(
                 region=self._region,
                 shard=number,
@@ -152,7 +150,7 @@ class Checkpointer:
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         self.last[number] = manifest
-        # 5. What is too old.
+        # 4. What is too old.
         await self._remove_old(names, listed)
         return manifest
 

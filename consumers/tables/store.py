@@ -1,6 +1,8 @@
 """One shard of the tables in RocksDB: its rows, and how far in the log they are."""
 
+import asyncio
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,7 +14,6 @@ from rocksdict import (
     AccessType,
     BlockBasedOptions,
     Cache,
-    Checkpoint,
     DBCompressionType,
     Options,
     Rdict,
@@ -20,8 +21,10 @@ from rocksdict import (
     ReadOptions,
     WriteBatch,
     WriteBufferManager,
+    WriteOptions,
 )
 
+from streamtable.consumers.tables.freezing import link_files
 from streamtable.core.changes import Change
 from streamtable.core.expiry import expiry_rows
 from streamtable.core.formats import FIRST, NewerFormat, refuse_newer
@@ -63,13 +66,20 @@ _DROPPED: Final = b"\x00"
 _FEW_ROWS: Final = 1000
 _FORGET_MS: Final = 60_000
 _WRITE_BUFFER_BYTES: Final = 16 * 1024 * 1024
+# RocksDB says that it slows writes down, or holds them: too much waits for the disk.
+_HELD_UP: Final = ("rocksdb.actual-delayed-write-rate", "rocksdb.is-write-stopped")
+_WAITING: Final = "rocksdb.num-immutable-mem-table"
+# Beyond what the shards' rows may take in memory, what is on its way to the disk.
+_ON_ITS_WAY: Final = 2
+_LOOK_S: Final = 0.01
 
 
 class Frozen(NamedTuple):
     """Where a frozen store is in the logs.
 
     Attributes:
-        offset: offset of the last record applied.
+        offset: offset of the last record applied; later ones may be in it, and the frozen store
+            knows of them.
         epoch: the epoch in force there.
         barrier: offset of its barrier.
         index_offset: the next offset of the indexes' log.
@@ -92,14 +102,22 @@ class StoreMemory:
     def __init__(self, cache_bytes: int, write_bytes: int) -> None:
         self.cache = Cache(cache_bytes)
         self.writes = WriteBufferManager(write_bytes, allow_stall=False)
+        self._most = (1 + _ON_ITS_WAY) * write_bytes
+
+    @property
+    def full(self) -> bool:
+        """Whether whoever waits for the disk may take nothing more."""
+        used: int = self.writes.get_usage()
+        return used >= self._most
 
 
 class ShardStore:
     """The rows of one shard, materialized from its log.
 
     Rows and the offset of the last record applied change in one RocksDB batch, so that after a
-    crash at any point each change is there exactly once. RocksDB's own log is on but not synced:
-    what a power cut takes from its end is applied again from the change log.
+    crash at any point each change is there exactly once. RocksDB's own log is off, so a write
+    touches memory only and never waits for the disk: what a crash takes is applied again from the
+    change log.
 
     Args:
         path: the folder; made if missing.
@@ -114,8 +132,15 @@ class ShardStore:
         self, path: Path, memory: StoreMemory, find: Callable[[str], Table | None]
     ) -> None:
         path.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._memory = memory
         self._db = Rdict(str(path), _options(memory), access_type=AccessType.read_write())
+        in_memory = WriteOptions()
+        # Its types take the property for a method.
+        in_memory.disable_wal = True  # type: ignore[method-assign,assignment]
+        self._db.set_write_options(in_memory)
         self._find = find
+        self._since: float | None = None
         self.applied = -1
         self._epochs = EpochFilter()
         stored = self._db.get(_APPLIED)
@@ -141,30 +166,52 @@ class ShardStore:
         self._db.flush()
         self._db.close()
 
-    # Checkpoints
+    # Files
+
+    @property
+    def unwritten_s(self) -> float:
+        """For how long something has been in memory only, seconds; 0 if nothing is."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
 
     def flush(self) -> None:
-        """Write out what is in memory, so that `freeze` is quick; may run in a thread.
+        """Write out what is in memory; for a thread.
 
         Raises:
             StateUnavailable: it can't be written.
         """
+        since, self._since = self._since, None
         try:
             self._db.flush()
         except Exception as error:
+            self._since = since
             raise StateUnavailable(f"the tables' store can't be written: {error}") from error
 
-    def freeze(self, folder: Path) -> Frozen:
-        """Link the store's files, as they are now, into a new folder of the same file system.
+    async def freeze(self, folder: Path) -> Frozen:
+        """Link the store's files into a new folder of the same file system.
+
+        Reads and writes go on meanwhile.
 
         Raises:
             StateUnavailable: they can't be.
         """
+        frozen = Frozen(self.applied, self._epochs.epoch, self._epochs.barrier, self._index_offset)
+        await asyncio.to_thread(self.flush)
         try:
-            Checkpoint(self._db).create_checkpoint(str(folder))
+            await asyncio.to_thread(link_files, self._db, self._path, folder)
         except Exception as error:
             raise StateUnavailable(f"the tables' store can't be frozen: {error}") from error
-        return Frozen(self.applied, self._epochs.epoch, self._epochs.barrier, self._index_offset)
+        return frozen
+
+    async def until_writable(self) -> None:
+        """Wait while too much in memory waits for the disk; see `ShardState.until_writable`."""
+        while (  # noqa: ASYNC110 - RocksDB's threads tell nobody
+            self._held_up() or (self._memory.full and self._db.property_int_value(_WAITING))
+        ):
+            await asyncio.sleep(_LOOK_S)
+
+    def _held_up(self) -> bool:
+        return any(map(self._db.property_int_value, _HELD_UP))
 
     # Rows
 
@@ -479,6 +526,11 @@ class ShardStore:
             rows.seek(after_prefix(prefix))
 
     def _write(self, batch: WriteBatch) -> None:
+        if self._held_up():
+            # RocksDB would have the writer wait, and with it everything that this process does.
+            raise StateUnavailable(f"too much of {self._path} waits for the disk")
+        if self._since is None:
+            self._since = time.monotonic()
         try:
             self._db.write(batch)
         except Exception as error:
@@ -552,7 +604,8 @@ def _options(memory: StoreMemory) -> Options:
     options.create_if_missing(True)
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
     options.set_write_buffer_manager(memory.writes)
-    # A write waits for nobody: files are written in the background, however far behind that is.
+    # A write waits for nobody: files are written in the background. Where that is too far behind,
+    # nothing is written: see `until_writable`.
     options.set_max_write_buffer_number(8)
     options.set_level_zero_slowdown_writes_trigger(40)
     options.set_level_zero_stop_writes_trigger(80)
@@ -562,7 +615,6 @@ def _options(memory: StoreMemory) -> Options:
     options.set_max_background_jobs(2)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_keep_log_file_num(2)
-    options.set_max_total_wal_size(4 * _WRITE_BUFFER_BYTES)
     blocks = BlockBasedOptions()
     blocks.set_block_cache(memory.cache)
     blocks.set_bloom_filter(10, False)

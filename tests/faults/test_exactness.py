@@ -77,13 +77,6 @@ def test_a_server_that_is_stopped_and_goes_on_has_lost_nothing(new_server, chanc
     asyncio.run(run())
 
 
-def tear(files: list[Path], chance: random.Random) -> None:
-    """Take bytes from the end of files, as a power cut does with what was not synced."""
-    for file in files:
-        size = file.stat().st_size
-        os.truncate(file, size - min(size, chance.choice([1, 100, 10_000, size])))
-
-
 def scribble(files: list[Path], chance: random.Random) -> None:
     """Append what a write that was cut short leaves."""
     for file in files:
@@ -94,20 +87,6 @@ def scribble(files: list[Path], chance: random.Random) -> None:
 def newest_segments(data: Path) -> list[Path]:
     folders = {file.parent for file in data.glob("broker/**/*.log")}
     return [max(folder.glob("*.log")) for folder in folders]
-
-
-def test_torn_files_of_the_tables_are_made_good_from_the_log(new_server, chance):
-    async def run() -> None:
-        load = await start(new_server, chance)
-        for _ in range(ROUNDS):
-            await load.run(new_server.endpoint, chance.randint(300, 2000), new_server.kill)
-            torn = list(new_server.data.glob("shards/*/*.log"))
-            assert torn
-            tear(torn, chance)
-            new_server.start()
-            await audit(new_server, load)
-
-    asyncio.run(run())
 
 
 def test_a_torn_tail_of_the_log_is_cut_off(new_server, chance):

@@ -42,6 +42,9 @@ class MemoryState:
     def indexed(self, _source: int) -> int:
         return -1
 
+    async def until_writable(self) -> None:
+        pass
+
     def apply(self, found: Sequence[LogRecord], _known: Overlay) -> list[LogRecord]:
         assert found[0].offset == self.applied + 1
         valid = []
