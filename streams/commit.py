@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from streamtable.core.changes import Change
-from streamtable.core.errors import InternalServerError, StreamtableError
+from streamtable.core.errors import InternalServerError, ServiceUnavailable, StreamtableError
 from streamtable.core.images import Image
 from streamtable.core.index_rows import IndexRow
 
@@ -133,7 +133,8 @@ class Commit:
     def outcome(self) -> asyncio.Future[int]:
         """A future of the caller's own: the commit's offset when it is durable.
 
-        It raises NotWritten, or InternalServerError where nobody can say in time.
+        It raises NotWritten, ServiceUnavailable where the log takes no commits, or
+        InternalServerError where nobody can say in time.
         """
         waiter = self._loop.create_future()
         if self._outcome is None:
@@ -154,6 +155,10 @@ class Commit:
     def not_written(self) -> None:
         """Tell everyone who waits that the commit is not in the log."""
         self._settle(NotWritten())
+
+    def refused(self) -> None:
+        """Tell everyone who waits that the commit is not in the log, and not to wait for longer."""
+        self._settle(ServiceUnavailable("The log takes no writes right now. Try again."))
 
     def unknown(self) -> None:
         """Tell everyone who waits that the log does not answer: the commit may be in it or not."""

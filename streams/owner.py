@@ -190,6 +190,7 @@ class Owner:
         self._open: deque[Commit] = deque()
         self._last = -1
         self._landed = -1
+        self._barren = False
         self._appending: asyncio.Task[None] | None = None
         self._readable = False
         self._serving = asyncio.Event()
@@ -305,6 +306,7 @@ class Owner:
             self.measure(len(commit.changes), time.perf_counter() - sent)
             self._pending = None
             self._last, self._landed = offset, -1
+            self._barren = False
             self.overlay.made_durable(offset, commit)
             self._durable(commit, offset)
             if offset <= self.state.applied:
@@ -438,8 +440,13 @@ class Owner:
         if pending is not None:
             if self._landed >= 0:
                 pending.written(self._landed)
+            elif self._barren:
+                # A barrier fits where a commit does not, for example on a disk that is full: nobody
+                # is to wait term after term.
+                pending.refused()
             else:
                 pending.not_written()
+            self._barren = self._landed < 0
         # 5. Commits that were never appended are evaluated again, on the state.
         dropped, self._open = self._open, deque()
         self.overlay.clear()

@@ -13,6 +13,7 @@ from streamtable.core.tables import Table
 from streamtable.core.values import item_size
 from streamtable.streams import records
 from streamtable.streams.clock import HybridClock
+from streamtable.streams.epochs import BARRIER
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.records import Headers, LogRecord
 from streamtable.streams.shard import Shard
@@ -39,6 +40,7 @@ class MemoryLog:
         gate: appends wait for it, so that a test decides when one ends.
         lose: how many of the next appends fail without a record.
         hide: how many of the next appends fail although their record is in the log.
+        full: whether it takes no commits; barriers are small, and there is room for them.
         before: called before each record is stored, to let someone else write first.
     """
 
@@ -49,6 +51,7 @@ class MemoryLog:
         self.gate.set()
         self.lose = 0
         self.hide = 0
+        self.full = False
         self.opened = 0
         self.before: list[Any] = []
 
@@ -68,6 +71,8 @@ class MemoryLog:
         if self.lose:
             self.lose -= 1
             raise LogUnavailable("lost")
+        if self.full and ("kind", BARRIER.encode()) not in headers:
+            raise LogUnavailable("full")
         if self.before:
             self.before.pop(0)()
         offset = self.store(value, headers)

@@ -398,6 +398,18 @@ async def test_a_log_that_does_not_answer_lets_no_request_wait(
     assert rows(shard) == {"b": "2"}
 
 
+async def test_a_log_that_takes_barriers_only_lets_no_request_wait(
+    shard: Shard, log: MemoryLog
+) -> None:
+    log.full = True
+    writes = [shard.write(PutWrite(key, 1), CONTEXT) for key in "abc"]
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {ServiceUnavailable}
+    log.full = False
+    await shard.write(PutWrite("a", 2), CONTEXT)
+    assert rows(shard) == {"a": "2"}
+
+
 async def test_an_error_in_the_state_while_a_term_starts_is_told(
     shard: Shard, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
