@@ -1,6 +1,7 @@
 """Three nodes on a Kafka of three brokers."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from tests.support.apache_kafka import KafkaCluster
 from tests.support.load import AsyncConnection
 from tests.support.ports import free_ports
 from tests.support.server import Server, client_settings
+from tests.support.slow_disks import SlowDisk
 from tests.support.toxiproxy import Toxiproxy
 
 __all__ = ["NODES", "SHARDS", "Region", "takes_writes"]
@@ -23,6 +25,7 @@ __all__ = ["NODES", "SHARDS", "Region", "takes_writes"]
 NODES = 3
 SHARDS = 6
 _SERVED_S = 90
+_PAGE_BYTES = 4096
 
 
 class Region:
@@ -38,6 +41,7 @@ class Region:
     Attributes:
         nodes: the nodes; each one keeps its ports.
         endpoints: their endpoints.
+        disk: what the first node keeps is on it.
     """
 
     def __init__(
@@ -69,6 +73,9 @@ class Region:
                 )
             )  # fmt: skip
 
+        self.disk = SlowDisk(folder / "disk", folder / "node-0", smallest=_PAGE_BYTES)
+        self.nodes[0].environment = self.disk.environment
+
     def start(self) -> None:
         """Start the nodes, the first one first: it makes the topics."""
         for node in self.nodes:
@@ -87,6 +94,14 @@ class Region:
     def owned(self, number: int) -> list[int]:
         """Return the shards that a node serves."""
         return [shard for shard, value in self._gauge(number, "serving") if value]
+
+    def take_checkpoints(self, number: int) -> int:
+        """Have a node take a checkpoint of each of its shards; return how many it took."""
+        request = urllib.request.Request(
+            f"{self.endpoints[number]}/_streamtable/checkpoints", b'{"action": "take"}'
+        )
+        with urllib.request.urlopen(request, timeout=_SERVED_S) as answer:
+            return len(json.load(answer)["checkpoints"])
 
     def prepared(self) -> int:
         """How many shards' parts of transactions wait for their decision."""

@@ -164,6 +164,35 @@ def test_a_node_is_not_reached_by_the_others(region: Region, under_load: UnderLo
     under_load(cut)
 
 
+def test_the_disk_of_a_node_is_slow(region: Region, under_load: UnderLoad) -> None:
+    async def slow(clients: Clients) -> None:
+        with region.disk.slow(20, 200):
+            assert await asyncio.to_thread(region.take_checkpoints, 0)
+        with region.disk.standing_still():
+            taking = asyncio.create_task(asyncio.to_thread(region.take_checkpoints, 0))
+            # Nobody waits for it: what is answered is in the log, and in memory.
+            await serves(region, 0)
+            await clients.more(200)
+            assert not taking.done()
+        await taking
+        assert clients.refused == []
+
+    under_load(slow)
+
+
+def test_the_disk_of_a_broker_is_slow(region: Region, under_load: UnderLoad) -> None:
+    async def slow(clients: Clients) -> None:
+        with region.kafka.disk.slow(20, 200):
+            # Each write waits for the slowest of the brokers.
+            await clients.more(100)
+        with region.kafka.disk.standing_still():
+            asked = time.monotonic()
+            await until(lambda: time.monotonic() - asked > 2, "the disk to stand still for a while")
+        await clients.more(100)
+
+    under_load(slow)
+
+
 def test_a_clock_jumps(
     region: Region, chance: random.Random, under_load: UnderLoad, tmp_path: Path
 ) -> None:
@@ -172,7 +201,7 @@ def test_a_clock_jumps(
     async def jump(clients: Clients) -> None:
         node = chance.choice(region.nodes)
         await asyncio.to_thread(node.stop)
-        node.environment = clock.environment
+        before, node.environment = node.environment, clock.environment
         await asyncio.to_thread(node.start)
         # Kafka takes no record that its producer dates more than an hour ahead.
         for by in ("+3h", chance.choice(["-3d", "-1h", "+2m"])):
@@ -181,7 +210,7 @@ def test_a_clock_jumps(
             await serves(region, region.nodes.index(node))
             await clients.more(100)
         await asyncio.to_thread(node.stop)
-        node.environment = {}
+        node.environment = before
         await asyncio.to_thread(node.start)
 
     under_load(jump)

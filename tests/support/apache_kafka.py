@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.support.ports import free_ports
+from tests.support.slow_disks import SlowDisk
 
 __all__ = ["ApacheKafka", "KafkaCluster", "Secured", "missing", "running", "running_cluster"]
 
@@ -44,7 +45,7 @@ controller.listener.names=CONTROLLER
 controller.quorum.voters={voters}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,{protocol}:{protocol}
 inter.broker.listener.name={protocol}
-log.dirs={folder}/logs
+log.dirs={logs}
 auto.create.topics.enable=false
 min.insync.replicas={in_sync}
 offsets.topic.replication.factor={copies}
@@ -165,12 +166,16 @@ class ApacheKafka:
     Attributes:
         address: `host:port` for bootstrap servers.
         proxied: the address behind the proxy, where its seat says that there is one.
+        logs: the folder of its logs.
+        environment: what its next start has in its environment beside this process's.
     """
 
     def __init__(
         self, folder: Path, secured: Secured | None = None, seat: _Seat | None = None
     ) -> None:
         self._folder = folder
+        self.logs = folder / "logs"
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         port, proxied, alone = free_ports(3)
         seat = seat or _Seat(1, [alone], _new_cluster_id())
@@ -192,7 +197,7 @@ class ApacheKafka:
             voters=seat.voters,
             copies=copies,
             in_sync=max(1, copies - 1),
-            folder=folder,
+            logs=self.logs,
             protocol=protocol,
         )
         users = []
@@ -267,7 +272,7 @@ class ApacheKafka:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "LC_ALL": "C"},
+                env={**os.environ, **self.environment, "LC_ALL": "C"},
             )
 
 
@@ -282,6 +287,7 @@ class KafkaCluster:
     Attributes:
         brokers: the brokers.
         address: for bootstrap servers.
+        disk: what the last broker's logs are on.
     """
 
     def __init__(self, folder: Path, proxies: Sequence[int] = ()) -> None:
@@ -294,6 +300,8 @@ class KafkaCluster:
             for number, proxy in enumerate(proxies or [None] * 3, 1)
         ]
         self.address = ",".join(broker.address for broker in self.brokers)
+        self.disk = SlowDisk(folder / "disk", self.brokers[-1].logs, smallest=0)
+        self.brokers[-1].environment = self.disk.environment
 
     def start(self) -> None:
         """Start the brokers and wait until all accept connections."""
