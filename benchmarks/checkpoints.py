@@ -4,8 +4,9 @@
     python -m benchmarks.checkpoints --items 10000000
 
 A log of a new table's items of 200 B, 25 to a commit, is written to the broker. A node without
-tables then starts and applies all of it; it takes a checkpoint; its tables are removed; it starts
-again. What a start takes on an empty region is taken off both times.
+tables then starts and applies all of it; it takes checkpoints of everything, and items are put
+meanwhile, and in between; its tables are removed; it starts again. What a start takes on an empty
+region is taken off both times.
 """
 
 import argparse
@@ -18,6 +19,9 @@ import tempfile
 import time
 import urllib.request
 import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +41,10 @@ SHARDS = 4
 PER_COMMIT = 25
 ITEM_BYTES = 200
 READY_S = 3600
+TAKES = 5
+QUIET_S = 2.0
 NAME = "bench"
+QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 # Read, not checked.
 AUTHORIZATION = (
     "AWS4-HMAC-SHA256 Credential=a/20260101/local/dynamodb/aws4_request, "
@@ -73,18 +80,72 @@ class Node:
         self._process.terminate()
         self._process.communicate()
 
-    def post(self, path: str, body: Any, target: str | None = None) -> dict[str, Any]:
-        """Send a request and return its answer."""
+    @staticmethod
+    def headers(target: str | None) -> dict[str, str]:
+        """Return the headers of a request to an operation, or to another path."""
         headers = {"Authorization": AUTHORIZATION, "X-Amz-Date": "20260101T000000Z"}
         if target is not None:
             headers["X-Amz-Target"] = f"DynamoDB_20120810.{target}"
             headers["Content-Type"] = "application/x-amz-json-1.0"
+        return headers
+
+    def post(self, path: str, body: Any, target: str | None = None) -> dict[str, Any]:
+        """Send a request and return its answer."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}", json.dumps(body).encode(), headers
+            f"http://127.0.0.1:{self.port}{path}", json.dumps(body).encode(), self.headers(target)
         )
         with urllib.request.urlopen(request, timeout=READY_S) as response:
             answer: dict[str, Any] = json.load(response)
             return answer
+
+
+class Puts:
+    """What PutItem took, one after the other, milliseconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._took_ms: list[float] = []
+
+    def run(self, node: Node, until: Callable[[], bool]) -> None:
+        """Put items until that is so."""
+        connection = HTTPConnection("127.0.0.1", node.port, timeout=READY_S)
+        headers = node.headers("PutItem")
+        number = 0
+        while not until():
+            number += 1
+            item = {"id": {"S": f"put-{number}"}, "text": {"S": "x" * ITEM_BYTES}}
+            body = json.dumps({"TableName": NAME, "Item": item})
+            began = time.perf_counter()
+            connection.request("POST", "/", body, headers)
+            connection.getresponse().read()
+            self._took_ms.append((time.perf_counter() - began) * 1000)
+        connection.close()
+
+    def __str__(self) -> str:
+        took = sorted(self._took_ms)
+        parts = [f"{name} {took[int(len(took) * part)]:6.2f}" for name, part in QUANTILES.items()]
+        return f"{self._name:20} {', '.join(parts)}, most {took[-1]:6.2f} ms of {len(took):,}"
+
+
+def take(node: Node) -> tuple[Puts, Puts, float]:
+    """Put items while checkpoints of everything are taken, and while none is; in turns.
+
+    Returns:
+        What the puts took while none was taken, and while one was; how long one took, seconds.
+    """
+    quiet, amid, took_s = Puts("no checkpoint"), Puts("amid a checkpoint"), 0.0
+    with ThreadPoolExecutor(1) as threads:
+        for _ in range(TAKES):
+            end = time.monotonic() + QUIET_S
+            quiet.run(node, lambda end=end: time.monotonic() > end)
+            # All files are sent again.
+            shutil.rmtree(node.data / "checkpoints" / "local", ignore_errors=True)
+            began = time.monotonic()
+            taken = threads.submit(node.post, "/_streamtable/checkpoints", {"action": "take"})
+            amid.run(node, taken.done)
+            took_s += (time.monotonic() - began) / TAKES
+            assert taken.result()["checkpoints"]
+    return quiet, amid, took_s
 
 
 def change(table: Table, number: int) -> tuple[int, Change]:
@@ -171,8 +232,10 @@ def measure(data: Path, count: int) -> None:
     shutil.rmtree(data / "shards")
     replayed = node.start() - empty
     print(f"log         {replayed:8.1f} s  {count / replayed:12,.0f} items/s")
-    node.post("/_streamtable/checkpoints", {"action": "take"})
+    quiet, amid, took_s = take(node)
     node.stop()
+    print(f"PutItem, {quiet}")
+    print(f"PutItem, {amid}; it took {took_s:.1f} s")
     shutil.rmtree(data / "shards")
     restored = node.start() - empty
     found = node.post("/", {"TableName": NAME}, "DescribeTable")["Table"]["ItemCount"]
