@@ -26,7 +26,8 @@ __all__ = ["NoCheckpoint", "Restorer", "open_store", "verify"]
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE: Final = 4
+# Files that are on their way, of all shards: each takes some megabytes of memory.
+_AT_ONCE: Final = 8
 _TELL_S: Final = 2.0
 
 
@@ -91,6 +92,7 @@ class Restorer:
         self._objects = objects
         self._region = region
         self._shards = shards
+        self._turn = asyncio.Semaphore(_AT_ONCE)
 
     @property
     def place(self) -> str:
@@ -166,7 +168,7 @@ class Restorer:
         await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         try:
-            await _download(self._objects, names, manifest, fresh)
+            await _download(self._objects, names, manifest, fresh, self._turn)
             await asyncio.to_thread(_swap, fresh, path)
         finally:
             await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
@@ -227,14 +229,19 @@ async def verify(objects: Objects, names: Names, manifest: Manifest, scratch: Pa
     Raises:
         DamagedCheckpoint: one is missing or not what it was.
     """
-    await _download(objects, names, manifest, scratch, keep=False)
+    await _download(objects, names, manifest, scratch, asyncio.Semaphore(1), keep=False)
 
 
 async def _download(
-    objects: Objects, names: Names, manifest: Manifest, folder: Path, *, keep: bool = True
+    objects: Objects,
+    names: Names,
+    manifest: Manifest,
+    folder: Path,
+    turn: asyncio.Semaphore,
+    *,
+    keep: bool = True,
 ) -> None:
     progress = _Restoring(manifest)
-    turn = asyncio.Semaphore(_AT_ONCE)
 
     async def load(file: FileEntry) -> None:
         path = folder / file.name

@@ -1,13 +1,14 @@
 """Checkpoints in a folder: taken, sent once, loaded, checked, passed over, removed."""
 
 import asyncio
+import hashlib
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from streamtable.consumers.checkpoints import taker
+from streamtable.consumers.checkpoints import objects, taker
 from streamtable.consumers.checkpoints.manifests import (
     FORMAT,
     DamagedCheckpoint,
@@ -314,3 +315,15 @@ async def test_places_that_cant_be(tmp_path: Path) -> None:
         Objects(str(tmp_path / "file"))
     with pytest.raises(NoObject):
         await Objects(str(tmp_path)).get("nothing")
+
+
+@pytest.mark.parametrize("size", [0, 1000, 10_500])
+async def test_a_file_comes_whole_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(objects, "_PART_BYTES", 1000)
+    content = os.urandom(size)
+    place = Objects(str(tmp_path / "objects"))
+    await place.put("file", content)
+    assert await place.download("file", tmp_path / "file") == hashlib.sha256(content).hexdigest()
+    assert (tmp_path / "file").read_bytes() == content
