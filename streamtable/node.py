@@ -201,7 +201,7 @@ class Node:
             held=held,
             stores=stores,
             path=self._folder.shard,
-            memory=StoreMemory(_CACHE_BYTES, _WRITE_BYTES),
+            memory=StoreMemory(_CACHE_BYTES, _WRITE_BYTES, count),
             tables=Tables(catalog.by_id, catalog.tables),
             restorer=None if objects is None else Restorer(objects, settings.region, count),
             make=self._make_shard(HybridClock(lambda: time.time_ns() // 1_000_000)),

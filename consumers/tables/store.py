@@ -65,7 +65,10 @@ _HAPPENED: Final = b"\x01"
 _DROPPED: Final = b"\x00"
 _FEW_ROWS: Final = 1000
 _FORGET_MS: Final = 60_000
-_WRITE_BUFFER_BYTES: Final = 16 * 1024 * 1024
+# What a shard collects in memory before it becomes a file; less where many shards do.
+_MOST_BUFFERED: Final = 16 * 1024 * 1024
+_LEAST_BUFFERED: Final = 1024 * 1024
+_SHARES: Final = 4
 # RocksDB says that it slows writes down, or holds them: too much waits for the disk.
 _HELD_UP: Final = ("rocksdb.actual-delayed-write-rate", "rocksdb.is-write-stopped")
 _WAITING: Final = "rocksdb.num-immutable-mem-table"
@@ -96,11 +99,20 @@ class StoreMemory:
 
     Args:
         cache_bytes: for blocks that were read.
-        write_bytes: for rows that are not in files yet; beyond that the largest shard writes out.
+        write_bytes: for rows that are not in files yet, beyond that whoever writes writes out; a
+            megabyte a shard if that is more.
+        shards: how many there may be.
+
+    Attributes:
+        buffer_bytes: what one of them collects before it writes out.
     """
 
-    def __init__(self, cache_bytes: int, write_bytes: int) -> None:
+    def __init__(self, cache_bytes: int, write_bytes: int, shards: int = 1) -> None:
         self.cache = Cache(cache_bytes)
+        self.buffer_bytes = min(
+            _MOST_BUFFERED, max(_LEAST_BUFFERED, _SHARES * write_bytes // shards)
+        )
+        write_bytes = max(write_bytes, shards * _LEAST_BUFFERED)
         self.writes = WriteBufferManager(write_bytes, allow_stall=False)
         self._most = (1 + _ON_ITS_WAY) * write_bytes
 
@@ -602,7 +614,7 @@ def _walk_back(
 def _options(memory: StoreMemory) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
-    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_write_buffer_size(memory.buffer_bytes)
     options.set_write_buffer_manager(memory.writes)
     # A write waits for nobody: files are written in the background. Where that is too far behind,
     # nothing is written: see `until_writable`.

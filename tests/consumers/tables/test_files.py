@@ -106,3 +106,10 @@ async def test_a_store_takes_nothing_more_while_too_much_waits_for_the_disk(
     await waiting
     write(made, 2)
     assert made.load(b"number") == b"2"
+
+
+@pytest.mark.parametrize(("shards", "megabytes"), [(1, 16), (16, 16), (64, 4), (1000, 1)])
+def test_many_shards_share_the_memory_for_writes(shards: int, megabytes: int) -> None:
+    memory = StoreMemory(1 << 20, 64 << 20, shards)
+    assert memory.buffer_bytes == megabytes << 20
+    assert memory.writes.get_buffer_size() == max(64, shards) << 20
