@@ -153,11 +153,6 @@ class App:
             handler = Handler(
                 function, timeout_s=timeout_s, takes_window=tumbling_window_s is not None
             )
-            if batch_size not in {None, 1} and not handler.takes_batch:
-                raise InvalidDeclaration(
-                    f"batch_size={batch_size}, but {handler.name} takes one change: let its first "
-                    "parameter be a list[Change]"
-                )
             self._add_trigger(
                 Trigger(
                     name=_name_of(function, name),
@@ -165,7 +160,7 @@ class App:
                     events=events,
                     handler=handler,
                     where=chosen,
-                    batch_size=batch_size or (100 if handler.takes_batch else 1),
+                    batch_size=_batch_size(batch_size, handler),
                     batch_window_s=batch_window_s,
                     retries=retries,
                     max_age_s=max_age_s,
@@ -656,6 +651,17 @@ def _name_of(function: Callable[..., Any], name: str | None) -> str:
     if name is None:
         raise InvalidDeclaration(f'{function!r} has no name: give it one, name="..."')
     return name
+
+
+def _batch_size(told: int | None, handler: Handler) -> int:
+    if told is None:
+        return 100 if handler.takes_batch else 1
+    if told != 1 and not handler.takes_batch:
+        raise InvalidDeclaration(
+            f"batch_size={told}, but {handler.name} takes one change: let its first parameter be a "
+            "list[Change]"
+        )
+    return told
 
 
 def _parse_where(where: Where | None) -> Any:

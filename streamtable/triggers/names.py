@@ -14,6 +14,7 @@ __all__ = [
     "check_positive",
     "check_table",
     "check_view_name",
+    "is_number",
     "parse_events",
     "parse_key",
 ]
@@ -47,15 +48,15 @@ def check_view_name(name: str) -> None:
     check_table(name)
 
 
-def check_table(name: object) -> None:
-    """Check the name of a table.
+def check_table(name: object, what: str = "a table") -> None:
+    """Check the name of a table, or of an index, which has the same rules.
 
     Raises:
-        InvalidDeclaration: no table can have it.
+        InvalidDeclaration: none can have it.
     """
     if not isinstance(name, str) or not _TABLE.fullmatch(name):
         raise InvalidDeclaration(
-            f"{name!r} can't be the name of a table: 3 to 255 letters, digits, _, - and ."
+            f"{name!r} can't be the name of {what}: 3 to 255 letters, digits, _, - and ."
         )
 
 
@@ -66,8 +67,13 @@ def check_positive(**values: float | None) -> None:
         InvalidDeclaration: one is not.
     """
     for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not value > 0):
+        if value is not None and (not is_number(value) or not value > 0):
             raise InvalidDeclaration(f"{name}={value!r} must be greater than 0")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number that can be one of seconds, or a count."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def parse_events(on: str | Iterable[str], known: Iterable[str] = EVENTS) -> frozenset[str]:

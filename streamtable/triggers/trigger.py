@@ -14,7 +14,7 @@ from streamtable.triggers.event_sources import DescribeTable
 from streamtable.triggers.fingerprints import fingerprint
 from streamtable.triggers.handlers import Handler, give_up
 from streamtable.triggers.lambda_handlers import LambdaHandler
-from streamtable.triggers.names import check_name, check_positive, check_table
+from streamtable.triggers.names import check_name, check_positive, check_table, is_number
 
 __all__ = ["OnFailure", "Trigger", "check_options"]
 
@@ -130,11 +130,11 @@ def check_options(trigger: Trigger) -> None:
         check_name("a trigger", trigger.was)
     check_table(trigger.table)
     check_positive(timeout_s=trigger.timeout_s, max_age_s=trigger.max_age_s)
-    _check_range("batch_size", trigger.batch_size, 1, _MAX_BATCH_SIZE)
+    _check_whole("batch_size", trigger.batch_size, 1, _MAX_BATCH_SIZE)
     _check_range("batch_window_s", trigger.batch_window_s, 0, _MAX_BATCH_WINDOW_S)
-    _check_range("parallelism", trigger.parallelism, 1, _MAX_PARALLELISM)
+    _check_whole("parallelism", trigger.parallelism, 1, _MAX_PARALLELISM)
     if trigger.retries is not None:
-        _check_range("retries", trigger.retries, 0, None)
+        _check_whole("retries", trigger.retries, 0, None)
     if trigger.max_age_s > MAX_AGE_S:
         raise InvalidDeclaration(
             f"max_age_s={trigger.max_age_s!r} must be at most {MAX_AGE_S:g} (23 hours): the log "
@@ -155,7 +155,13 @@ def check_options(trigger: Trigger) -> None:
         )
 
 
+def _check_whole(name: str, value: int, least: int, most: int | None) -> None:
+    if not isinstance(value, int):
+        raise InvalidDeclaration(f"{name}={value!r} must be a whole number")
+    _check_range(name, value, least, most)
+
+
 def _check_range(name: str, value: float, least: float, most: float | None) -> None:
-    if isinstance(value, bool) or value < least or (most is not None and value > most):
+    if not is_number(value) or value < least or (most is not None and value > most):
         limit = f"at least {least}" if most is None else f"{least} to {most}"
         raise InvalidDeclaration(f"{name}={value!r} must be {limit}")
