@@ -18,9 +18,10 @@ def failed_changes(answer: Any, batch: Sequence[Delivery]) -> dict[int, BaseExce
     """Return which changes of a batch have failed by the function's answer, and why.
 
     The answer is None or True: all are done; False: all have failed; or those that failed, as a
-    list, or as Lambda has it, `{"batchItemFailures": [{"itemIdentifier": SEQUENCE_NUMBER}]}`. In
-    a list, a change is the `Change` itself, its position or its sequence number, or a pair of
-    one of these and an exception that says why.
+    list, or as Lambda has it, `{"batchItemFailures": [{"itemIdentifier": SEQUENCE_NUMBER}]}`,
+    where an empty object says, as there, that all are done. In a list, a change is the `Change`
+    itself, its position or its sequence number, or a pair of one of these and an exception that
+    says why.
 
     Raises:
         InvalidAnswer: the answer says none of these, or names a change that is not in the batch.
@@ -32,6 +33,8 @@ def failed_changes(answer: Any, batch: Sequence[Delivery]) -> dict[int, BaseExce
             index: BatchItemFailed("the function returned False") for index in range(len(batch))
         }
     if isinstance(answer, Mapping):
+        if not answer:
+            return {}
         if FAILURES not in answer:
             raise InvalidAnswer(f"the function returned {answer!r}: a dict has {FAILURES!r}")
         answer = answer[FAILURES] or ()

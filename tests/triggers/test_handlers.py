@@ -248,6 +248,7 @@ async def test_a_failure_is_the_batchs() -> None:
         (lambda changes: (change for change in changes if change.keys["id"] == "b"), [1]),
         (lambda _: {"batchItemFailures": []}, []),
         (lambda _: {"batchItemFailures": None}, []),
+        (lambda _: {}, []),
         (
             lambda changes: {
                 "batchItemFailures": [{"itemIdentifier": changes[1].position.sequence_number}]
