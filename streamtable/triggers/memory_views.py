@@ -20,7 +20,7 @@ from streamtable.core.changes import Change
 from streamtable.core.plain import plain_item, wire_value
 from streamtable.core.values import Item
 from streamtable.core.views.aggregates import parse_contribution, regroup
-from streamtable.triggers.errors import InvalidRow
+from streamtable.triggers.errors import InvalidDeclaration, InvalidRow
 from streamtable.triggers.view_specs import spec_of
 from streamtable.triggers.views import Aggregate, AnyView, Join
 
@@ -77,8 +77,14 @@ class MemoryView:
         return [self._shown(row) for row in sorted(self._rows.values(), key=place)]
 
     def get(self, *key: Any) -> dict[str, Any] | None:
-        """Return the row of a key, the partition key first; None if there is none."""
+        """Return the row of a key, the partition key first; None if there is none.
+
+        Raises:
+            InvalidDeclaration: the key has another number of attributes.
+        """
         names = self._spec.keys.names
+        if len(key) != len(names):
+            raise InvalidDeclaration(f"the key of {self.view.name} has {', '.join(names)}")
         wanted = dict(zip(names, map(wire_value, key), strict=True))
         _, row_key = self._spec.keys.locate(b"", wanted)
         row = self._rows.get(row_key)

@@ -95,7 +95,7 @@ class TestApp:
 
         Raises:
             Refused: a check refuses it; nothing is done then.
-            InvalidDeclaration: its key is not known: name it in `keys`.
+            InvalidDeclaration: its key is not known: name it in `keys`. Or the table is a view.
         """
         wire = wire_item(dump_plain(item))
         return self._commit(table, self._key(table, wire), wire)
@@ -243,6 +243,11 @@ class TestApp:
     # Inside
 
     def _commit(self, table: str, key: Item, new: Item | None, *, expired: bool = False) -> Self:
+        if table in self._views:
+            raise InvalidDeclaration(
+                f"{table} is a view, which can only be read: its rows follow from the items of "
+                f"{', '.join(self._views[table].view.sources)}. Change those instead"
+            )
         old = self._tables.get(table, {}).get(orjson.dumps(key))
         if old == new:
             return self

@@ -505,6 +505,17 @@ def test_names_that_there_are_not() -> None:
         test.view("hello")
 
 
+def test_a_view_is_only_read_and_by_its_whole_key() -> None:
+    app = App("shop")
+    app.view("by_status", source="orders", key=("status", "id"))(lambda order: order)
+    test = app.test().put("orders", {"id": "o1", "status": "open"})
+    with pytest.raises(InvalidDeclaration, match="by_status is a view, which can only be read"):
+        test.put("by_status", {"id": "o1", "status": "open"})
+    with pytest.raises(InvalidDeclaration, match="the key of by_status has status, id"):
+        test.view("by_status").get("open")
+    assert test.view("by_status").get("open", "o1") == {"id": "o1", "status": "open"}
+
+
 async def test_in_an_async_test_too() -> None:
     app = App("shop")
 
