@@ -107,8 +107,8 @@ class Top:
     kind: ClassVar[str] = "top"
 
     def __init__(self, n: int, by: str, show: str | Iterable[str] = ()) -> None:
-        if isinstance(n, bool) or not 1 <= n <= 100:
-            raise InvalidDeclaration(f"Top({n!r}): the number is 1 to 100")
+        if type(n) is not int or not 1 <= n <= 100:
+            raise InvalidDeclaration(f"Top({n!r}): the number is a whole one, 1 to 100")
         shown = (show,) if isinstance(show, str) else tuple(show)
         object.__setattr__(self, "n", n)
         object.__setattr__(self, "by", by)

@@ -1,11 +1,12 @@
 """Views, aggregates and joins: tables whose rows a function makes of other tables' items."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 from streamtable.core.errors import ValidationError
 from streamtable.core.keys import KeyAttribute, KeySchema
+from streamtable.core.limits import GLOBAL_INDEXES
 from streamtable.core.plain import wire_item
 from streamtable.core.values import Item, check_item_size, item_size
 from streamtable.triggers.errors import InvalidDeclaration, InvalidHandler, InvalidRow
@@ -35,6 +36,7 @@ JoinKind: TypeAlias = Literal["inner", "left"]
 OnError: TypeAlias = Literal["stop", "deadletter"]
 
 _ROWS: Final = 1000
+_PROJECTIONS: Final = ("ALL", "KEYS_ONLY")
 _NUMERIC: Final = frozenset({"count", "sum", "avg", "distinct"})
 
 
@@ -308,8 +310,7 @@ def make_aggregate(
                 "or Top"
             )
     numbers = {each: "N" for each, measure in measures.items() if measure.kind in _NUMERIC}
-    table = replace(table, types={**numbers, **(table.types or {})})
-    common = _common(name, function, (source,), table)
+    common = _common(name, function, (source,), table, numbers)
     for each in measures:
         if each in common["keys"].names or each.startswith("_") or not each:
             raise InvalidDeclaration(
@@ -359,9 +360,13 @@ def make_join(
 
 
 def _common(
-    name: str, function: Callable[..., Any], sources: tuple[str, ...], table: RowsTable
+    name: str,
+    function: Callable[..., Any],
+    sources: tuple[str, ...],
+    table: RowsTable,
+    measured: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Check what all views have and return it."""
+    """Check what all views have and return it; `measured` are types of what is no string."""
     check_view_name(name)
     if table.was is not None:
         check_view_name(table.was)
@@ -375,15 +380,19 @@ def _common(
         raise InvalidDeclaration(
             f"{name}: stream={table.stream!r} is None or one of {', '.join(get_args(StreamView))}"
         )
-    types = table.types or {}
+    types = {**(measured or {}), **(table.types or {})}
     indexes = tuple(table.indexes)
-    if len({index.name for index in indexes}) != len(indexes):
-        raise InvalidDeclaration(f"{name}: two indexes have the same name")
+    _check_indexes(name, indexes)
     keys = parse_key(table.key, types)
     used = set(keys.names)
     for index in indexes:
-        check_table(index.name)
         used.update(parse_key(index.key, types, what=f"{index.name}.key").names)
+    unused = sorted({*(table.types or {})} - used)
+    if unused:
+        raise InvalidDeclaration(
+            f"{name}: types names {unused[0]!r}, which is in no key: types are for the attributes "
+            f"of keys, here {', '.join(sorted(used))}"
+        )
     return {
         "name": name,
         "sources": sources,
@@ -395,6 +404,22 @@ def _common(
         "on_error": table.on_error,
         "was": table.was,
     }
+
+
+def _check_indexes(name: str, indexes: tuple[Index, ...]) -> None:
+    if len(indexes) > GLOBAL_INDEXES:
+        raise InvalidDeclaration(
+            f"{name}: {len(indexes)} indexes, and a table can have {GLOBAL_INDEXES}"
+        )
+    if len({index.name for index in indexes}) != len(indexes):
+        raise InvalidDeclaration(f"{name}: two indexes have the same name")
+    for index in indexes:
+        check_table(index.name, "an index")
+        if isinstance(index.projection, str) and index.projection not in _PROJECTIONS:
+            raise InvalidDeclaration(
+                f"{name}: projection={index.projection!r} of {index.name} is "
+                f"{' or '.join(map(repr, _PROJECTIONS))}, or the names of attributes, as a tuple"
+            )
 
 
 def _item_types(function: Callable[..., Any], name: str, count: int) -> list[ItemType]:

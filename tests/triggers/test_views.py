@@ -291,6 +291,27 @@ def test_number_measures_can_be_keys_of_indexes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"indexes": [Index("ix", "status")]}, "'ix' can't be the name of an index"),
+        ({"indexes": [Index("one", "id"), Index("one", "status")]}, "two indexes have the same"),
+        ({"indexes": [Index(f"by_{n}", "id") for n in range(21)]}, "21 indexes, and a table can"),
+        ({"indexes": [Index("by_id", "id", "SOME")]}, "projection='SOME' of by_id is 'ALL' or"),  # type: ignore[arg-type]
+        ({"types": {"totl": "N"}}, "types names 'totl', which is in no key"),
+    ],
+)
+def test_tables_that_none_can_be_are_refused(options: Any, says: str) -> None:
+    with pytest.raises(InvalidDeclaration, match=says):
+        view(lambda item: item, **options)
+
+
+@pytest.mark.parametrize("n", [0, 101, True, "3", 2.0])
+def test_another_number_of_the_greatest_is_refused(n: Any) -> None:
+    with pytest.raises(InvalidDeclaration, match="1 to 100"):
+        Top(n, by="total")
+
+
+@pytest.mark.parametrize(
     "measures", [{}, {"n": Count}, {"n": "count"}, {"status": Count()}, {"_n": Count()}]
 )
 def test_measures_that_are_none_are_refused(measures: Any) -> None:
