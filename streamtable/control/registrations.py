@@ -179,7 +179,7 @@ class Registrations:
             sources=asked.sources,
             # One that says later where it begins has none before that.
             generation=known if asked.start is not None else known - 1,
-            start={} if asked.start is None else await self._starts.resolve(asked.start),
+            start={} if asked.start is None else await self._resolve(asked.start, asked),
             start_text=asked.start or "",
             created=time.time(),
             definition=_definition(asked),
@@ -191,6 +191,13 @@ class Registrations:
         if asked.was is not None:
             notes.append(f"{document.key}: there is no {asked.app}/{asked.was} to take over from")
         return document, notes
+
+    async def _resolve(self, start: str, asked: Registration) -> dict[int, int]:
+        try:
+            return await self._starts.resolve(start)
+        except ValidationError as error:
+            # An app has many: the worker is to say which.
+            raise ValidationError(f"{asked.app}/{asked.name}, start={start}: {error}") from None
 
     async def change(self, asked: Change) -> ConsumerDocument:
         """Carry out what a user or a worker asks of a consumer; return its registration.

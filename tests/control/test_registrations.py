@@ -94,7 +94,7 @@ class TestRegister:
         assert found == rival.catalog.consumer("shop", "welcome")
 
     async def test_a_start_that_is_none(self, region):
-        with pytest.raises(ValidationError, match="no start"):
+        with pytest.raises(ValidationError, match="shop/welcome, start=nonsense: no start"):
             await region.register(start="nonsense")
         assert region.catalog.consumers() == []
 
