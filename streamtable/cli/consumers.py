@@ -27,6 +27,7 @@ __all__ = [
 _PATH: Final = "/_streamtable/consumers"
 _LEAST_WIDTH: Final = 110
 _LOOK_S: Final = 0.1
+_MOST_NAMED: Final = 20
 _STYLES: Final = {"running": "green", "building": "green", "stopped": "red", "paused": "yellow"}
 
 
@@ -64,21 +65,33 @@ def list_consumers(endpoint: str, kind: str | None, noun: str, *, as_json: bool)
     run_until_signal(run())
 
 
-async def find(node: Endpoint, name: str) -> dict[str, Any]:
+async def find(node: Endpoint, name: str, kind: str | None = None) -> dict[str, Any]:
     """Return the consumer of that name, `APP/NAME` or `NAME`.
 
+    Args:
+        node: the node.
+        name: the name.
+        kind: trigger, view or search; what it must be, None for any of them.
+
     Raises:
-        Failure: there is none, or several.
+        Failure: there is none, or several, or it is of another kind.
     """
     known = await consumers(node)
-    chosen = [each for each in known if name in {each["key"], each["name"]}]
+    named = [each for each in known if name in {each["key"], each["name"]}]
+    chosen = [each for each in named if kind in {None, each["kind"]}]
     if len(chosen) == 1:
         return chosen[0]
     if chosen:
         keys = ", ".join(each["key"] for each in chosen)
         raise Failure(f"{name} is the name of several: say which one, {keys}")
-    keys = ", ".join(each["key"] for each in known)
-    raise Failure(f"there is no {name}; there is {keys}" if keys else f"there is no {name}")
+    if named:
+        raise Failure(f"{named[0]['key']} is a {named[0]['kind']}, no {kind}")
+    others = [each["key"] for each in known if kind in {None, each["kind"]}]
+    if not others:
+        raise Failure(f"there is no {name}")
+    shown = ", ".join(others[:_MOST_NAMED])
+    more = len(others) - _MOST_NAMED
+    raise Failure(f"there is no {name}; there is {shown}{f' and {more} more' if more > 0 else ''}")
 
 
 async def change(

@@ -35,9 +35,7 @@ async def rebuild(
         NodeError: the node does not take it.
         NodeUnavailable: no node answers.
     """
-    found = await find(node, name)
-    if found["kind"] != kind:
-        raise Failure(f"{found['key']} is a {found['kind']}, no {kind}")
+    found = await find(node, name, kind)
     if wait and not found["workers"]:
         raise Failure(f"no worker runs {found['key']}, so nobody would build it: start one")
     asked = {"id": uuid4().hex, "kind": "rebuild", **request}

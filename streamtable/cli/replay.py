@@ -83,13 +83,25 @@ async def _replay(
 async def _watch(node: "Endpoint", key: str) -> dict[str, Any]:
     """Show how far a trigger is until it has caught up with the log as it is now."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     ends: dict[str, int] | None = None
     first: dict[str, int] = {}
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(key, total=None)
+        task = bar.add_task(key, total=None, rate="")
         while True:
             [found] = (await node.get(_CONSUMERS, {"consumer": key}))["consumers"]
             shards = found["shards"]
@@ -105,7 +117,9 @@ async def _watch(node: "Endpoint", key: str) -> dict[str, Any]:
                 }
             total = sum(max(end - first[shard], 0) for shard, end in ends.items())
             left = sum(max(end - shards[shard]["next"], 0) for shard, end in ends.items())
-            bar.update(task, total=total, completed=total - left)
+            speed = bar.tasks[0].speed
+            rate = "" if speed is None else f"{round(speed):,} records/s"
+            bar.update(task, total=total, completed=total - left, rate=rate)
             if not left:
                 return dict(found)
             await asyncio.sleep(_LOOK_S)

@@ -1,5 +1,6 @@
 """`streamtable views`: where views stand; building one anew, and removing one."""
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["rebuild_view", "time_ms", "views_app"]
 
 _VIEWS: Final = "/_streamtable/views"
+_CLOCKS_DIFFER_MS: Final = 60_000
 
 views_app = typer.Typer(name="views", help="Look after views.", no_args_is_help=True)
 
@@ -167,10 +169,7 @@ async def rebuild_view(
 async def _find(node: "Endpoint", name: str) -> dict[str, Any]:
     from streamtable.cli.consumers import find
 
-    found = await find(node, name)
-    if found["kind"] != "view":
-        raise Failure(f"{found['key']} is a {found['kind']}, no view")
-    return found
+    return await find(node, name, "view")
 
 
 async def _table(node: "Endpoint", found: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -196,4 +195,6 @@ def time_ms(option: str, text: str) -> int:
             f"{option} {text}: a time with its zone is wanted (2026-11-23T12:00:00Z), or seconds "
             "since 1970"
         )
+    if start.ms > time.time() * 1000 + _CLOCKS_DIFFER_MS:
+        raise Failure(f"{option} {text}: that is in the future")
     return start.ms

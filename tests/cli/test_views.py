@@ -107,6 +107,13 @@ def test_a_rebuild_as_of_a_time_goes_through_what_came_then(client: Any, worker:
         wait_rows(client, table, {**expected, "after": 5})
         err = refused(worker, "views", "rebuild", key, "--as-of", "yesterday")
         assert "--as-of yesterday: a time with its zone is wanted" in err
+        err = refused(worker, "views", "rebuild", key, "--as-of", "2999-01-01T00:00:00Z")
+        assert "--as-of 2999-01-01T00:00:00Z: that is in the future" in err
+        assert "there is no nothing; there is " in (
+            err := refused(worker, "views", "rebuild", "nothing")
+        )
+        assert key in err
+        assert f"{worker.app}/follow" not in err  # a trigger
         assert running.stop() == 0, running.text()
     assert sorted(built_as(worker, 1)) == [
         ("INSERT", "changed", "10"),
