@@ -54,4 +54,6 @@ def error_text(error: BaseException) -> str:
         if isinstance(details, Mapping):
             return f"{error.status_code} {details.get('type')}: {details.get('reason')}"
         return f"{error.status_code} {error.message}"
-    return f"{type(error).__name__}: {error}"
+    # As text a transport's error leaves out which host it is about.
+    text = error.message if isinstance(error, TransportError) else str(error)
+    return f"{type(error).__name__}: {text}"
