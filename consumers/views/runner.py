@@ -432,7 +432,7 @@ class ViewRunner:
                     if newer and build.state == "built" and build.table_id == serving.source.id:
                         await self._begin(build)
                         return
-            logger.info("%s is built: %s", self._spec.key, why)
+            logger.info("%s is being built: %s", self._spec.key, why)
             await self._build_generation(builds, known)
         finally:
             self._progress = None
