@@ -110,7 +110,7 @@ class ViewRunner:
         self._progress: Progress | None = None
         self._followers: list[Follower] = []
         self._feeds: list[Feed] = []
-        self._state: Literal["running", "building", "waiting", "stopped"] = "waiting"
+        self._state: Literal["running", "building", "waiting"] = "waiting"
         self._error: str | None = None
         self._warned = False
 
@@ -229,7 +229,7 @@ class ViewRunner:
                 f"streamtable views rebuild {self._spec.name}"
             )
             logger.error("%s", self._error)
-            self._state = "stopped"
+            self._state = "waiting"
             await self._changed.wait()
             self._error = None
             raise _Again
