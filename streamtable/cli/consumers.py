@@ -16,6 +16,7 @@ from streamtable.triggers.endpoint import Endpoint
 
 __all__ = [
     "change",
+    "check_at_work",
     "consumers",
     "find",
     "lag_table",
@@ -92,6 +93,24 @@ async def find(node: Endpoint, name: str, kind: str | None = None) -> dict[str, 
     shown = ", ".join(others[:_MOST_NAMED])
     more = len(others) - _MOST_NAMED
     raise Failure(f"there is no {name}; there is {shown}{f' and {more} more' if more > 0 else ''}")
+
+
+def check_at_work(consumer: Mapping[str, Any]) -> None:
+    """Check that somebody would do what a consumer is asked for.
+
+    Raises:
+        Failure: it is paused, it has stopped, or no worker runs it.
+    """
+    key = consumer["key"]
+    if consumer["paused"]:
+        raise Failure(
+            f"{key} is paused, so nobody would do it: streamtable triggers resume {key}, or only "
+            "ask for it, --no-wait"
+        )
+    if consumer["state"] == "stopped":
+        raise Failure(f"{key} has stopped, so nobody would do it: {consumer['error']}")
+    if not consumer["workers"]:
+        raise Failure(f"no worker runs {key}, so nobody would do it: start one")
 
 
 async def change(

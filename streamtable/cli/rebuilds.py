@@ -8,7 +8,7 @@ from uuid import uuid4
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from streamtable.cli.consumers import change, find
+from streamtable.cli.consumers import change, check_at_work, find
 from streamtable.cli.output import Failure, print_line
 from streamtable.triggers.endpoint import Endpoint
 
@@ -36,8 +36,8 @@ async def rebuild(
         NodeUnavailable: no node answers.
     """
     found = await find(node, name, kind)
-    if wait and not found["workers"]:
-        raise Failure(f"no worker runs {found['key']}, so nobody would build it: start one")
+    if wait:
+        check_at_work(found)
     asked = {"id": uuid4().hex, "kind": "rebuild", **request}
     await change(node, found, "request", request=asked)
     return await _watch(node, found["key"], asked["id"]) if wait else found

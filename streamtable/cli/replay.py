@@ -63,17 +63,17 @@ def replay(
 async def _replay(
     node: "Endpoint", found: Mapping[str, Any], start: str, *, wait: bool
 ) -> dict[str, Any]:
+    from streamtable.cli.consumers import check_at_work
     from streamtable.cli.rebuilds import rebuild
+    from streamtable.cli.triggers import reset_trigger
     from streamtable.cli.views import rebuild_view, time_ms
 
     if found["kind"] == "view":
         return await rebuild_view(node, found["key"], time_ms("--from", start), wait=wait)
     if found["kind"] == "search":
         return await rebuild(node, "search", found["key"], wait=wait)
-    if wait and not found["workers"] and not found["paused"]:
-        raise Failure(f"no worker runs {found['key']}, so nobody would go through it: start one")
-    from streamtable.cli.triggers import reset_trigger
-
+    if wait:
+        check_at_work(found)
     document = await reset_trigger(node, found, start, _STOP_S)
     if not wait:
         return {**found, **document}

@@ -67,7 +67,8 @@ class DeadLetters:
 
         A letter that is sent back is parked by its consumer, in place of the change, and tried as
         if for the first time; later changes of its item wait for it. Those of one item are tried
-        in their order. The letter is closed after that is durable.
+        in their order. The letter is closed after that is durable. Views take none back: their
+        rows come with a rebuild.
 
         Returns:
             The ids that it was `done` for, and those that were `refused`, each with why.
@@ -104,6 +105,12 @@ class DeadLetters:
             consumer = self._consumer(letter)
             if consumer is None:
                 refused[letter.id] = f"there is no {letter.app}/{letter.consumer} any more"
+            elif consumer.kind == "view":
+                # What other changes have made of the rows since then can't be told from this one.
+                refused[letter.id] = (
+                    f"{consumer.key} is a view: once its function is mended, streamtable views "
+                    f"rebuild {consumer.key} makes the rows, and the letter can be dropped"
+                )
             elif letter.change is None:
                 refused[letter.id] = "the log had lost its change"
             else:

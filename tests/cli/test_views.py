@@ -147,6 +147,32 @@ def test_a_view_that_is_declared_otherwise_is_rebuilt_as_its_worker_says(
         assert running.stop() == 0, running.text()
 
 
+def test_letters_of_a_view_are_settled_by_a_rebuild(client: Any, worker: Worker) -> None:
+    table, key = worker.table, f"{worker.app}/{worker.table}-view"
+    worker.change_code("""
+        @app.view(TABLE + "-view", source=TABLE, key="id", on_error="deadletter")
+        def rows(item):
+            if item["id"] == "bad" and not (OUT.parent / "healed").exists():
+                raise ValueError("not yet")
+            return {"id": item["id"], "n": item["n"]}
+        """)
+    with worker.start() as running:
+        put(client, table, "good", n={"N": "1"})
+        wait_rows(client, table, {"good": 1})
+        put(client, table, "bad", n={"N": "2"})
+        wait_until(worker.letters, "the dead letter")
+        [letter] = worker.letters()
+        err = refused(worker, "deadletters", "redrive", letter["id"])
+        assert f"{key} is a view: once its function is mended, streamtable views rebuild" in err
+        assert worker.letters() == [letter]
+        (worker.folder / "healed").touch()
+        command(worker, "views", "rebuild", key)
+        assert rows(client, table) == {"good": 1, "bad": 2}
+        command(worker, "deadletters", "drop", "--trigger", key)
+        assert worker.letters() == []
+        assert running.stop() == 0, running.text()
+
+
 def test_a_rebuild_as_of_a_time_that_the_log_has_lost(new_server: Server, tmp_path: Path) -> None:
     server = new_server.start()
     with closing(boto3.client(**client_settings(server.endpoint))) as client:
