@@ -12,6 +12,7 @@ from streamtable.triggers.errors import (
     InvalidRecording,
     InvalidRow,
     Refused,
+    StoreInUse,
     UnknownName,
 )
 from streamtable.triggers.local_store import LocalBatch, LocalStore
@@ -48,6 +49,7 @@ __all__ = [
     "Replayer",
     "Schedule",
     "Search",
+    "StoreInUse",
     "Sum",
     "TestApp",
     "Top",

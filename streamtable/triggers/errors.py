@@ -11,6 +11,7 @@ __all__ = [
     "InvalidRecording",
     "InvalidRow",
     "Refused",
+    "StoreInUse",
     "UnknownName",
 ]
 
@@ -45,6 +46,10 @@ class HandlerExited(StreamtableError):
 
 class InvalidRecording(StreamtableError, ValueError):
     """A recorded change that can't be read."""
+
+
+class StoreInUse(StreamtableError, RuntimeError):
+    """A local store is open elsewhere; one process has it at a time, and opens it once."""
 
 
 class UnknownName(StreamtableError, LookupError):

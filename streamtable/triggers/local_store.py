@@ -19,6 +19,7 @@ from streamtable.core.keys import after_prefix
 from streamtable.core.plain import plain_value, wire_value
 from streamtable.core.positions import Position
 from streamtable.triggers.change import Change
+from streamtable.triggers.errors import StoreInUse
 
 __all__ = ["LocalBatch", "LocalStore"]
 
@@ -48,10 +49,14 @@ class LocalStore:
     with one worker, or for what each worker keeps for itself.
 
     Args:
-        path: the folder; made if it is not there. One process has it open.
+        path: the folder; made if it is not there. One process has it open, once.
         sync: wait for the disk at each batch; without, a power failure may take the last ones
             back, while the worker's position in the log stays.
         now_ms: a clock, milliseconds since 1970.
+
+    Raises:
+        StoreInUse: it is open already, here or in another process.
+        OSError: the folder can't be used.
     """
 
     def __init__(
@@ -63,7 +68,7 @@ class LocalStore:
     ) -> None:
         options = Options(raw_mode=True)
         options.create_if_missing(True)
-        self._db = Rdict(str(path), options)
+        self._db = _open(Path(path), options)
         self._write_options = WriteOptions()
         self._write_options.sync = sync
         self._now_ms = now_ms
@@ -226,6 +231,19 @@ class LocalBatch:
             raise RuntimeError(
                 f"the change at {self._change.position} was done before: ask batch.is_new first"
             )
+
+
+def _open(path: Path, options: Options) -> Rdict:
+    try:
+        return Rdict(str(path), options)
+    except Exception as error:
+        # RocksDB's errors have no type of their own.
+        if "lock" in str(error).lower():
+            raise StoreInUse(
+                f"the local store {path} is open already, in this process or in another one: one "
+                "worker has it at a time, and opens it once"
+            ) from error
+        raise OSError(f"the local store {path} can't be opened: {error}") from error
 
 
 def _place(position: Position) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 
 from streamtable import Change, LocalStore
 from streamtable.core.positions import Position
+from streamtable.triggers import StoreInUse
 
 DAY_MS = 24 * 60 * 60 * 1000
 
@@ -187,3 +188,17 @@ def test_killed_at_any_time_each_change_counts_once(tmp_path: Path) -> None:
             done = int((Decimal(8) * total + 1).sqrt() - 1) // 2
             assert total == done * (done + 1) // 2
             assert done >= last
+
+
+def test_a_store_is_open_once(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    with pytest.raises(StoreInUse, match="is open already, in this process or in another one"):
+        LocalStore(tmp_path / "store")
+    store.close()
+    LocalStore(tmp_path / "store").close()
+
+
+def test_what_is_no_folder_can_not_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="can't be opened"):
+        LocalStore(tmp_path / "file")
