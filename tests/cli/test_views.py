@@ -236,3 +236,15 @@ def test_a_view_that_is_gone_from_the_code_is_dropped(client: Any, worker: Worke
     worker.change_code(CODE)
     with worker.start():
         wait_rows(client, table, {"a": 1})
+
+
+def test_a_view_that_could_not_be_built_is_dropped_and_the_table_of_its_name_stays(
+    client: Any, worker: Worker
+) -> None:
+    table = worker.table
+    create_table(client, f"{table}-view")
+    running = worker.start()
+    assert running.process.wait(60) == 1
+    assert f"{table}-view is a table, so the view" in running.text()
+    assert command(worker, "views", "drop", f"{worker.app}/{table}-view") == {"dropped": []}
+    assert rows(client, table) == {}
