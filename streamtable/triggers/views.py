@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 from streamtable.core.errors import ValidationError
@@ -142,6 +143,11 @@ class _Table:
             "key": [[attribute.name, attribute.type] for attribute in self.keys.attributes],
         }
 
+    @cached_property
+    def _index_keys(self) -> tuple[tuple[str, KeySchema], ...]:
+        """The indexes' names and keys, of which a row may lack some."""
+        return tuple((index.name, parse_key(index.key, self.types)) for index in self.indexes)
+
     def _row(self, made: Any) -> Item:
         """Check what the function made and return it as a row."""
         plain = dump_plain(made)
@@ -152,6 +158,8 @@ class _Table:
         try:
             row = wire_item(plain)
             self.keys.key_of_item(row)
+            for name, keys in self._index_keys:
+                keys.check_index_key(row, name)
             check_item_size(item_size(row))
         except (TypeError, ValidationError) as error:
             raise InvalidRow(
@@ -215,6 +223,11 @@ class Aggregate(_Table):
         """Return, as JSON, what the rows depend on besides the function's code."""
         measures = {name: each.definition() for name, each in self.measures.items()}
         return {**super().shape(), "measures": measures}
+
+    @cached_property
+    def _index_keys(self) -> tuple[tuple[str, KeySchema], ...]:
+        """None: they are of measures, and a contribution is no row."""
+        return ()
 
     def rows(self, item: Item) -> list[Item]:
         """Return what an item contributes, in wire form: each with its group's key.

@@ -91,10 +91,10 @@ class Node:
     def drop(self, generation: int | None = None) -> dict[str, Any]:
         return self.post("drop", app="shop", name="days", generation=generation)
 
-    def fill(self, table_id: str, *rows: tuple[str, int], place: int = 1) -> None:
+    def fill(self, table_id: str, *rows: tuple[str, int], place: int = 1, kind: str = "N") -> None:
         """Put rows into a view, as the worker does; each goes to every shard, one takes it."""
         for day, total in rows:
-            put = {"put": {"day": {"S": day}, "total": {"N": str(total)}}}
+            put = {"put": {"day": {"S": day}, "total": {kind: str(total)}}}
             for target in range(4):
                 try:
                     self.post(
@@ -449,6 +449,14 @@ class TestSettings:
             lambda: node.read(IndexName="mine") == {"mon": 2, "tue": 3},
             "the index to have the rows",
         )
+
+    def test_a_row_that_is_no_key_of_an_index_is_not_in_it(self, node):
+        table_id = node.create(1)["id"]
+        node.fill(table_id, ("mon", 1))
+        node.fill(table_id, ("tue", 2), kind="S")
+        node.swap(1)
+        assert node.read(IndexName="by_total") == {"mon": 1}
+        assert len(node.client.scan(TableName="days")["Items"]) == 2
 
     def test_its_stream_begins_with_the_swap(self, node):
         table = {**DAYS, "StreamSpecification": STREAM}

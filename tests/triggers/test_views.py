@@ -290,6 +290,18 @@ def test_number_measures_can_be_keys_of_indexes() -> None:
     ]
 
 
+@pytest.mark.parametrize("total", ["12.5", "", [Decimal(1)]])
+def test_a_row_that_is_no_key_of_an_index_is_an_error(total: Any) -> None:
+    options: dict[str, Any] = {
+        "types": {"total": "N"},
+        "indexes": [Index("by_total", ("status", "total"))],
+    }
+    with pytest.raises(InvalidRow, match="Type mismatch for Index Key total"):
+        rows(lambda item: {**item, "total": total}, **options)
+    del (without := dict(ORDER))["total"]
+    assert rows(lambda item: without, **options) == [without]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
