@@ -53,6 +53,11 @@ _CHANGE: Final = "/_streamtable/consumers/change"
 _LOOK_S: Final = 3.0
 _RETRY_S: Final = 0.5
 _LEASE_S: Final = 1.0
+_AGED_ROWS: Final = "rows of items that do not change stay as the code before made them"
+_AGED_GROUPS: Final = (
+    "what items contributed by the code before is taken back as the code now has it, so groups of "
+    "items for which that differs are wrong until it is rebuilt"
+)
 _CLOSE_RECORDS: Final = 200
 _BUILD_IN_FLIGHT: Final = 3
 
@@ -236,9 +241,10 @@ class ViewRunner:
         if build.code != self._spec.code and not self._warned:
             self._warned = True
             logger.warning(
-                "the code of %s has changed: rows of items that do not change stay as the code "
-                "before made them. For rows by the new code: streamtable views rebuild %s",
+                "the code of %s has changed: %s. For rows by the new code: "
+                "streamtable views rebuild %s",
                 self._spec.key,
+                _AGED_GROUPS if self._spec.kind == "aggregate" else _AGED_ROWS,
                 self._spec.name,
             )
         return build, "it was asked for" if wanted else None

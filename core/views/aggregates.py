@@ -29,6 +29,10 @@ COUNT: Final = "_count"
 KEPT_KINDS: Final = frozenset({"min", "max", "distinct", "top"})
 """Kinds of measures that need the companion table."""
 
+_NEVER_ADDED: Final = (
+    "what was taken back had never been added. Where the function has changed, rebuild the view"
+)
+
 # A value's place among the others is decided by so many bytes of it.
 _ORDERED_BYTES: Final = 700
 _ORDERED_TYPES: Final = "NSB"
@@ -146,7 +150,7 @@ def regroup(
     if count < 0 or (count == 0 and any(_remains(after, name, measures) for name in measures)):
         raise ValidationError(
             f"the group {orjson.dumps(key).decode()} would have {count} contributions left, and "
-            "measures that do not fit that: what was taken back had never been added"
+            f"measures that do not fit that: {_NEVER_ADDED}"
         )
     return after if count else None
 
@@ -192,8 +196,8 @@ def _keep(prefix: bytes, values: Iterable[tuple[Value, Item | None, int]], kept:
         after = before + number
         if after < 0:
             raise ValidationError(
-                f"the value {orjson.dumps(value).decode()} would be there {after} times: what was "
-                "taken back had never been added"
+                f"the value {orjson.dumps(value).decode()} would be there {after} times: "
+                f"{_NEVER_ADDED}"
             )
         if after:
             row = {"n": {"N": str(after)}, "value": value}
