@@ -103,14 +103,14 @@ def check_at_work(consumer: Mapping[str, Any]) -> None:
     """
     key = consumer["key"]
     if consumer["paused"]:
-        raise Failure(
-            f"{key} is paused, so nobody would do it: streamtable triggers resume {key}, or only "
-            "ask for it, --no-wait"
-        )
-    if consumer["state"] == "stopped":
-        raise Failure(f"{key} has stopped, so nobody would do it: {consumer['error']}")
-    if not consumer["workers"]:
-        raise Failure(f"no worker runs {key}, so nobody would do it: start one")
+        why = f"{key} is paused: streamtable triggers resume {key}"
+    elif consumer["state"] == "stopped":
+        why = f"{key} has stopped: {consumer['error']}. Start its worker again"
+    elif not consumer["workers"]:
+        why = f"no worker runs {key}: start one"
+    else:
+        return
+    raise Failure(f"{why}. Or only ask for it now, --no-wait: it is done when it goes on")
 
 
 async def change(

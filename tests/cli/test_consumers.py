@@ -26,11 +26,11 @@ def test_one_that_runs_is_asked() -> None:
     [
         (
             {"paused": True, "state": "paused", "workers": []},
-            "shop/rows is paused, so nobody would do it: streamtable triggers resume shop/rows",
+            "shop/rows is paused: streamtable triggers resume shop/rows. Or only ask for it now",
         ),
         (
             {"state": "stopped", "workers": [], "error": "KeyError: 'n'"},
-            "shop/rows has stopped, so nobody would do it: KeyError: 'n'",
+            "shop/rows has stopped: KeyError: 'n'. Start its worker again",
         ),
         ({"state": "no worker", "workers": []}, "no worker runs shop/rows"),
     ],
