@@ -38,6 +38,7 @@ OnError: TypeAlias = Literal["stop", "deadletter"]
 
 _ROWS: Final = 1000
 _PROJECTIONS: Final = ("ALL", "KEYS_ONLY")
+_NULL: Final = {"NULL": True}
 _NUMERIC: Final = frozenset({"count", "sum", "avg", "distinct"})
 
 
@@ -159,7 +160,11 @@ class _Table:
             row = wire_item(plain)
             self.keys.key_of_item(row)
             for name, keys in self._index_keys:
-                keys.check_index_key(row, name)
+                # A model without a value has None: then the row is not in the index.
+                there = {
+                    each: row[each] for each in keys.names if "NULL" not in row.get(each, _NULL)
+                }
+                keys.check_index_key(there, name)
             check_item_size(item_size(row))
         except (TypeError, ValidationError) as error:
             raise InvalidRow(

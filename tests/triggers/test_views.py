@@ -300,6 +300,7 @@ def test_a_row_that_is_no_key_of_an_index_is_an_error(total: Any) -> None:
         rows(lambda item: {**item, "total": total}, **options)
     del (without := dict(ORDER))["total"]
     assert rows(lambda item: without, **options) == [without]
+    assert rows(lambda item: {**item, "total": None}, **options) == [{**ORDER, "total": None}]
 
 
 @pytest.mark.parametrize(
