@@ -131,7 +131,8 @@ class TestApp:
     def feed(self, recorded: Recorded | Iterable[LogChange]) -> Self:
         """Take changes as they were recorded, all at once, so that triggers get batches.
 
-        Checks are not asked: these changes have happened.
+        Checks are not asked: these changes have happened. Of a view of the app whose source is
+        recorded too, recorded rows are passed over: the view makes them.
 
         Args:
             recorded: a file of `streamtable log tail --json`, its lines, or changes of the log.
@@ -145,7 +146,15 @@ class TestApp:
             changes = [(each, self._position()) for each in listed if isinstance(each, LogChange)]
         else:
             changes = list(read_changes(listed))  # type: ignore[arg-type]  # it says what it is not
-        self._take(changes)
+        recorded_tables = {change.table for change, _ in changes}
+        made_here = {
+            name
+            for name, view in self._views.items()
+            if not recorded_tables.isdisjoint(view.view.sources)
+        }
+        taken = [each for each in changes if each[0].table not in made_here]
+        self._begin_with(change for change, _ in taken)
+        self._take(taken)
         return self
 
     def run_schedule(self, name: str, due: datetime | None = None) -> Self:
@@ -290,16 +299,41 @@ class TestApp:
         self._offset = max([self._offset, *(position.offset for _, position in pending)])
         while pending:
             change, position = pending.popleft()
-            self._store(change)
             for name, search in self._app.searches.items():
                 if search.table == change.table:
                     self._index(name, change, position)
             for trigger in self._triggers.values():
                 trigger.offer(change, position)
-            for view in self._views.values():
-                if change.table in view.view.sources:
-                    pending.extend(self._feed_view(view, change, position))
+            pending.extend(self._follow(change, position))
         self._run(self._run_triggers())
+
+    def _begin_with(self, recorded: Iterable[LogChange]) -> None:
+        """Have views begin with the items as they were before the first change of each.
+
+        What an item had contributed then could not be taken back otherwise.
+        """
+        known = {(table, identity) for table, items in self._tables.items() for identity in items}
+        pending: deque[tuple[LogChange, Position]] = deque()
+        for change in recorded:
+            item = (change.table, orjson.dumps(change.keys))
+            if item not in known and change.old is not None:
+                before = self._change(change.table, change.keys, None, change.old.item)
+                pending.append((before, self._position()))
+            known.add(item)
+        rejected = len(self._rejected)
+        while pending:
+            pending.extend(self._follow(*pending.popleft()))
+        del self._rejected[rejected:]
+
+    def _follow(self, change: LogChange, position: Position) -> list[tuple[LogChange, Position]]:
+        """Store a change and give it to the views; return how their rows change."""
+        self._store(change)
+        return [
+            row
+            for view in self._views.values()
+            if change.table in view.view.sources
+            for row in self._feed_view(view, change, position)
+        ]
 
     async def _run_triggers(self) -> None:
         for trigger in self._triggers.values():
