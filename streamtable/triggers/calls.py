@@ -67,7 +67,9 @@ class Caller:
         def run() -> Any:
             try:
                 return context.run(self._function, *arguments)
-            except (SystemExit, asyncio.CancelledError) as error:
+            except Exception:
+                raise
+            except BaseException as error:
                 raise self._exited(error) from error
 
         running = asyncio.get_running_loop().run_in_executor(threads, run)

@@ -344,6 +344,15 @@ async def test_a_function_that_exits_has_failed(error: BaseException) -> None:
                 await call(function, **options)
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit()], ids=repr)
+async def test_nothing_that_a_thread_raises_ends_the_worker(error: BaseException) -> None:
+    def handle(change: Change) -> None:
+        raise error
+
+    with pytest.raises(HandlerExited, match="raised"):
+        await call(handle)
+
+
 async def test_a_slow_coroutine_is_cancelled() -> None:
     ended = asyncio.Event()
 
