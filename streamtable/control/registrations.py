@@ -166,7 +166,8 @@ class Registrations:
                     f"the trigger {asked.app}/{asked.name} is new, and {other.key}, which takes "
                     f"the changes of {', '.join(other.sources)} too, is gone from the code. If it "
                     f"was renamed, say so, and it goes on where it stood: was={other.name!r}. If "
-                    f"not, forget the old one: streamtable triggers remove {other.key}"
+                    "it is the code of another worker, start that one first. If it is not needed "
+                    f"any more, forget it: streamtable triggers remove {other.key}"
                 )
 
     async def _begin(self, asked: Registration) -> tuple[ConsumerDocument, list[str]]:
