@@ -3,6 +3,9 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from streamtable.core.changes import change_from_json, change_to_json
 from streamtable.core.values import item_size
@@ -36,3 +39,18 @@ def test_the_change_that_is_shown_is_one_that_the_log_has():
     assert change.new is not None
     assert item_size(change.new.item) == shown["newSize"]
     assert item_size(change.old.item) == shown["oldSize"]
+
+
+@pytest.mark.parametrize("name", ["checks", "search", "testing", "triggers", "views"])
+def test_the_python_on_a_page_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "changes.ndjson").touch()
+    page = (DOCS / f"{name}.md").read_text()
+    names: dict[str, Any] = {"__name__": name}
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page, re.DOTALL)):
+        exec(compile(block, f"docs/{name}.md, example {number}", "exec"), names)
+    assert names["app"].test() is not None
+    for each in [each for each in names if each.startswith("test_")]:
+        names[each]()
