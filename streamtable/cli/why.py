@@ -26,6 +26,11 @@ _STYLES: Final = {
     "parked": "yellow",
     "dead letter": "red",
 }
+_STATES: Final = {
+    "stopped": "it has stopped",
+    "waiting": "it waits",
+    "no worker": "no worker runs it",
+}
 # A search that goes on for longer is told about.
 _SAY_S: Final = 1.0
 
@@ -83,6 +88,8 @@ def _outcome(found: dict[str, Any]) -> Text:
     text = Text(outcome, _STYLES.get(outcome, ""))
     if found.get("paused"):
         text.append(", it is paused")
+    elif "state" in found:
+        text.append(f", {_STATES[found['state']]}")
     if "attempts" in found:
         attempts = found["attempts"]
         text.append(f", {attempts} attempt{'' if attempts == 1 else 's'}")

@@ -12,13 +12,17 @@ Letters = Callable[[Mapping[str, str]], Awaitable[dict[str, Any]]]
 """Takes a query, answers with the open dead letters as `letters`."""
 
 _PARKED: Final = "parked/"
+_HELD_UP: Final = frozenset({"stopped", "waiting", "no worker"})
 
 
 class Positions(Protocol):
     """Tells where consumers stand: `control.overview.Overview`."""
 
     async def describe(self, consumers: Iterable[ConsumerDocument]) -> list[dict[str, Any]]:
-        """Return for each consumer its `shards`, each with `next`, and what is `failing`."""
+        """Return for each consumer its `shards`, each with `next`, and what is `failing`.
+
+        Also the `state` that it is in, and its `error`.
+        """
 
 
 class Kept(Protocol):
@@ -96,7 +100,16 @@ class Knowledge:
             None if following is None else following["next"],
             failing,
             _by_place(own, shard),
+            _held_up(stands),
         )
+
+
+def _held_up(stands: Mapping[str, Any]) -> dict[str, Any]:
+    """Return why a consumer goes no further for now, if so."""
+    if stands.get("state") not in _HELD_UP:
+        return {}
+    found = {"state": stands["state"]}
+    return found if stands.get("error") is None else {**found, "error": stands["error"]}
 
 
 def _by_place(entries: Iterable[Mapping[str, Any]], shard: int) -> dict[Place, Mapping[str, Any]]:

@@ -44,12 +44,14 @@ class ConsumerOnShard:
         failing: changes that failed and are tried again: `attempts`, `next_ms`, `error`; `parked`
             is whether they are kept in the state table, and not in a worker's memory only.
         dead: changes that were given up: the dead letters.
+        held_up: where it goes no further for now: the `state` that it is in, and an `error`.
     """
 
     document: ConsumerDocument
     next: int | None
     failing: Mapping[Place, Mapping[str, Any]] = field(default_factory=dict)
     dead: Mapping[Place, Mapping[str, Any]] = field(default_factory=dict)
+    held_up: Mapping[str, Any] = field(default_factory=dict)
 
 
 def outcomes(consumer: ConsumerOnShard) -> Callable[[Position, Change], dict[str, Any] | None]:
@@ -57,7 +59,7 @@ def outcomes(consumer: ConsumerOnShard) -> Callable[[Position, Change], dict[str
 
     It returns None for a change of a table that the consumer does not follow; otherwise
     `consumer`, `kind` and `outcome`, and what is known besides: `attempts`, `next_ms`, `error`,
-    `paused`.
+    `paused`, `state`.
     """
     document = consumer.document
     wants = _wants(document)
@@ -82,7 +84,7 @@ def outcomes(consumer: ConsumerOnShard) -> Callable[[Position, Change], dict[str
             return {**named, "outcome": BEFORE if document.kind == "trigger" else DONE}
         if start is None or consumer.next is None or position.offset >= consumer.next:
             paused = {"paused": True} if document.paused else {}
-            return {**named, "outcome": NOT_YET, **paused}
+            return {**named, "outcome": NOT_YET, **paused, **consumer.held_up}
         return {**named, "outcome": DONE}
 
     return judge

@@ -77,6 +77,8 @@ def test_who_and_what_became_of_it(capsys: pytest.CaptureFixture[str]) -> None:
         {**trigger, "outcome": "done"},
         {"consumer": "shop/by_status", "kind": "view", "outcome": "not there yet"},
         {**trigger, "outcome": "not there yet", "paused": True},
+        {**trigger, "outcome": "not there yet", "state": "no worker"},
+        {**trigger, "outcome": "not there yet", "state": "stopped", "error": "KeyError: 'n'"},
         {**trigger, "outcome": "retrying", "attempts": 1, "error": "ValueError: no"},
         {**trigger, "outcome": "dead letter", "attempts": 3, "error": ERROR, "id": "shop/mail/1"},
     ) == [
@@ -84,6 +86,8 @@ def test_who_and_what_became_of_it(capsys: pytest.CaptureFixture[str]) -> None:
         "shop/mail       trigger  done",
         "shop/by_status  view     not there yet",
         "shop/mail       trigger  not there yet, it is paused",
+        "shop/mail       trigger  not there yet, no worker runs it",
+        "shop/mail       trigger  not there yet, it has stopped: KeyError: 'n'",
         "shop/mail       trigger  retrying, 1 attempt: ValueError: no",
         "shop/mail       trigger  dead letter, 3 attempts: ValueError: no boss (shop/mail/1)",
     ]

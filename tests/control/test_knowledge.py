@@ -93,6 +93,29 @@ async def test_a_change_that_a_worker_tries_and_that_is_parked_too() -> None:
     assert found.failing[3, 0]["parked"] is True
 
 
+async def test_why_a_consumer_goes_no_further() -> None:
+    class Held(Positions):
+        async def describe(self, consumers: Iterable[ConsumerDocument]) -> list[dict[str, Any]]:
+            found: dict[str, Any] = {"shards": {}, "failing": []}
+            return [
+                {**found, "state": "running", "error": None},
+                {**found, "state": "no worker", "error": None},
+                {**found, "state": "stopped", "error": "KeyError: 'n'"},
+            ]
+
+    knowledge = Knowledge(
+        consumers=lambda: [document(name, "users") for name in "abc"],
+        positions=Held(),
+        state=State(),
+        dead_letters=none,
+    )
+    assert [each.held_up for each in await knowledge.of("users", 1)] == [
+        {},
+        {"state": "no worker"},
+        {"state": "stopped", "error": "KeyError: 'n'"},
+    ]
+
+
 async def test_a_table_without_consumers_asks_nobody() -> None:
     nobody: Any = None
     knowledge = Knowledge(consumers=list, positions=nobody, state=nobody, dead_letters=nobody)

@@ -58,6 +58,12 @@ def test_one_that_is_paused() -> None:
     assert told(document(paused=True), 41) == {"outcome": "done"}
 
 
+def test_one_that_goes_no_further() -> None:
+    held_up = {"state": "stopped", "error": "KeyError: 'n'"}
+    assert told(document(), 40, held_up=held_up) == {"outcome": "not there yet", **held_up}
+    assert told(document(), 41, held_up=held_up) == {"outcome": "done"}
+
+
 def test_filtered_by_event() -> None:
     consumer = document(definition={"on": ["INSERT"]})
     assert told(consumer) == {"outcome": "done"}
