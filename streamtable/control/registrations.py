@@ -189,9 +189,24 @@ class Registrations:
         notes = []
         if asked.start is not None:
             notes.append(f"{document.key} is new and begins at {asked.start}")
+        notes += self._renamed_apps(asked)
         if asked.was is not None:
             notes.append(f"{document.key}: there is no {asked.app}/{asked.was} to take over from")
         return document, notes
+
+    def _renamed_apps(self, asked: Registration) -> list[str]:
+        """Tell of a new trigger that looks like one of an app whose name was changed."""
+        return [
+            f"{asked.app}/{asked.name} takes what {other.key} took, which nobody runs now: "
+            "positions are kept under the app's name. If the app was renamed, and it is to go on "
+            f"where it stood, name it {other.app!r} again. If not: streamtable triggers remove "
+            f"{other.key}"
+            for other in self._catalog.consumers()
+            if asked.kind == other.kind == "trigger"
+            and (other.name, other.sources) == (asked.name, asked.sources)
+            and other.app != asked.app
+            and not self._workers(other.key)
+        ]
 
     async def _resolve(self, start: str, asked: Registration) -> dict[int, int]:
         try:

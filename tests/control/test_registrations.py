@@ -93,6 +93,24 @@ class TestRegister:
         found, _ = await region.register(start="LATEST")
         assert found == rival.catalog.consumer("shop", "welcome")
 
+    async def test_one_of_an_app_that_looks_renamed_is_told(self, region):
+        other = Registration(
+            app="store",
+            name="welcome",
+            kind="trigger",
+            sources=("users",),
+            start="LATEST",
+            names=("welcome",),
+        )
+        await region.registrations.register(other)
+        region.running["store/welcome"] = ["one"]
+        assert len((await region.register(name="welcome"))[1]) == 1
+        region.catalog._consumers.pop("shop/welcome")
+        region.running.clear()
+        _, [_, note] = await region.register(name="welcome")
+        assert "takes what store/welcome took, which nobody runs" in note
+        assert "streamtable triggers remove store/welcome" in note
+
     async def test_a_start_that_is_none(self, region):
         with pytest.raises(ValidationError, match="shop/welcome, start=nonsense: no start"):
             await region.register(start="nonsense")
