@@ -1,4 +1,4 @@
-"""The code in docs/triggers.md and docs/testing.md runs as it is printed."""
+"""The code in the pages on what an app declares, and on testing it, runs as it is printed."""
 
 import inspect
 import re
@@ -12,6 +12,7 @@ from streamtable.cli.changes import change_json
 from streamtable.core.plain import wire_item
 from streamtable.core.positions import Position
 from streamtable.triggers import Change, LocalStore
+from streamtable.triggers.measures import Measure
 from tests.support.changelog import change
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -69,6 +70,30 @@ def test_testing(tmp_path: Path) -> None:
     assert len(tests) == 4
     for name in tests:
         names[name]()
+
+
+def test_views() -> None:
+    test = run("views.md")["app"].test(keys={"lines": ("order", "number")})
+    order = {"id": "o1", "user": "u1", "status": "paid", "total": 5, "placed_at": "2026-03-01"}
+    test.put("users", {"id": "u1", "name": "Ada"})
+    test.put("orders", {**order, "lines": [{"sku": "tea", "price": 5}]})
+    assert test.view("revenue_by_day").get("2026-03-01")["largest"] == 5
+    assert test.view("orders_of_users").get("u1", "o1")["name"] == "Ada"
+    assert test.view("lines").get("o1", 0)["sku"] == "tea"
+
+
+@pytest.mark.parametrize("page", ["checks.md", "search.md"])
+def test_what_else_an_app_declares(page: str) -> None:
+    assert isinstance(run(page)["app"], App)
+
+
+def test_every_option_of_a_view_and_every_measure_is_told_of() -> None:
+    page = (DOCS / "views.md").read_text()
+    for declare in (App.view, App.aggregate, App.join):
+        options = [*inspect.signature(declare).parameters][2:]
+        told = [name for name in options if f"`{name}" in page or f"{name}=" in page]
+        assert told == options
+    assert [each.__name__ for each in get_args(Measure) if f"`{each.__name__}(" not in page] == []
 
 
 def test_every_method_for_tests_is_told_of() -> None:
