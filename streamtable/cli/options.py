@@ -1,5 +1,6 @@
 """Options that several commands have."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -18,8 +19,21 @@ __all__ = [
 
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:8000"
 
+_URL: Final = re.compile(r"https?://[^/\s]+(/\S*)?")
+
+
+def _check_endpoint(url: str) -> str:
+    # Nobody ever answers at anything else, and a worker would wait for it.
+    if not _URL.fullmatch(url):
+        raise typer.BadParameter(f"{url!r} is no URL of a node, such as {DEFAULT_ENDPOINT}")
+    return url
+
+
 EndpointOption = Annotated[
-    str, typer.Option(metavar="URL", envvar="STREAMTABLE_ENDPOINT", help="The node.")
+    str,
+    typer.Option(
+        metavar="URL", envvar="STREAMTABLE_ENDPOINT", help="The node.", callback=_check_endpoint
+    ),
 ]
 KafkaOption = Annotated[
     str | None,

@@ -194,7 +194,11 @@ def _load(
         return load_handler(handler, table, options)
     loaded = load_app(app)
     if not (loaded.triggers or loaded.views or loaded.searches or loaded.schedules):
-        raise Failure(f"the app {loaded.name} in {app} has nothing to run: no triggers, no views")
+        checks = f". Its checks run in a node: streamtable serve --checks {app}"
+        raise Failure(
+            f"the app {loaded.name} in {app} has nothing to run: no triggers, views, searches or "
+            f"schedules{checks if loaded.checks else ''}"
+        )
     return loaded
 
 

@@ -215,7 +215,7 @@ class Endpoint:
                 body = await answer.json(content_type=None, loads=orjson.loads)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._unavailable(error) from error
-        if not isinstance(body, dict):
+        if not isinstance(body, dict) or (status != _OK and "__type" not in body):
             raise NodeUnavailable(f"what answers at {self.url} is no streamtable node")
         if status != _OK:
             self._refuse(status, body)

@@ -131,9 +131,14 @@ class TestServe:
 
 class TestWorker:
     def test_an_app_without_triggers(self, tmp_path: Path) -> None:
-        (tmp_path / "empty_app.py").write_text("from streamtable import App\napp = App('x')\n")
+        (tmp_path / "empty_app.py").write_text(
+            "from streamtable import App\n"
+            "app = App('x')\n"
+            "app.check('users', name='right')(lambda old, new: None)\n"
+        )
         line = error_line("worker", "empty_app.py:app", cwd=tmp_path)
         assert "the app x in empty_app.py:app has nothing to run" in line
+        assert "Its checks run in a node: streamtable serve --checks empty_app.py:app" in line
 
     def test_a_path_that_is_none(self, tmp_path: Path) -> None:
         assert "there is no file x.py" in error_line("worker", "x.py:app", cwd=tmp_path)
@@ -209,3 +214,9 @@ class TestLog:
         assert f"no Kafka broker answers at 127.0.0.1:{unused_port}" in line
         line = error_line("log", command, "--kafka", server.broker, "--region", "other")
         assert "have no topic other.changelog" in line
+
+
+def test_what_is_no_address_of_a_node_is_wrong_usage() -> None:
+    code, _, err = run("lag", "--endpoint", "127.0.0.1:8000")
+    assert code == 2
+    assert "is no URL of a node, such as" in " ".join(err.replace("│", " ").split())
