@@ -118,6 +118,8 @@ class ViewRunner:
         self._state: Literal["running", "building", "waiting"] = "waiting"
         self._error: str | None = None
         self._warned = False
+        # The last generation for which the log has lost changes, and which.
+        self._lost: tuple[int, str] | None = None
 
     # What the worker sees
 
@@ -225,6 +227,8 @@ class ViewRunner:
             found = await self._tables.describe(name)
             if found is not None and found.source.id != source.id:
                 return None, f"{name} was deleted and made again"
+        if self._lost is not None and self._lost[0] == build.generation:
+            return None, self._lost[1]
         if build.fingerprint != self._spec.fingerprint:
             if wanted:
                 return None, "it was asked for"
@@ -306,6 +310,10 @@ class ViewRunner:
             self._followers = followers
             try:
                 await self._run_all(followers, self._feeds)
+            except LostRecords as error:
+                # What it is made of is still there, so nothing is lost but time.
+                self._lost = (build.generation, str(error))
+                raise _Again(str(error)) from error
             finally:
                 if self._followers is followers:
                     self._followers, self._feeds = [], []
@@ -321,12 +329,7 @@ class ViewRunner:
             await _end(tasks)
         for future in (*failing, *tasks):
             if future.done() and not future.cancelled():
-                try:
-                    future.result()
-                except LostRecords as error:
-                    raise LostRecords(
-                        f"{error}. Rebuild it: streamtable views rebuild {self._spec.name}"
-                    ) from error
+                future.result()
 
     def _feed(
         self, table_id: str, *, exclusive: bool = False, in_flight: int | None = None

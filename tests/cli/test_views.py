@@ -190,6 +190,15 @@ def test_a_rebuild_as_of_a_time_that_the_log_has_lost(new_server: Server, tmp_pa
             assert command(worker, "views", "rebuild", "items-view")["generation"] == 2
             assert rows(client, "items") == {"a": 2}
             assert running.stop() == 0, running.text()
+        # And when the log has lost what comes next in the view.
+        for n in ("3", "4"):
+            put(client, "items", "a", n={"N": n})
+        asyncio.run(cut(server))
+        with worker.start() as running:
+            running.wait_for("records are gone")
+            wait_rows(client, "items", {"a": 4})
+            assert command(worker, "views", "show", "items-view")["generation"] == 3
+            assert running.stop() == 0, running.text()
 
 
 async def cut(server: Server) -> None:
