@@ -26,4 +26,6 @@ def dynamodb() -> Any:
 
 def say(who: str, what: str) -> None:
     """Print a line that says when and who."""
-    print(f"{datetime.now():%H:%M:%S}  {who:8}  {what}", flush=True)  # noqa: DTZ005 - for people here
+    line = f"{datetime.now():%H:%M:%S}  {who:8}  {what}\n"  # noqa: DTZ005 - for people here
+    # With its end in one piece: worker and traffic share a terminal.
+    print(line, end="", flush=True)
