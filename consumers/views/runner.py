@@ -501,7 +501,11 @@ class ViewRunner:
         told = False
         while True:
             found = {name: await self._tables.describe(name) for name in self._spec.sources}
-            missing = [name for name, described in found.items() if described is None]
+            missing = [
+                name
+                for name, described in found.items()
+                if described is None or not described.serving
+            ]
             if not missing:
                 tables = {name: each for name, each in found.items() if each is not None}
                 items = sum(each.items for each in tables.values())

@@ -27,10 +27,12 @@ class Described:
     Attributes:
         source: its id and key.
         items: about how many items it has.
+        serving: whether it can be read; a view can't before it is built, and is another table then.
     """
 
     source: SourceTable
     items: int
+    serving: bool
 
 
 def part_name(name: str, generation: int, part: str) -> str:
@@ -64,7 +66,11 @@ class ViewTables:
             return None
         table = answer["Table"]
         keys = tuple(element["AttributeName"] for element in table["KeySchema"])
-        return Described(SourceTable(table["TableId"], keys), int(table.get("ItemCount", 0)))
+        return Described(
+            SourceTable(table["TableId"], keys),
+            int(table.get("ItemCount", 0)),
+            table["TableStatus"] != "CREATING",
+        )
 
     async def create(self, generation: int, part: str = "") -> str:
         """Make a table of a new generation, or find it; return its id."""

@@ -24,6 +24,11 @@ CODE = """
 def rows(item):
     return {"id": item["id"], "n": item["n"]}
 """
+ON_A_VIEW = """
+@app.view(TABLE + "-view-of-view", source=TABLE + "-view", key="id")
+def rows_of_rows(row):
+    return {"id": row["id"]}
+"""
 NOTHING = """
 @app.trigger(TABLE)
 def follow(change: Change) -> None: ...
@@ -133,9 +138,13 @@ def test_a_view_that_is_declared_otherwise_is_rebuilt_as_its_worker_says(
 ) -> None:
     table, key = worker.table, f"{worker.app}/{worker.table}-view"
     put(client, table, "a", n={"N": "1"})
+    worker.change_code(CODE + ON_A_VIEW)
     with worker.start() as running:
         wait_rows(client, table, {"a": 1})
+        running.wait_for(f"{key}-of-view is built: generation 1")
         assert running.stop() == 0, running.text()
+        # It waited for its source to be built.
+        assert "made again" not in running.text()
     worker.change_code(CODE.replace('key="id"', 'key=("id", "n"), types={"n": "N"}'))
     with worker.start() as running:
         running.wait_for(f"Rebuild it: streamtable views rebuild {table}-view")
