@@ -602,16 +602,30 @@ class ViewRunner:
         assert self._progress is not None
         self._progress.begin("swap")
         await self._lease.confirm()
+        await self._patiently(lambda: self._check_sources(build))
         await builds.save(build)
+        await self._patiently(lambda: self._tables.swap(build.generation))
+
+    async def _patiently(self, ask: Callable[[], Awaitable[None]]) -> None:
+        """Ask the node for something, again while it is away."""
         while True:
             try:
-                await self._tables.swap(build.generation)
+                return await ask()
             except ConnectionError as error:
                 logger.debug("%s can't be swapped, trying again: %s", self._spec.key, error)
                 await asyncio.sleep(_RETRY_S)
                 await self._lease.confirm()
-            else:
-                return
+
+    async def _check_sources(self, build: Build) -> None:
+        """Check that what a build has read are still the sources, so that it has read all of them.
+
+        Raises:
+            SourceReplaced: one was deleted and made again; of a view, it was built anew.
+        """
+        for name, source in build.sources.items():
+            found = await self._tables.describe(name)
+            if found is not None and found.source.id != source.id:
+                raise SourceReplaced(f"{name} was deleted and made again")
 
     async def _begin(self, build: Build) -> None:
         """Have the registration say that this generation is the one to follow."""

@@ -156,6 +156,30 @@ def test_a_view_that_is_declared_otherwise_is_rebuilt_as_its_worker_says(
         assert running.stop() == 0, running.text()
 
 
+def test_what_was_read_of_a_source_that_is_gone_is_never_served(
+    client: Any, worker: Worker
+) -> None:
+    table, key = worker.table, f"{worker.app}/{worker.table}-view"
+    worker.change_code("""
+        @app.view(TABLE + "-view", source=TABLE, key="id")
+        def rows(item):
+            note("asked")
+            while not (OUT.parent / "go").exists():
+                time.sleep(0.05)
+            return {"id": item["id"], "n": item["n"]}
+        """)
+    put(client, table, "a", n={"N": "1"})
+    with worker.start() as running:
+        worker.wait_noted(1)
+        client.delete_table(TableName=table)
+        create_table(client, table)
+        (worker.folder / "go").touch()
+        running.wait_for(f"{key} is built: generation 2")
+        assert f"{key} is built: generation 1" not in running.text()
+        assert rows(client, table) == {}
+        assert running.stop() == 0, running.text()
+
+
 def test_letters_of_a_view_are_settled_by_a_rebuild(client: Any, worker: Worker) -> None:
     table, key = worker.table, f"{worker.app}/{worker.table}-view"
     worker.change_code("""
