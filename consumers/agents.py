@@ -86,6 +86,7 @@ class Agents:
         self._generation: int | None = None
         self._turns = {number: asyncio.Lock() for number in range(count)}
         self._opened = {number: asyncio.Event() for number in range(count)}
+        self._joined = asyncio.Event()
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gulps: dict[tuple[str, int], tuple[Gulps, asyncio.Task[None]]] = {}
         self._moving: set[asyncio.Task[None]] = set()
@@ -116,15 +117,23 @@ class Agents:
         return self._assigned
 
     async def start(self) -> None:
-        """Join the group; returns when this node's shards serve.
+        """Join the group; returns when this node's shards serve, however much they have to read.
 
         Raises:
+            LogUnavailable: the group does not take this node in.
             StreamtableError: a shard can't be taken over.
         """
         self._app.finalize()
         await self._app.start()
-        async with asyncio.timeout(_START_S):
-            await self._ready
+        try:
+            async with asyncio.timeout(_START_S):
+                await self._joined.wait()
+        except TimeoutError:
+            raise LogUnavailable(
+                f"the group of the region's nodes gave this one no shards in {_START_S:.0f} s: "
+                "the brokers' logs may say why"
+            ) from None
+        await self._ready
 
     async def leave(self) -> None:
         """Leave the group, so that others take the shards over now, not after the session's end.
@@ -148,6 +157,7 @@ class Agents:
     # Assignment
 
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
+        self._joined.set()
         if self._placement is not None:
             owners, nodes = self._app.owners(self._topics.changelog)
             self._placement.set(owners, nodes)

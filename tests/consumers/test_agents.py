@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
+from streamtable.consumers import agents
 from streamtable.consumers.agents import Agents
 from streamtable.consumers.holdings import Holdings, Tables
 from streamtable.consumers.indexes.sender import IndexSender
@@ -18,7 +19,7 @@ from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.group import Group
 from streamtable.streams.held import HeldShards
-from streamtable.streams.log import ShardLog
+from streamtable.streams.log import LogUnavailable, ShardLog
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.placement import Placement
 from streamtable.streams.shard import Shard
@@ -152,6 +153,52 @@ async def test_a_store_that_can_t_be_written_holds_up_no_other(
     assert node.stores[0].applied < held
     full.set()
     await node.applied(0, held)
+
+
+async def test_a_start_waits_for_its_shards_however_long_that_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, open_shard = asyncio.Event(), Holdings.open
+    assigning: list[asyncio.Task[None]] = []
+
+    async def assign(group: Any) -> None:
+        numbers = {TP("test.changelog", number) for number in range(2)}
+        assigning.append(asyncio.create_task(group.on_partitions_assigned.send(numbers)))
+
+    async def open_late(holdings: Holdings, number: int) -> None:
+        await gate.wait()
+        await open_shard(holdings, number)
+
+    monkeypatch.setattr(agents, "_START_S", 0.1)
+    monkeypatch.setattr(Group, "start", assign)
+    monkeypatch.setattr(Group, "generation", 1)
+    monkeypatch.setattr(Holdings, "open", open_late)
+    node = Node()
+    starting = asyncio.create_task(node.start(tmp_path))
+    try:
+        await until(lambda: assigning, "the group to give the shards")
+        assert not (await asyncio.wait([starting], timeout=0.3))[0]
+        gate.set()
+        await starting
+        assert node.shards[0].owner.serving
+    finally:
+        await node.stop()
+
+
+async def test_a_group_that_gives_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def give_nothing(_group: Any) -> None:
+        pass
+
+    monkeypatch.setattr(agents, "_START_S", 0.1)
+    monkeypatch.setattr(Group, "start", give_nothing)
+    node = Node()
+    try:
+        with pytest.raises(LogUnavailable, match="gave this one no shards"):
+            await node.start(tmp_path)
+    finally:
+        await node.stop()
 
 
 @pytest.mark.parametrize(("missed", "anew"), [(0, False), (1, True), (5, True)])
