@@ -49,6 +49,7 @@ class Catalog:
         # What `_tables` has, by id and name: a table that is being renamed has two names.
         self._names: dict[str, dict[str, Table]] = {}
         self._by_id: dict[str, Table] = {}
+        self._by_name: tuple[Table, ...] | None = None
         self._ended: dict[str, TableDocument] = {}
         self._consumers: dict[str, ConsumerDocument] = {}
         self._on_change: list[Callable[[Table | None, Table | None], None]] = []
@@ -104,7 +105,9 @@ class Catalog:
 
     def tables(self) -> Iterable[Table]:
         """Every table, by name."""
-        return [self._tables[name] for name in sorted(self._tables)]
+        if self._by_name is None:
+            self._by_name = tuple(self._tables[name] for name in sorted(self._tables))
+        return self._by_name
 
     def ended_tables(self) -> Iterable[TableDocument]:
         """Tables that were deleted, as long as their streams can be read."""
@@ -262,6 +265,7 @@ class Catalog:
         if not name.startswith(_TABLE):
             return
         table_name = name.removeprefix(_TABLE)
+        self._by_name = None
         ids = []
         before = self._tables.pop(table_name, None)
         if before is not None:

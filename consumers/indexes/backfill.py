@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Final
@@ -159,9 +159,13 @@ class Backfill:
 
     def start(self) -> None:
         """Look after the indexes until `stop`."""
-        self._catalog.on_change(lambda _before, _after: self._wake.set())
+        self._catalog.on_change(self._look_at)
         self._wake.set()
         self._task = asyncio.create_task(self._run())
+
+    def _look_at(self, _before: Table | None, after: Table | None) -> None:
+        if after is not None and any(True for _ in _unfinished(after)):
+            self._wake.set()
 
     def look(self, shard: int) -> None:
         """Look after them from now on, if that shard is the one whose owner does."""
@@ -184,10 +188,8 @@ class Backfill:
             if not self._leads(_LEADING):
                 continue
             for table in self._catalog.tables():
-                for index in table.indexes.values():
-                    index_id = index.document.id
-                    new = index_id not in self._attending
-                    if new and index.is_global and index.document.status != ACTIVE:
+                for index_id in _unfinished(table):
+                    if index_id not in self._attending:
                         task = asyncio.create_task(self._attend(table.id, index_id))
                         self._attending[index_id] = task
                         task.add_done_callback(partial(self._attended, index_id))
@@ -236,6 +238,13 @@ class Backfill:
         """Have the catalog say that a new index is filled, or a deleted one gone."""
         current = self._catalog.table(table.name).document
         await self._catalog.update(finish_index(current, index.name))
+
+
+def _unfinished(table: Table) -> Iterator[str]:
+    """Yield the ids of the global indexes that are to be filled or removed."""
+    for index in table.indexes.values():
+        if index.is_global and index.document.status != ACTIVE:
+            yield index.document.id
 
 
 def _note(index: Index) -> bytes:
