@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -57,18 +57,23 @@ class Look:
 
 
 class Process:
-    """A command that runs and says a line when it is ready."""
+    """A command that runs."""
 
     def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "streamtable", *arguments]
-        began = time.perf_counter()
         self._process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "streamtable", *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
+
+    def until_ready(self) -> float:
+        """Wait until it says something; return how long that took, seconds."""
+        began = time.perf_counter()
         assert self._process.stdout is not None
         if not self._process.stdout.readline():
-            sys.exit(f"{' '.join(command)} did not start")
-        self.start_s = time.perf_counter() - began
+            sys.exit(f"{self._process.args} did not start")
+        return time.perf_counter() - began
 
     def look(self) -> Look:
         """Look at it."""
@@ -101,7 +106,14 @@ class Node(Process):
         self.port = free_port()
         options = ["--data", str(data), "--port", str(self.port), "--shards", str(shards)]
         super().__init__("serve", "--broker-port", "0", "--checkpoints", "none", *options)
+        self.start_s = self.until_ready()
         self._connection = HTTPConnection("127.0.0.1", self.port, timeout=READY_S)
+
+    def running(self) -> int:
+        """Return how many consumers run."""
+        self._connection.request("GET", "/_streamtable/consumers")
+        found = json.load(self._connection.getresponse())["consumers"]
+        return sum(each["state"] == "running" for each in found)
 
     def ask(self, operation: str, **body: Any) -> dict[str, Any]:
         """Send a request and return its answer."""
@@ -132,6 +144,15 @@ class Node(Process):
             ]
             puts = [{"PutRequest": {"Item": item}} for item in items]
             self.ask("BatchWriteItem", RequestItems={table: puts})
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + READY_S
+    while not condition():
+        if time.monotonic() > end:
+            sys.exit("waited in vain")
+        time.sleep(0.1)
 
 
 def cost(process: Process, ask: Any, count: int = SOME) -> tuple[float, float]:
@@ -219,7 +240,8 @@ def triggers(folder: Path, counts: Sequence[int]) -> None:
         for number in range(count):
             lines += ['@app.trigger("first")', f"def on_{number}(change):", "    pass"]
         module.write_text("\n".join(lines))
-        worker = Process("worker", str(module), "--endpoint", f"http://127.0.0.1:{node.port}")
+        worker = Process("worker", f"{module}:app", "--endpoint", f"http://127.0.0.1:{node.port}")
+        until(lambda node=node, count=count: node.running() == count)
         node.put("first", SOME)
         idle, look = worker.idle(), worker.look()
         node_idle, node_look = node.idle(), node.look()
