@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
@@ -72,7 +73,7 @@ class Process:
         began = time.perf_counter()
         assert self._process.stdout is not None
         if not self._process.stdout.readline():
-            sys.exit(f"{self._process.args} did not start")
+            sys.exit(f"{self._process.args!r} did not start")
         return time.perf_counter() - began
 
     def look(self) -> Look:
@@ -228,6 +229,11 @@ def shards(folder: Path, counts: Sequence[int]) -> None:
         shutil.rmtree(data)
 
 
+def runs(node: Node, count: int) -> bool:
+    """Whether so many consumers run."""
+    return node.running() == count
+
+
 def triggers(folder: Path, counts: Sequence[int]) -> None:
     """Measure workers with more and more triggers."""
     print("triggers  worker: memory MB  idle %  threads  files    node: memory MB  idle %")
@@ -241,7 +247,7 @@ def triggers(folder: Path, counts: Sequence[int]) -> None:
             lines += ['@app.trigger("first")', f"def on_{number}(change):", "    pass"]
         module.write_text("\n".join(lines))
         worker = Process("worker", f"{module}:app", "--endpoint", f"http://127.0.0.1:{node.port}")
-        until(lambda node=node, count=count: node.running() == count)
+        until(partial(runs, node, count))
         node.put("first", SOME)
         idle, look = worker.idle(), worker.look()
         node_idle, node_look = node.idle(), node.look()
