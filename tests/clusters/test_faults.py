@@ -167,14 +167,14 @@ def test_a_node_is_not_reached_by_the_others(region: Region, under_load: UnderLo
 def test_the_disk_of_a_node_is_slow(region: Region, under_load: UnderLoad) -> None:
     async def slow(clients: Clients) -> None:
         with region.disk.slow(20, 200):
-            assert await asyncio.to_thread(region.take_checkpoints, 0)
+            await asyncio.to_thread(region.take_checkpoints, 0)
         with region.disk.standing_still():
-            taking = asyncio.create_task(asyncio.to_thread(region.take_checkpoints, 0))
             # Nobody waits for it: what is answered is in the log, and in memory.
             await serves(region, 0)
+            taking = asyncio.create_task(asyncio.to_thread(region.take_checkpoints, 0))
             await clients.more(200)
             assert not taking.done()
-        await taking
+        assert await taking
         assert clients.refused == []
 
     under_load(slow)
