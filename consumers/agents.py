@@ -1,11 +1,13 @@
-"""The Faust agents of a node: what materializes tables and indexes from the logs."""
+"""The agents of a node: what materializes tables and indexes from the logs, on Faust."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
+
+from faust.types import TP
 
 from streamtable.consumers.holdings import Holdings
 from streamtable.consumers.indexes.messages import read
@@ -13,7 +15,8 @@ from streamtable.consumers.indexes.reader import read_to_end
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.replicas import Replicas
 from streamtable.streams.group import Group
-from streamtable.streams.gulps import Gulps, fetch_in_gulps
+from streamtable.streams.gulps import PACE, Gulps
+from streamtable.streams.intake import Intake
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.placement import Placement
@@ -24,7 +27,6 @@ __all__ = ["Agents"]
 
 logger = logging.getLogger(__name__)
 
-_BUFFER_RECORDS: Final = 8192
 _FETCH_BYTES: Final = 4 * 1024 * 1024
 _COMMIT_INTERVAL_S: Final = 1.0
 _START_S: Final = 60.0
@@ -39,9 +41,9 @@ class Agents:
     The shards come and go as the group says: those that come are opened and taken over, those
     that go are served no more at once, and closed when what was under way is settled.
 
-    An event is acknowledged to Kafka only after its rows are in the shard's store, and the index
-    rows that follow from it are in the indexes' log. Store and target know their own positions,
-    so a redelivered event is passed over.
+    The group's offset of a shard passes a record only after its rows are in the shard's store, and
+    the index rows that follow from it are in the indexes' log. Store and target know their own
+    positions, so a record that comes again is passed over.
 
     Args:
         address: the brokers, `host:port,...`.
@@ -88,7 +90,9 @@ class Agents:
         self._opened = {number: asyncio.Event() for number in range(count)}
         self._joined = asyncio.Event()
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._gulps: dict[tuple[str, int], tuple[Gulps, asyncio.Task[None]]] = {}
+        self._gulps: dict[TP, tuple[Gulps, asyncio.Task[None]]] = {}
+        self._passed: dict[TP, int] = {}
+        self._committing: asyncio.Task[None] | None = None
         self._moving: set[asyncio.Task[None]] = set()
         self._replicated = bool(replicas)
         # With none, Faust takes another assignor, which doesn't tell members of each other.
@@ -101,15 +105,16 @@ class Agents:
             address,
             consumer_group_instance_id=node,
             consumer_max_fetch_size=_FETCH_BYTES,
-            broker_commit_interval=_COMMIT_INTERVAL_S,
-            stream_buffer_maxsize=_BUFFER_RECORDS,
             **settings,
         )
-        fetch_in_gulps(self._app)
-        self._follow(topics.changelog, self._apply_changes)
-        self._follow(topics.indexes, self._apply_index_rows)
-        # Its types want a plain function; a coroutine is awaited.
+        self._follows = {
+            topics.changelog: self._apply_changes,
+            topics.indexes: self._apply_index_rows,
+        }
+        self._intake = Intake(self._app, self._follows, self._receive, PACE)
+        # Their types want plain functions; a coroutine is awaited.
         self._app.on_partitions_assigned.connect(self._on_assigned)  # type: ignore[arg-type]
+        self._app.on_partitions_revoked.connect(self._on_revoked)  # type: ignore[arg-type]
 
     @property
     def assigned(self) -> frozenset[int]:
@@ -125,6 +130,7 @@ class Agents:
         """
         self._app.finalize()
         await self._app.start()
+        self._committing = asyncio.create_task(self._keep_committing())
         try:
             async with asyncio.timeout(_START_S):
                 await self._joined.wait()
@@ -141,12 +147,12 @@ class Agents:
         Nothing is served here any more when this returns.
         """
         self._app.leaves_for_good()
-        await self._app.stop()
+        await self._stop_following()
         await self._assign(frozenset(), frozenset())
 
     async def stop(self) -> None:
         """Stop following, and let go of the shards; they stay this node's for a session's time."""
-        await self._app.stop()
+        await self._stop_following()
         tasks = [*self._moving, *(task for _, task in self._gulps.values())]
         for task in tasks:
             task.cancel()
@@ -154,13 +160,23 @@ class Agents:
         await self.replicas.stop_all()
         await self._holdings.stop()
 
+    async def _stop_following(self) -> None:
+        if self._committing is not None:
+            self._committing.cancel()
+            await self._commit()
+        await self._app.stop()
+
     # Assignment
+
+    async def _on_revoked(self, _app: Any, _revoked: Any, **_: Any) -> None:
+        self._intake.end()
 
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
         self._joined.set()
         if self._placement is not None:
             owners, nodes = self._app.owners(self._topics.changelog)
             self._placement.set(owners, nodes)
+        self._intake.begin(frozenset(assigned))
         await self._assign(
             frozenset(one.partition for one in assigned if one.topic == self._topics.changelog),
             self._app.followed(self._topics.changelog) if self._replicated else frozenset(),
@@ -268,37 +284,54 @@ class Agents:
 
     # Following
 
-    def _follow(self, topic: str, apply: Callable[[int, list[Any]], Awaitable[None]]) -> None:
-        """Have an agent apply the topic's messages in gulps, each shard's by itself.
+    def _receive(self, found: Mapping[TP, Sequence[Any]]) -> None:
+        """Have what came applied in gulps, each shard's by itself.
 
         So a shard that waits, because its term has to start anew or its store can't be written,
         holds up nobody else; what it is sent meanwhile is kept, up to the size of a gulp.
         """
+        for partition, records in found.items():
+            theirs = self._gulps.get(partition)
+            if theirs is None:
+                if partition.partition not in self._assigned:
+                    continue
+                theirs = self._gulps[partition] = self._start_gulps(partition)
+            theirs[0].add(records)
+            if theirs[0].full:
+                self._intake.pause(partition)
 
-        def start(number: int) -> Gulps:
-            made = Gulps(partial(self._persist, partial(apply, number)), self._fail)
-            self._gulps[topic, number] = made, asyncio.create_task(made.run())
-            return made
-
-        async def run(stream: Any) -> None:
-            async for event in stream.noack().events():
-                number = event.message.partition
-                theirs = self._gulps.get((topic, number))
-                if theirs is not None:
-                    await theirs[0].add(event)
-                elif number in self._assigned:
-                    await start(number).add(event)
-
-        channel = self._app.topic(topic, value_type=bytes, value_serializer="raw")
-        self._app.agent(channel, name=f"{topic}.follow")(run)
+    def _start_gulps(self, partition: TP) -> tuple[Gulps, asyncio.Task[None]]:
+        apply = partial(self._follows[partition.topic], partition.partition)
+        gulps = Gulps(partial(self._persist, apply), partial(self._pass, partition), self._fail)
+        return gulps, asyncio.create_task(gulps.run())
 
     def _drop_gulps(self, number: int) -> None:
         """Forget what has come of a shard that goes; whoever gets it is sent that again."""
-        for topic in (self._topics.changelog, self._topics.indexes):
-            gulps = self._gulps.pop((topic, number), None)
+        for topic in self._follows:
+            gulps = self._gulps.pop(TP(topic, number), None)
             if gulps is not None:
                 gulps[1].cancel()
-                gulps[0].drop()
+
+    def _pass(self, partition: TP, following: int) -> None:
+        """Take note that all records before an offset are applied."""
+        self._passed[partition] = following
+        self._intake.resume(partition)
+
+    async def _keep_committing(self) -> None:
+        while True:
+            await asyncio.sleep(_COMMIT_INTERVAL_S)
+            await self._commit()
+
+    async def _commit(self) -> None:
+        """Tell the group what has been applied; if that fails, it is told later."""
+        passed, self._passed = self._passed, {}
+        if not passed:
+            return
+        try:
+            await self._intake.commit(passed)
+        except Exception as error:  # noqa: BLE001 - the store knows what it has
+            logger.debug("the tables' offsets are not committed: %r", error)
+            self._passed = passed | self._passed
 
     @staticmethod
     async def _persist(apply: Callable[[list[Any]], Awaitable[None]], messages: list[Any]) -> None:
@@ -315,7 +348,7 @@ class Agents:
     async def _apply_changes(self, number: int, messages: list[Any]) -> None:
         found: list[LogRecord] = []
         for message in messages:
-            record = LogRecord.from_faust(message)
+            record = LogRecord.from_consumer(message)
             # After a rebalance what was delivered comes again.
             if not found or record.offset > found[-1].offset:
                 found.append(record)

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError
+from faust.types import TP
 
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.admin import open_admin
@@ -240,7 +241,7 @@ class Follower:
         self._committing = asyncio.Lock()
         self._stopping = False
         self._app = Group(group, source.address)
-        self._intake = Intake(self._app, source.topic, self._receive)
+        self._intake = Intake(self._app, (source.topic,), self._receive)
         # Their types want plain functions; a coroutine is awaited.
         self._app.on_partitions_assigned.connect(self._on_assigned)  # type: ignore[arg-type]
         self._app.on_partitions_revoked.connect(self._on_revoked)  # type: ignore[arg-type]
@@ -355,9 +356,10 @@ class Follower:
 
     async def _on_assigned(self, _app: Any, assigned: Iterable[Any], **_: Any) -> None:
         # No heartbeat is sent until this returns, so what takes time is a task.
-        numbers = frozenset(one.partition for one in assigned)
-        self._shards = {number: _Shard(number) for number in sorted(numbers)}
-        self._intake.begin(numbers)
+        partitions = frozenset(assigned)
+        numbers = sorted(one.partition for one in partitions)
+        self._shards = {number: _Shard(number) for number in numbers}
+        self._intake.begin(partitions)
         if numbers and not self._stopping:
             self._begin_work(self._take_up(dict(self._shards)))
 
@@ -412,9 +414,9 @@ class Follower:
 
     # Records
 
-    def _receive(self, found: Mapping[int, Sequence[Any]]) -> None:
-        for number, records in found.items():
-            shard = self._shards.get(number)
+    def _receive(self, found: Mapping[TP, Sequence[Any]]) -> None:
+        for partition, records in found.items():
+            shard = self._shards.get(partition.partition)
             if shard is None:
                 continue
             shard.records.extend(records)
@@ -422,7 +424,7 @@ class Follower:
             shard.more.set()
             if len(shard.records) > _BUFFER_RECORDS or shard.bytes > _BUFFER_BYTES:
                 shard.paused = True
-                self._intake.pause(number)
+                self._intake.pause(partition)
 
     async def _feed(self, shard: _Shard) -> None:
         """Give a shard's records to the sink, one after the other."""
@@ -437,7 +439,7 @@ class Follower:
                 len(shard.records) <= _BUFFER_RECORDS // 2 and shard.bytes <= _BUFFER_BYTES // 2
             ):
                 shard.paused = False
-                self._intake.resume(shard.number)
+                self._intake.resume(self._partition(shard.number))
             if self._stopping or self._failed.done():
                 return
             await self._handle(shard, LogRecord.from_consumer(found))
@@ -511,9 +513,13 @@ class Follower:
                 if shard.frontier.next != shard.frontier.committed
             }
             offsets = {number: frontier.next or 0 for number, frontier in moved.items()}
-            if offsets and await self._intake.commit(offsets):
+            told = {self._partition(number): offset for number, offset in offsets.items()}
+            if told and await self._intake.commit(told):
                 for number, frontier in moved.items():
                     frontier.committed = offsets[number]
+
+    def _partition(self, number: int) -> TP:
+        return TP(self._source.topic, number)
 
     async def _committed(self, shards: Iterable[int]) -> dict[int, int | None]:
         """Return what the group has committed for each of these shards, None where nothing."""

@@ -1,14 +1,14 @@
 """Records straight from Faust's consumer, a whole fetch at a time.
 
 Faust hands each record to its agent by itself, with a task and a queue for each: 80 µs a record.
-A follower has its own way of keeping what is handled and what is not, so it takes the fetches as
-they are. Membership, assignment, flow control and the consumer's thread stay Faust's.
+Who follows a log has a way of its own of keeping what is handled and what is not, and takes the
+fetches as they are. Membership, assignment, flow control and the consumer's thread stay Faust's.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final, NamedTuple
 
 import faust
 from aiokafka import AIOKafkaConsumer
@@ -18,12 +18,34 @@ from faust.types import TP
 
 from streamtable.streams.loops import Loop
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "Pace"]
 
-# A shard whose buffer was full is asked for again at the next fetch, which may be waiting.
-_FETCH_MS: Final = 250
 _WAIT_S: Final = 0.25
 _RESUME_S: Final = 0.02
+
+
+_FETCH_MS: Final = 250
+
+
+def _patiently(_partitions: int) -> int:
+    return _FETCH_MS
+
+
+def _at_once(_records: int) -> float:
+    return 0.0
+
+
+class Pace(NamedTuple):
+    """How often records are fetched.
+
+    Attributes:
+        wait_ms: how long a fetch of so many partitions waits for records. A partition that was full
+            is asked for again at the next fetch.
+        pause_s: how long to wait after a fetch that brought so many records.
+    """
+
+    wait_ms: Callable[[int], int] = _patiently
+    pause_s: Callable[[int], float] = _at_once
 
 
 class Intake:
@@ -33,30 +55,33 @@ class Intake:
 
     Args:
         app: the app.
-        topic: the topic that it follows.
+        topics: the topics that it follows.
         receive: called with the records of a fetch by partition, each partition's in order.
+        pace: how often it fetches.
     """
 
     def __init__(
         self,
         app: faust.App,
-        topic: str,
-        receive: Callable[[Mapping[int, Sequence[Any]]], None],
+        topics: Iterable[str],
+        receive: Callable[[Mapping[TP, Sequence[Any]]], None],
+        pace: Pace | None = None,
     ) -> None:
         self.receive = receive
+        self.pace = Pace() if pace is None else pace
         self.term = 0
         """Grows when partitions are revoked: what was fetched in an older term is dropped."""
         self._app = app
-        self._topic = topic
         self._full: set[TP] = set()
         self._assigned = 0
         self._room = asyncio.Event()
         transport = _Transport(app.conf.broker_consumer, app)
         transport.intake = self
         app.transport = transport
-        app.topics.add(app.topic(topic, value_type=bytes, value_serializer="raw"))
+        for topic in topics:
+            app.topics.add(app.topic(topic, value_type=bytes, value_serializer="raw"))
 
-    def begin(self, partitions: frozenset[int]) -> None:
+    def begin(self, partitions: frozenset[TP]) -> None:
         """Take note of what is assigned now, all of it with room."""
         self._assigned = len(partitions)
         self._full.clear()
@@ -70,27 +95,25 @@ class Intake:
         self._full.clear()
         self._room.clear()
 
-    def pause(self, partition: int) -> None:
+    def pause(self, partition: TP) -> None:
         """Fetch no more of a partition for now."""
-        tp = TP(self._topic, partition)
-        self._full.add(tp)
-        self._app.consumer.pause_partitions({tp})
+        self._full.add(partition)
+        self._app.consumer.pause_partitions({partition})
         if len(self._full) == self._assigned:
             self._room.clear()
 
-    def resume(self, partition: int) -> None:
+    def resume(self, partition: TP) -> None:
         """Fetch a paused partition again."""
-        tp = TP(self._topic, partition)
-        if tp in self._full:
-            self._full.discard(tp)
-            self._app.consumer.resume_partitions({tp})
+        if partition in self._full:
+            self._full.discard(partition)
+            self._app.consumer.resume_partitions({partition})
             self._room.set()
 
     async def wait_for_room(self) -> None:
         """Return when something may be fetched."""
         await self._room.wait()
 
-    async def commit(self, offsets: Mapping[int, int]) -> bool:
+    async def commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit offsets for the group.
 
         Returns:
@@ -99,9 +122,7 @@ class Intake:
         if not self._app.consumer.started:
             return False
         found: Any = self._app.consumer
-        done: bool = await found.commit_offsets(
-            {TP(self._topic, partition): offset for partition, offset in offsets.items()}
-        )
+        done: bool = await found.commit_offsets(offsets)
         return done
 
 
@@ -111,11 +132,16 @@ class _Thread(AIOKafkaConsumerThread):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, thread_loop=Loop(), **kwargs)
 
-    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
-        consumer = super()._create_worker_consumer(transport)
-        # Faust has no setting for it; the consumer reads it when it starts.
-        consumer._fetch_max_wait_ms = _FETCH_MS  # noqa: SLF001 - see above
-        return consumer
+    async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
+        pace = _intake(self.transport).pace
+        wait_ms = pace.wait_ms(len(consumer.assignment()))
+        consumer._fetcher._fetch_max_wait_ms = wait_ms  # noqa: SLF001 - neither Faust nor aiokafka has a setting
+        found = await super()._fetch_records(consumer, *args, **kwargs)
+        if found:
+            pause_s = pace.pause_s(sum(map(len, found.values())))
+            if pause_s:
+                await asyncio.sleep(pause_s)
+        return found
 
 
 class _Consumer(Consumer):
@@ -144,7 +170,7 @@ class _Consumer(Consumer):
                 if not records:
                     await asyncio.sleep(0)
                 elif self.flow_active and intake.term == term:
-                    intake.receive({tp.partition: found for tp, found in records.items()})
+                    intake.receive({TP(*partition): found for partition, found in records.items()})
                 else:
                     await self._seek_back()
         except ConsumerStoppedError:

@@ -104,17 +104,6 @@ class LogRecord:
             record.partition, record.offset, record.timestamp, record.headers, record.value
         )
 
-    @classmethod
-    def from_faust(cls, message: Any) -> "LogRecord":
-        """Read a Faust Message, which has its time in seconds; errors are those of `read`."""
-        return cls.read(
-            message.partition,
-            message.offset,
-            round(message.timestamp * 1000),
-            message.headers,
-            message.value,
-        )
-
     def changes(self) -> list[Change]:
         """The changes of a commit, in order."""
         return self.contents()[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from faust.types import TP
 
 from streamtable.consumers import agents
@@ -15,6 +16,8 @@ from streamtable.consumers.agents import Agents
 from streamtable.consumers.holdings import Holdings, Tables
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.streams import gulps
+from streamtable.streams.admin import open_admin
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.group import Group
@@ -36,6 +39,7 @@ class Node:
         self.stores: dict[int, ShardStore] = {}
         self.shards = HeldShards(2)
         self.failed: list[BaseException] = []
+        self.address = ""
         self._parts = AsyncExitStack()
 
     async def start(self, path: Path) -> None:
@@ -43,6 +47,7 @@ class Node:
         broker = Broker(BrokerSettings(data=path / "broker", port=0))
         await broker.start()
         parts.push_async_callback(broker.stop)
+        self.address = broker.address
         topics = Topics("test")
         await topics.create(broker.address, 2)
         clock = HybridClock(lambda: time.time_ns() // 1_000_000)
@@ -99,6 +104,13 @@ class Node:
     async def write(self, number: int, key: str) -> int:
         outcome = await self.shards[number].write(PutWrite(key, 1), CONTEXT)
         return outcome.offset
+
+    async def committed(self, number: int) -> int:
+        partition = TopicPartition("test.changelog", number)
+        async with open_admin(self.address) as admin:
+            found = await admin.list_consumer_group_offsets("test.tables", partitions=[partition])
+        offset: int = found[partition].offset
+        return offset
 
     async def applied(self, number: int, offset: int) -> None:
         await until(lambda: self.stores[number].applied >= offset, f"offset {offset} of {number}")
@@ -199,6 +211,35 @@ async def test_a_group_that_gives_nothing_is_told(
             await node.start(tmp_path)
     finally:
         await node.stop()
+
+
+async def test_the_group_s_offset_follows_what_is_applied(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gulps, "_MOST", 2)
+    full, apply = asyncio.Event(), node.stores[0].apply
+
+    def refuse(found: Any, known: Any) -> Any:
+        if not full.is_set():
+            raise StateUnavailable("the disk is full")
+        return apply(found, known)
+
+    monkeypatch.setattr(node.stores[0], "apply", refuse)
+    # More than a gulp: what comes meanwhile stays in the log.
+    held = [await node.write(0, key) for key in "abcdef"]
+    other = await node.write(1, "g")
+
+    async def other_is_committed() -> bool:
+        return await node.committed(1) == other + 1
+
+    async def all_is_committed() -> bool:
+        return await node.committed(0) == held[-1] + 1
+
+    await until(other_is_committed, "the offset of what is applied")
+    assert await node.committed(0) <= held[0]
+    full.set()
+    await until(all_is_committed, "the offset of the rest")
+    assert node.stores[0].applied == held[-1]
 
 
 @pytest.mark.parametrize(("missed", "anew"), [(0, False), (1, True), (5, True)])

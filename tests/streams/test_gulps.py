@@ -3,55 +3,69 @@
 import asyncio
 from typing import Any
 
+import pytest
+from aiokafka import ConsumerRecord
+
+from streamtable.streams import gulps as module
 from streamtable.streams.gulps import Gulps, longest_fetch_ms
 from tests.support.waiting import until
 
 
-class Event:
-    """An event of an agent."""
-
-    def __init__(self, message: int) -> None:
-        self.message = message
-        self.acknowledged = False
-
-    def ack(self) -> None:
-        self.acknowledged = True
+def records(*offsets: int) -> list[ConsumerRecord[Any, Any]]:
+    return [
+        ConsumerRecord("log", 0, offset, 0, 0, None, b"value", None, 0, 5, ()) for offset in offsets
+    ]
 
 
-async def test_what_comes_together_is_applied_together_and_then_acknowledged() -> None:
+async def test_what_comes_together_is_applied_together_and_then_done() -> None:
     applied: list[list[int]] = []
+    done: list[int] = []
     told: list[BaseException] = []
     gate = asyncio.Event()
 
-    async def apply(messages: list[Any]) -> None:
-        applied.append(messages)
+    async def apply(found: list[Any]) -> None:
+        applied.append([one.offset for one in found])
         await gate.wait()
 
-    gulps = Gulps(apply, told.append)
+    gulps = Gulps(apply, done.append, told.append)
     task = asyncio.create_task(gulps.run())
-    events = [Event(number) for number in range(3)]
-    for event in events:
-        await gulps.add(event)
+    gulps.add(records(0, 1))
+    gulps.add(records(2))
     await until(lambda: applied, "them to be applied")
     assert applied == [[0, 1, 2]]
-    assert not any(event.acknowledged for event in events)
+    assert not done
     gate.set()
-    await until(lambda: all(event.acknowledged for event in events), "them to be acknowledged")
+    await until(lambda: done, "them to be done")
+    assert done == [3]
     task.cancel()
 
 
-async def test_what_could_not_be_applied_is_told_and_not_acknowledged() -> None:
+async def test_what_could_not_be_applied_is_told_and_not_done() -> None:
+    done: list[int] = []
     told: list[BaseException] = []
 
-    async def apply(_messages: list[Any]) -> None:
+    async def apply(_found: list[Any]) -> None:
         raise RuntimeError("the disk is gone")
 
-    gulps = Gulps(apply, told.append)
-    event = Event(1)
-    await gulps.add(event)
+    gulps = Gulps(apply, done.append, told.append)
+    gulps.add(records(1))
     await gulps.run()
     assert "the disk is gone" in str(told[0])
-    assert not event.acknowledged
+    assert not done
+
+
+async def test_no_more_is_wanted_than_a_gulp_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def apply(_found: list[Any]) -> None:
+        pass
+
+    for limit, most in (("_MOST", 2), ("_MOST_BYTES", 2 * len(b"value"))):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, limit, most)
+            gulps = Gulps(apply, lambda _: None, lambda _: None)
+            gulps.add(records(0))
+            assert not gulps.full
+            gulps.add(records(1))
+            assert gulps.full
 
 
 def test_a_consumer_of_many_partitions_asks_less_often() -> None:
