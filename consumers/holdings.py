@@ -11,6 +11,7 @@ from typing import Final
 from streamtable.consumers.checkpoints.restore import Restorer, open_store
 from streamtable.consumers.tables.store import ShardStore, StoreMemory
 from streamtable.core.tables import Table
+from streamtable.streams.appender import LocalAppend
 from streamtable.streams.held import HeldShards
 from streamtable.streams.log import ShardLog
 from streamtable.streams.owner import StateUnavailable
@@ -64,6 +65,7 @@ class Holdings:
         make: makes a shard.
         opened: called with each shard before its term starts.
         closed: called with the number of each shard that goes.
+        local: appends to the log where the broker is in this process.
     """
 
     def __init__(
@@ -80,11 +82,13 @@ class Holdings:
         make: ShardMaker,
         opened: Callable[[Shard], None],
         closed: Callable[[int], None],
+        local: LocalAppend | None = None,
     ) -> None:
         self.held = held
         self.stores = stores
         self._address = address
         self._topic = topic
+        self._local = local
         self._path = path
         self._memory = memory
         self._tables = tables
@@ -103,7 +107,7 @@ class Holdings:
             StorageUnavailable: the object storage can't be read.
         """
         path = self._path(number)
-        log = ShardLog(self._address, self._topic, number)
+        log = ShardLog(self._address, self._topic, number, self._local)
         try:
             store = await open_store(number, path, log, partial(self._open, path), self._restorer)
         except BaseException:

@@ -9,9 +9,10 @@ it has already.
 import asyncio
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient, CoordinationType
@@ -32,7 +33,10 @@ from crc32c import crc32c
 from streamtable.streams.records import Headers
 from streamtable.streams.security import client_options
 
-__all__ = ["Appender"]
+__all__ = ["Appender", "LocalAppend"]
+
+LocalAppend: TypeAlias = Callable[[str, int, bytes], Awaitable[tuple[int, int]]]
+"""Appends a batch to a partition of a broker in this process: `Broker.append`."""
 
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _TRANSACTION_TIMEOUT_MS: Final = 60_000
@@ -69,10 +73,14 @@ class Appender:
         address: the brokers, `host:port,...`.
         topic: the topic.
         partition: the partition.
+        local: takes the batches in place of a connection, where the broker is in this process.
     """
 
-    def __init__(self, address: str, topic: str, partition: int) -> None:
+    def __init__(
+        self, address: str, topic: str, partition: int, local: LocalAppend | None = None
+    ) -> None:
         self._topic = topic
+        self._local = local
         self._partition = TopicPartition(topic, partition)
         self._client = AIOKafkaClient(
             **client_options(address), request_timeout_ms=_REQUEST_TIMEOUT_MS
@@ -126,15 +134,10 @@ class Appender:
             Exception: one of `log.CLIENT_ERRORS`: the record may be in the log, or not.
         """
         batch = self._batch(value, headers)
-        size = sum(map(len, batch))
-        partition = _PARTITION.pack(1, self._partition.partition, size)
-        request = _Produce(b"".join((self._head, partition, *batch)))
+        send = self._sent(batch) if self._local is None else self._sent_here(self._local, batch)
         while True:
             try:
-                leader = self._client.cluster.leader_for_partition(self._partition)
-                if leader is None or leader < 0:
-                    raise LeaderNotAvailableError
-                _, code, offset = await self._client.send(leader, request)
+                code, offset = await send()
                 error = for_code(code)
                 if error is NoError:
                     self._sequence = (self._sequence + 1) % _SEQUENCES
@@ -144,6 +147,25 @@ class Appender:
                 if self._closed or not error.retriable:
                     raise
             await self._wait_for_metadata()
+
+    def _sent(self, batch: tuple[bytes, ...]) -> Callable[[], Awaitable[tuple[int, int]]]:
+        """Return what sends a batch to the leader, and returns its error code and its offset."""
+        partition = _PARTITION.pack(1, self._partition.partition, sum(map(len, batch)))
+        request = _Produce(b"".join((self._head, partition, *batch)))
+
+        async def send() -> tuple[int, int]:
+            leader = self._client.cluster.leader_for_partition(self._partition)
+            if leader is None or leader < 0:
+                raise LeaderNotAvailableError
+            _, code, offset = await self._client.send(leader, request)
+            return code, offset
+
+        return send
+
+    def _sent_here(
+        self, local: LocalAppend, batch: tuple[bytes, ...]
+    ) -> Callable[[], Awaitable[tuple[int, int]]]:
+        return partial(local, self._topic, self._partition.partition, b"".join(batch))
 
     def _batch(self, value: bytes, headers: Headers) -> tuple[bytes, ...]:
         """Return a batch of one record, in pieces.

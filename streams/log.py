@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from streamtable.core.errors import StreamtableError
-from streamtable.streams.appender import Appender
+from streamtable.streams.appender import Appender, LocalAppend
 from streamtable.streams.partitions import open_consumer
 from streamtable.streams.records import Headers, LogRecord
 
@@ -36,12 +36,16 @@ class ShardLog:
         address: the brokers, `host:port,...`.
         topic: the change log's name.
         shard: the partition.
+        local: appends where the broker is in this process, see `Appender`.
     """
 
-    def __init__(self, address: str, topic: str, shard: int) -> None:
+    def __init__(
+        self, address: str, topic: str, shard: int, local: LocalAppend | None = None
+    ) -> None:
         self._address = address
         self._topic = topic
         self._shard = shard
+        self._local = local
         self._appender: Appender | None = None
         self._prober: AIOKafkaConsumer | None = None
 
@@ -55,7 +59,7 @@ class ShardLog:
             LogUnavailable: the brokers do not answer.
         """
         await self._close_appender()
-        appender = Appender(self._address, self._topic, self._shard)
+        appender = Appender(self._address, self._topic, self._shard, self._local)
         try:
             async with asyncio.timeout(_APPEND_S):
                 await appender.open(f"{self._topic}-{self._shard}")

@@ -122,6 +122,7 @@ class Node:
         self._epochs: StoreEpochs
         self._objects: Objects | None
         self._checkpointer: Checkpointer | None = None
+        self._broker: Broker | None = None
         self._traces: Traces | None = None
 
     async def start(self) -> None:
@@ -161,7 +162,8 @@ class Node:
             self._traces = self._send_traces(settings.traces, folder.node)
             parts.push_async_callback(self._traces.close)
         if settings.kafka is None:
-            self.kafka = await self._start_broker(folder)
+            broker = self._broker = await self._start_broker(folder)
+            self.kafka = broker.address
         else:
             self.kafka = known_address(settings.kafka, settings.kafka_config)
         topics = self._topics = Topics(settings.region)
@@ -207,6 +209,7 @@ class Node:
             make=self._make_shard(HybridClock(lambda: time.time_ns() // 1_000_000)),
             opened=transactions.join,
             closed=transactions.leave,
+            local=None if self._broker is None else self._broker.append,
         )
         sender = self._sender = IndexSender(
             address=self.kafka,
@@ -511,11 +514,11 @@ class Node:
                 logger.warning("the shards are not handed over: %s", error)
         await self._parts.aclose()
 
-    async def _start_broker(self, folder: DataFolder) -> str:
+    async def _start_broker(self, folder: DataFolder) -> Broker:
         broker = Broker(BrokerSettings(data=folder.broker, port=self.settings.broker_port))
         await broker.start()
         self._parts.push_async_callback(broker.stop)
-        return broker.address
+        return broker
 
     def _fail(self, error: BaseException) -> None:
         logger.critical("the node stops: %s", error)

@@ -1,6 +1,8 @@
 """Produce: batches in, one answer when all of them are durable."""
 
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from streamtable.streams.broker import batches
@@ -25,6 +27,8 @@ _WITH_START: Final = struct.Struct(">ihqqq")
 _WITH_ERRORS: Final = struct.Struct(">ihqqqih")
 _NO_THROTTLE: Final = _INT.pack(0)
 _NO_TIME: Final = -1
+
+Done = Callable[[Code, int, int], None]
 
 
 class _Produce:
@@ -127,25 +131,36 @@ class Produces:
         self, produce: _Produce, topic: str, index: int, data: Buffer, at: int, end: int
     ) -> None:
         number = produce.partition(index)
+        self.append(topic, index, data, at, end, produce.acks, partial(produce.done, number))
+
+    def append(  # noqa: PLR0917 - called for every batch
+        self, topic: str, index: int, data: Buffer, at: int, end: int, acks: int, done: Done
+    ) -> None:
+        """Append the batch at `data[at:end]`, if it may be stored.
+
+        Args:
+            topic: the topic's name.
+            index: the partition's number.
+            data: has the batch.
+            at: where it begins.
+            end: where it ends.
+            acks: what the producer waits for.
+            done: called once with the outcome, the batch's base offset and the log's start.
+        """
         log = self._topics.partition(topic, index)
         if log is None:
-            produce.done(number, Code.UNKNOWN_TOPIC_OR_PARTITION, -1, -1)
+            done(Code.UNKNOWN_TOPIC_OR_PARTITION, -1, -1)
             return
         try:
             batch = batches.parse(data, at, end)
         except InvalidBatch as error:
-            produce.done(number, error.code, -1, -1)
+            done(error.code, -1, -1)
             return
-        code = _refusal(batch, end - at, log, produce.acks)
+        code = _refusal(batch, end - at, log, acks)
         if code:
-            produce.done(number, code, -1, -1)
+            done(code, -1, -1)
             return
-        log.append(
-            batch,
-            data,
-            at,
-            lambda code, base_offset: produce.done(number, code, base_offset, log.start),
-        )
+        log.append(batch, data, at, lambda code, base_offset: done(code, base_offset, log.start))
 
 
 def _refusal(batch: batches.Batch, size: int, log: PartitionLog, acks: int) -> Code:

@@ -1,11 +1,17 @@
 """The embedded broker behaves as a Kafka broker."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import InvalidProducerEpoch, KafkaConnectionError
 
+from streamtable.streams.appender import Appender
 from streamtable.streams.broker import Broker, BrokerSettings
+from streamtable.streams.broker.log import PartitionLog
 from tests.streams.broker import behaviour, clients, membership
+from tests.support.kafka_wire import KafkaWire, batch
 from tests.support.ports import free_port
 
 
@@ -65,3 +71,50 @@ class TestMembership(Embedded, membership.MembershipCase):
 
 class TestClients(Embedded, clients.ClientsCase):
     pass
+
+
+class TestAppendsOfThisProcess(Embedded):
+    async def test_they_are_fenced_and_read_as_those_of_any_client(
+        self, running: list[Broker], address: str
+    ) -> None:
+        async with await KafkaWire.connect(address) as wire:
+            topic = await behaviour.create(wire)
+        here = Appender(address, topic, 0, running[0].append)
+        await here.open("shard")
+        assert [await here.append(text, [("kind", b"x")]) for text in (b"a", b"b")] == [0, 1]
+        async with AIOKafkaConsumer(
+            topic, bootstrap_servers=address, auto_offset_reset="earliest"
+        ) as consumer:
+            found = [await asyncio.wait_for(consumer.getone(), 10) for _ in range(2)]
+        assert [(one.offset, one.value, one.headers) for one in found] == [
+            (0, b"a", (("kind", b"x"),)),
+            (1, b"b", (("kind", b"x"),)),
+        ]
+        newer = Appender(address, topic, 0)
+        await newer.open("shard")
+        with pytest.raises(InvalidProducerEpoch):
+            await here.append(b"c", [])
+        assert await newer.append(b"d", []) == 2
+        await newer.close()
+        await here.close()
+
+    async def test_a_batch_that_may_not_be_stored_is_refused(self, running: list[Broker]) -> None:
+        broker = running[0]
+        assert await broker.append("nowhere", 0, b"") == (3, -1)  # UNKNOWN_TOPIC_OR_PARTITION
+        async with await KafkaWire.connect(broker.address) as wire:
+            topic = await behaviour.create(wire)
+        assert await broker.append(topic, 0, b"damaged") == (2, -1)  # CORRUPT_MESSAGE
+
+    async def test_whoever_waits_hears_that_the_broker_stops(
+        self, running: list[Broker], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broker = running[0]
+        async with await KafkaWire.connect(broker.address) as wire:
+            topic = await behaviour.create(wire)
+        monkeypatch.setattr(PartitionLog, "_sync", lambda _log: None)
+        waiting = broker.append(topic, 0, batch(b"a"))
+        await broker.stop()
+        with pytest.raises(KafkaConnectionError):
+            await waiting
+        with pytest.raises(KafkaConnectionError):
+            await broker.append(topic, 0, batch(b"a"))
