@@ -80,7 +80,9 @@ class Appender:
         self, address: str, topic: str, partition: int, local: LocalAppend | None = None
     ) -> None:
         self._topic = topic
-        self._local = local
+        self._send: Callable[[bytes], Awaitable[tuple[int, int]]] = (
+            self._send_to_leader if local is None else partial(local, topic, partition)
+        )
         self._partition = TopicPartition(topic, partition)
         self._client = AIOKafkaClient(
             **client_options(address), request_timeout_ms=_REQUEST_TIMEOUT_MS
@@ -89,6 +91,8 @@ class Appender:
         self._head = _TOPIC.pack(-1, _ALL, _REQUEST_TIMEOUT_MS, 1, len(name)) + name
         self._producer = (-1, -1)
         self._sequence = 0
+        # The last record's; most records of a term have the same.
+        self._headers: tuple[Headers, bytes] = ([], _encode_headers([]))
         self._closed = False
 
     async def open(self, fence: str) -> None:
@@ -134,10 +138,9 @@ class Appender:
             Exception: one of `log.CLIENT_ERRORS`: the record may be in the log, or not.
         """
         batch = self._batch(value, headers)
-        send = self._sent(batch) if self._local is None else self._sent_here(self._local, batch)
         while True:
             try:
-                code, offset = await send()
+                code, offset = await self._send(batch)
                 error = for_code(code)
                 if error is NoError:
                     self._sequence = (self._sequence + 1) % _SEQUENCES
@@ -148,49 +151,44 @@ class Appender:
                     raise
             await self._wait_for_metadata()
 
-    def _sent(self, batch: tuple[bytes, ...]) -> Callable[[], Awaitable[tuple[int, int]]]:
-        """Return what sends a batch to the leader, and returns its error code and its offset."""
-        partition = _PARTITION.pack(1, self._partition.partition, sum(map(len, batch)))
-        request = _Produce(b"".join((self._head, partition, *batch)))
+    async def _send_to_leader(self, batch: bytes) -> tuple[int, int]:
+        """Send a batch; returns its error code and its offset."""
+        leader = self._client.cluster.leader_for_partition(self._partition)
+        if leader is None or leader < 0:
+            raise LeaderNotAvailableError
+        partition = _PARTITION.pack(1, self._partition.partition, len(batch))
+        request = _Produce(b"".join((self._head, partition, batch)))
+        _, code, offset = await self._client.send(leader, request)
+        return code, offset
 
-        async def send() -> tuple[int, int]:
-            leader = self._client.cluster.leader_for_partition(self._partition)
-            if leader is None or leader < 0:
-                raise LeaderNotAvailableError
-            _, code, offset = await self._client.send(leader, request)
-            return code, offset
-
-        return send
-
-    def _sent_here(
-        self, local: LocalAppend, batch: tuple[bytes, ...]
-    ) -> Callable[[], Awaitable[tuple[int, int]]]:
-        return partial(local, self._topic, self._partition.partition, b"".join(batch))
-
-    def _batch(self, value: bytes, headers: Headers) -> tuple[bytes, ...]:
-        """Return a batch of one record, in pieces.
+    def _batch(self, value: bytes, headers: Headers) -> bytes:
+        """Return a batch of one record.
 
         Source: https://kafka.apache.org/documentation/#recordbatch.
         """
         before = _NO_KEY + _varint(len(value))
-        after = bytearray(_varint(len(headers)))
-        for name, content in headers:
-            encoded = name.encode()
-            after += _varint(len(encoded)) + encoded + _varint(len(content)) + content
+        if headers != self._headers[0]:
+            self._headers = headers, _encode_headers(headers)
+        after = self._headers[1]
         length = len(before) + len(value) + len(after)
         now_ms = time.time_ns() // 1_000_000
         checked = _CHECKED.pack(0, 0, now_ms, now_ms, *self._producer, self._sequence, 1)
-        pieces = (checked, _varint(length), before, value, bytes(after))
-        crc = 0
-        for piece in pieces:
-            crc = crc32c(piece, crc)
-        size = _UNCHECKED.size - _LENGTH_END + sum(map(len, pieces))
-        return (_UNCHECKED.pack(0, size, -1, _MAGIC, crc), *pieces)
+        body = b"".join((checked, _varint(length), before, value, after))
+        size = _UNCHECKED.size - _LENGTH_END + len(body)
+        return _UNCHECKED.pack(0, size, -1, _MAGIC, crc32c(body)) + body
 
     async def _wait_for_metadata(self) -> None:
         """Find out where the leader is now; not at once, it may be elected just then."""
         await asyncio.sleep(_RETRY_S)
         await self._client.force_metadata_update()
+
+
+def _encode_headers(headers: Headers) -> bytes:
+    encoded = bytearray(_varint(len(headers)))
+    for name, content in headers:
+        text = name.encode()
+        encoded += _varint(len(text)) + text + _varint(len(content)) + content
+    return bytes(encoded)
 
 
 def _varint(number: int) -> bytes:

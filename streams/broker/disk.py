@@ -67,7 +67,7 @@ class Disk:
         self._kernel: KernelSyncs | None = None
         if kernel_syncs:
             with suppress(OSError):
-                self._kernel = KernelSyncs()
+                self._kernel = KernelSyncs(self._sync_in_thread)
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads = [
@@ -80,9 +80,11 @@ class Disk:
     def sync(self, fd: int, done: Done) -> None:
         """Have a file's data brought to the device, then call `done(None, error)` in the loop."""
         if self._kernel is not None:
-            with suppress(OSError):
-                self._kernel.submit(fd, done)
-                return
+            self._kernel.submit(fd, done)
+        else:
+            self._sync_in_thread(fd, done)
+
+    def _sync_in_thread(self, fd: int, done: Done) -> None:
         self.submit(partial(sync_file, fd), done)
 
     def submit(
