@@ -97,6 +97,9 @@ class Agents:
         self._replicated = bool(replicas)
         # With none, Faust takes another assignor, which doesn't tell members of each other.
         settings: dict[str, Any] = {"table_standby_replicas": max(1, replicas)}
+        if placement is None:
+            # The broker of this process has checked what it gives back.
+            settings["broker_check_crcs"] = False
         if placement is not None:
             settings["canonical_url"] = f"http://{placement.own}"
             settings["broker_heartbeat_interval"] = _HEARTBEAT_S
