@@ -166,12 +166,13 @@ class _ManyWrites:
     def _join(self) -> None:
         shard, ledger = self._shard, self._shard.ledger
         self._epoch = shard.owner.epoch
-        for write in self._writes:
+        newest = shard.newest([write.row_key for write in self._writes])
+        for write, (slot, old) in zip(self._writes, newest, strict=True):
             if ledger.locking and ledger.locks(write.row_key):
                 self._refused = TransactionConflict(_LOCKED)
                 return
             try:
-                found = shard.evaluate(write)
+                found = shard.evaluate_on(write, slot, old)
             except ApiError:
                 self._joined.append((Evaluated(write, None, None, None), None, _AGAIN))
                 self._all_joined = False
@@ -182,7 +183,6 @@ class _ManyWrites:
                     self._commits.append(commit)
                 self._joined.append((found, commit, shard.join(commit, found, self._context)))
             else:
-                slot = found.slot
                 waited = slot.commit if slot is not None and slot.in_flight else None
                 if waited is not None and waited not in self._commits:
                     self._commits.append(waited)
@@ -342,7 +342,18 @@ class Shard:
         """Evaluate a write on the newest image; raises what `Write.evaluate` raises."""
         slot = self._overlay.slot(write.row_key)
         old = self.state.get(write.row_key) if slot is None else slot.latest
+        return self.evaluate_on(write, slot, old)
+
+    def evaluate_on(self, write: Write, slot: Slot | None, old: Image | None) -> Evaluated:
+        """As `evaluate`, on what `newest` has found."""
         return Evaluated(write, slot, old, self._new_image(write, old))
+
+    def newest(self, row_keys: Sequence[bytes]) -> list[tuple[Slot | None, Image | None]]:
+        """Return what the overlay knows of rows, and the images that a write is evaluated on."""
+        slots = [self._overlay.slot(row_key) for row_key in row_keys]
+        missing = [row_key for row_key, slot in zip(row_keys, slots, strict=True) if slot is None]
+        stored = iter(self.state.get_many(missing) if missing else ())
+        return [(slot, next(stored) if slot is None else slot.latest) for slot in slots]
 
     def _new_image(self, write: Write, old: Image | None) -> Image | None:
         """Evaluate a write; the very object `old` where it changes nothing."""

@@ -232,6 +232,11 @@ class ShardStore:
         data = self._db.get(row_key)
         return None if data is None else Image.decode(data)
 
+    def get_many(self, row_keys: Sequence[bytes]) -> list[Image | None]:
+        """Return the images of rows."""
+        found: Any = self._db.get([*row_keys])
+        return [None if data is None else Image.decode(data) for data in found]
+
     def scan(
         self, start: bytes, end: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, Image]]:
@@ -269,7 +274,10 @@ class ShardStore:
                 for row_key, image in rows:
                     if row_key[0] == LOCAL_ROW:
                         self._count_index_row(row_key, image, totals, sizes)
-                    _put(batch, row_key, None if image is None else image.encode())
+                    if image is None:
+                        batch.delete(row_key)
+                    else:
+                        batch.put(row_key, image.encode())
                 if self._count(changes, totals, collections):
                     for key, value in self._expiry_rows(changes):
                         _put(batch, key, value)
@@ -328,26 +336,33 @@ class ShardStore:
         """
         expiring = False
         table_id, table = "", None
+        count = size = 0
         for change in changes:
             if change.table_id != table_id:
+                if table is not None:
+                    totals[table.prefix] = (count, size)
                 table_id = change.table_id
                 table = self._find(table_id)
-                expiring |= table is not None and table.document.time_to_live is not None
+                if table is not None:
+                    count, size = totals.get(table.prefix) or self.total(table.prefix)
+                    expiring |= table.document.time_to_live is not None
             if table is None:
                 continue
-            count, size = totals.get(table.prefix) or self.total(table.prefix)
             old, new = change.old, change.new
             if old is not None:
-                count, size = count - 1, size - old.size_bytes
+                count -= 1
+                size -= old.size_bytes
             if new is not None:
-                count, size = count + 1, size + new.size_bytes
-            totals[table.prefix] = (count, size)
+                count += 1
+                size += new.size_bytes
             if table.has_collections:
                 collection = collection_key(table, change.keys)
                 before = collections.get(collection)
                 if before is None:
                     before = self.collection_bytes(collection)
                 collections[collection] = before + collection_change(table, old, new)
+        if table is not None:
+            totals[table.prefix] = (count, size)
         return expiring
 
     def _count_index_row(

@@ -77,8 +77,7 @@ def batch_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
         written = list(zip(by_shard.values(), results, strict=True))
         for number, outcomes in zip(by_shard, results, strict=True):
             if isinstance(outcomes, list):
-                for outcome in outcomes:
-                    context.note_written(number, outcome.offset)
+                context.note_written(number, max(outcome.offset for outcome in outcomes))
         answer = _written(written, capacity)
         metrics: dict[str, list[dict[str, Any]]] = {}
         for entries, outcomes in written:

@@ -25,6 +25,9 @@ class MemoryState:
     def get(self, row_key: bytes) -> Image | None:
         return self.rows.get(row_key)
 
+    def get_many(self, row_keys: Sequence[bytes]) -> list[Image | None]:
+        return [self.rows.get(row_key) for row_key in row_keys]
+
     def scan(
         self, start: bytes, end: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, Image]]:
