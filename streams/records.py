@@ -8,6 +8,7 @@ it in `v`, see `streams.formats`; one that carries traced requests has `tracepar
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -30,6 +31,9 @@ __all__ = [
 
 COMMIT: Final = "commit"
 
+_KINDS: Final = {kind.encode(): kind for kind in (COMMIT, BARRIER)}
+_MOST_NAMES: Final = 1024
+
 Headers: TypeAlias = list[tuple[str, bytes]]
 
 
@@ -37,9 +41,9 @@ class UnknownRecord(StreamtableError, ValueError):
     """A record of the change log that this version of streamtable can't read."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LogRecord:
-    """One record of a shard's log, its headers read, its value not parsed yet.
+    """One record of a shard's log, its headers read, its value not parsed yet. Never changed.
 
     Attributes:
         shard: number of the shard (the Kafka partition).
@@ -79,20 +83,20 @@ class LogRecord:
         found = dict(headers)
         if HEADER in found:
             check_format(found.items(), CHANGELOG, "the change log", shard, offset)
-        kind = found.get("kind", b"").decode()
-        if kind not in {COMMIT, BARRIER} or "epoch" not in found or value is None:
+        named = found.get("kind", b"")
+        kind = _KINDS.get(named)
+        if kind is None or "epoch" not in found or value is None:
             raise UnknownRecord(
-                f"shard {shard} has a record at offset {offset} of kind {kind!r} that this "
-                "version of streamtable does not know. Was it written by a newer version?"
+                f"shard {shard} has a record at offset {offset} of kind {named.decode()!r} that "
+                "this version of streamtable does not know. Was it written by a newer version?"
             )
-        tables = found.get("tables", b"").decode()
         return cls(
             shard,
             offset,
             timestamp_ms,
             kind,
             found["epoch"].decode(),
-            frozenset(tables.split(",")) if tables else frozenset(),
+            _table_names(found.get("tables", b"")),
             value,
             found[TRACE].decode("latin-1") if TRACE in found else None,
         )
@@ -126,6 +130,11 @@ class LogRecord:
             for change in found[0]:
                 change.trace = self.trace
         return found
+
+
+@lru_cache(_MOST_NAMES)
+def _table_names(joined: bytes) -> frozenset[str]:
+    return frozenset(joined.decode().split(",")) if joined else frozenset()
 
 
 def commit(

@@ -378,6 +378,8 @@ class Transactions:
         context: RequestContext,
     ) -> Awaitable[dict[int, Outcome]]:
         """Have a shard prepare; begun when this returns, in a task where it is another node's."""
+        if self._routes is None:
+            return self._participants[number].prepare(parts, transaction, coordinator, context)
         anywhere = partial(
             self._reach,
             number,

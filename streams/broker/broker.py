@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 _COMMITS_SYNCED_S: Final = 1.0
 _BACKLOG: Final = 128
-_ALL: Final = -1
 
 
 class Broker:
@@ -148,7 +147,7 @@ class Broker:
 
         self._appends.add(waiter)
         waiter.add_done_callback(self._appends.discard)
-        self._produces.append(topic, partition, batch, 0, len(batch), _ALL, done)
+        self._produces.append(topic, partition, batch, done)
         return waiter
 
     def _lock_folder(self) -> None:

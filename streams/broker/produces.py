@@ -27,6 +27,7 @@ _WITH_START: Final = struct.Struct(">ihqqq")
 _WITH_ERRORS: Final = struct.Struct(">ihqqqih")
 _NO_THROTTLE: Final = _INT.pack(0)
 _NO_TIME: Final = -1
+_ALL: Final = -1
 
 Done = Callable[[Code, int, int], None]
 
@@ -131,28 +132,37 @@ class Produces:
         self, produce: _Produce, topic: str, index: int, data: Buffer, at: int, end: int
     ) -> None:
         number = produce.partition(index)
-        self.append(topic, index, data, at, end, produce.acks, partial(produce.done, number))
+        done = partial(produce.done, number)
+        self._store(topic, index, (data, at, end), produce.acks, done, trusted=False)
 
-    def append(  # noqa: PLR0917 - called for every batch
-        self, topic: str, index: int, data: Buffer, at: int, end: int, acks: int, done: Done
-    ) -> None:
-        """Append the batch at `data[at:end]`, if it may be stored.
+    def append(self, topic: str, index: int, batch: bytes, done: Done) -> None:
+        """Append a batch that was made in this process just now.
 
         Args:
             topic: the topic's name.
             index: the partition's number.
-            data: has the batch.
-            at: where it begins.
-            end: where it ends.
-            acks: what the producer waits for.
+            batch: the batch.
             done: called once with the outcome, the batch's base offset and the log's start.
         """
+        self._store(topic, index, (batch, 0, len(batch)), _ALL, done, trusted=True)
+
+    def _store(
+        self,
+        topic: str,
+        index: int,
+        place: tuple[Buffer, int, int],
+        acks: int,
+        done: Done,
+        *,
+        trusted: bool,
+    ) -> None:
+        data, at, end = place
         log = self._topics.partition(topic, index)
         if log is None:
             done(Code.UNKNOWN_TOPIC_OR_PARTITION, -1, -1)
             return
         try:
-            batch = batches.parse(data, at, end)
+            batch = batches.parse(data, at, end, trusted=trusted)
         except InvalidBatch as error:
             done(error.code, -1, -1)
             return
