@@ -16,7 +16,6 @@ No decision means that the transaction did not happen.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from streamtable.core.changes import Change, change_from_json
@@ -49,8 +48,7 @@ DECISION_MS: Final = 24 * 60 * 60 * 1000
 """How long a decision is kept for participants that were away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """Changes that wait for the coordinator's decision.
 
     Attributes:

@@ -7,9 +7,8 @@ verified. Source: AWS Signature Version 4; the messages are DynamoDB's.
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from urllib.parse import parse_qs
 
 from streamtable.core.errors import ApiError
@@ -48,8 +47,7 @@ class InvalidSignature(ApiError, PermissionError):
     namespace: ClassVar[str] = _CORAL
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(NamedTuple):
     """The scope of a signature.
 
     Attributes:
