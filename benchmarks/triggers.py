@@ -179,7 +179,7 @@ class Following:
     async def wait_for(self, count: int) -> None:
         """Return when so many records were handled or passed over."""
         while sum(self.follower.positions.values()) < count:  # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.01)
 
 
 async def throughput(address: str, name: str, count: int, tables: list[str], on: str) -> None:

@@ -8,12 +8,13 @@ import logging
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import aiokafka.conn
 import faust
 from faust.assignor.partition_assignor import PartitionAssignor
 
 from streamtable.streams.security import KafkaAddress
 
-__all__ = ["Group"]
+__all__ = ["READ_BYTES", "Group"]
 
 _COMMIT_INTERVAL_S: Final = 0.2
 _SESSION_S: Final = 10.0
@@ -22,6 +23,15 @@ _BUFFER_RECORDS: Final = 64
 _METADATA_MS: Final = 3_000
 _FETCH_BYTES: Final = 1024 * 1024
 _DAY_S: Final = 86_400.0
+
+READ_BYTES: Final = 64 * 1024 * 1024
+"""How much an answer's connection holds before it stops reading.
+
+aiokafka takes an answer as a whole. With its own limit of 64 KB, connections would stop reading and
+go on again for each piece of an answer of megabytes, and hold it all the same in the end.
+"""
+
+aiokafka.conn.READER_LIMIT = READ_BYTES
 
 
 class Group(faust.App):
