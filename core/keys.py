@@ -27,7 +27,9 @@ __all__ = [
     "component_prefix",
     "decode_component",
     "encode_component",
+    "encode_text",
     "partition_hash",
+    "place_row",
     "prefix_bounds",
     "row_key",
 ]
@@ -37,6 +39,8 @@ HASH_BYTES: Final = 8
 
 _NOT_VALID: Final = "One or more parameter values are not valid. "
 _EMPTY_KINDS: Final = {"S": "string", "B": "binary"}
+# Keys of so many characters fit the limits in bytes, whatever the characters are.
+_SHORT: Final = min(PARTITION_KEY_BYTES, SORT_KEY_BYTES) // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,21 +209,21 @@ class KeySchema:
 
     def locate(self, table_prefix: bytes, item: Mapping[str, Value]) -> tuple[int, bytes]:
         """Return the partition hash and the row key of an item or a key."""
-        partition = self.encode_partition(item)
-        digest = _digest(partition)
-        row = table_prefix + digest + partition
-        if self.sort:
-            row += self.encode_sort(item)
-        return int.from_bytes(digest, "big"), row
+        sort = self.encode_sort(item) if self.sort else b""
+        return place_row(table_prefix, self.encode_partition(item), sort)
 
     def _check_contents(self, key: Item) -> None:
+        length = 0
         for attribute in self.attributes:
-            if not key[attribute.name][attribute.type]:
+            content = key[attribute.name][attribute.type]
+            if not content:
                 raise ValidationError(
                     f"{_NOT_VALID}The AttributeValue for a key attribute cannot contain an empty "
                     f"{_EMPTY_KINDS[attribute.type]} value. Key: {attribute.name}"
                 )
-        self._check_sizes(key)
+            length += len(content)
+        if length > _SHORT:
+            self._check_sizes(key)
 
     def _check_sizes(self, key: Item) -> None:
         """Refuse keys that are too long; attributes may be missing."""
@@ -247,9 +251,18 @@ def encode_component(value: Value) -> bytes:
 
     The encoding ends itself. Values of different types are not comparable by it.
     """
+    text = value.get("S")
+    if text is not None:
+        return encode_text(text)
     if "N" in value:
         return numbers.encode(value["N"])
     return component_prefix(value) + _END
+
+
+def encode_text(text: str) -> bytes:
+    """Return what `encode_component` does for a string."""
+    data = text.encode()
+    return (data.replace(b"\x00", _ESCAPED_ZERO) if b"\x00" in data else data) + _END
 
 
 def component_prefix(value: Value) -> bytes:
@@ -291,6 +304,15 @@ def decode_component(kind: str, data: bytes, start: int = 0) -> tuple[Value, int
 def partition_hash(encoded_partition: bytes) -> int:
     """Return the 64-bit hash of an encoded partition key, which decides its shard."""
     return int.from_bytes(_digest(encoded_partition), "big")
+
+
+def place_row(
+    table_prefix: bytes, encoded_partition: bytes, encoded_sort: bytes = b""
+) -> tuple[int, bytes]:
+    """Return the hash of a partition key, and the key of an item's row."""
+    digest = _digest(encoded_partition)
+    place = table_prefix + digest + encoded_partition + encoded_sort
+    return int.from_bytes(digest, "big"), place
 
 
 def row_key(table_prefix: bytes, encoded_partition: bytes, encoded_sort: bytes = b"") -> bytes:

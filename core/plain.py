@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 from streamtable.core.errors import ValidationError
-from streamtable.core.numbers import from_decimal, normalize, to_decimal
+from streamtable.core.numbers import normalize, to_decimal
 from streamtable.core.values import Item, Value
 
 __all__ = ["PlainItem", "plain_item", "plain_value", "wire_item", "wire_value"]
@@ -21,13 +21,18 @@ PlainItem: TypeAlias = dict[str, Any]
 
 def plain_item(item: Item) -> PlainItem:
     """Return a canonical item's attributes as Python values."""
-    return {name: plain_value(value) for name, value in item.items()}
+    plain = {}
+    for name, value in item.items():
+        for kind, content in value.items():
+            plain[name] = content if kind == "S" else _CONVERT[kind](content)
+    return plain
 
 
 def plain_value(value: Value) -> Any:
     """Return one canonical attribute value as a Python value."""
-    ((kind, content),) = value.items()
-    return _CONVERT[kind](content)
+    for kind, content in value.items():
+        return _CONVERT[kind](content)
+    raise AssertionError("a canonical value has one type")
 
 
 def _as_it_is(content: Any) -> Any:
@@ -76,7 +81,7 @@ def wire_value(value: Any) -> Value:
     if isinstance(value, str):
         return {"S": str.__str__(value)}
     if isinstance(value, (int, float, Decimal)):
-        return {"N": _number(value)}
+        return {"N": normalize(str(value))}
     if value is None:
         return {"NULL": True}
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -91,12 +96,6 @@ def wire_value(value: Any) -> Value:
         f"{value!r} of type {kind.__name__} can't be an attribute's value: str, int, Decimal, "
         "float, bytes, bool, None, and lists, sets and dicts of them can"
     )
-
-
-def _number(value: float | Decimal) -> str:
-    if type(value) is int:
-        return normalize(str(value))
-    return from_decimal(value if isinstance(value, Decimal) else Decimal(str(value)))
 
 
 def _wire_set(members: AbstractSet[Any]) -> Value:

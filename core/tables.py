@@ -11,7 +11,13 @@ from uuid import UUID
 
 from streamtable.core.descriptions import describe_table
 from streamtable.core.documents import DELETING, IndexDocument, KeyElement, TableDocument
-from streamtable.core.keys import KeyAttribute, KeySchema, after_prefix
+from streamtable.core.keys import (
+    KeyAttribute,
+    KeySchema,
+    after_prefix,
+    encode_text,
+    place_row,
+)
 from streamtable.core.limits import PARTITION_KEY_BYTES, SORT_KEY_BYTES
 from streamtable.core.values import Item
 
@@ -215,26 +221,27 @@ def _compile_locate(
     sort = keys.sort[0].name if keys.sort else None
 
     def short(raw: Any) -> tuple[Item, int, bytes]:
-        if (
-            type(raw) is not dict
-            or (exact and len(raw) != count)
-            or not _is_short(raw.get(partition), _SAFE_PARTITION)
-        ):
+        if type(raw) is not dict or (exact and len(raw) != count):
             return general(raw)
-        key = {partition: raw[partition]}
-        if sort is not None:
-            if not _is_short(raw.get(sort), _SAFE_SORT):
-                return general(raw)
-            key[sort] = raw[sort]
-        number, row = locate(prefix, key)
-        return key, number, row
+        value: Any = raw.get(partition)
+        encoded = _encode_short(value, _SAFE_PARTITION)
+        if encoded is None:
+            return general(raw)
+        if sort is None:
+            return {partition: value}, *place_row(prefix, encoded)
+        sort_value: Any = raw.get(sort)
+        encoded_sort = _encode_short(sort_value, _SAFE_SORT)
+        if encoded_sort is None:
+            return general(raw)
+        key = {partition: value, sort: sort_value}
+        return key, *place_row(prefix, encoded, encoded_sort)
 
     return short
 
 
-def _is_short(value: Any, limit: int) -> bool:
-    """Say whether a value is surely a string, not empty and not too long."""
+def _encode_short(value: Any, limit: int) -> bytes | None:
+    """Return a component that is surely a string, not empty and not too long; None for others."""
     if type(value) is not dict or len(value) != 1:
-        return False
+        return None
     text = value.get("S")
-    return type(text) is str and 0 < len(text) <= limit
+    return encode_text(text) if type(text) is str and 0 < len(text) <= limit else None

@@ -180,6 +180,12 @@ def _parse_attributes(raw: dict[str, Any], depth: int) -> tuple[Item, int]:
                         size += len(name) + len(content)
                     else:
                         size += len(name.encode()) + len(content.encode())
+                elif kind == "N" and type(content) is str:
+                    text = normalize(content)
+                    if text != content:
+                        changed[name] = {"N": text}
+                    size += number_size(text)
+                    size += len(name) if name.isascii() else len(name.encode())
                 else:
                     parsed, value_bytes = _parse(value, depth)
                     if parsed is not value:

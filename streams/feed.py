@@ -10,17 +10,18 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from streamtable.core.changes import Change
 from streamtable.core.context import RequestContext
 from streamtable.core.errors import StreamtableError
 from streamtable.core.images import Image
 from streamtable.core.tables import Table
-from streamtable.core.values import Item, check_item_size, dump_item, item_size
+from streamtable.core.values import Item, check_item_size, dump_item
 from streamtable.streams.clock import HybridClock
-from streamtable.streams.commit import NotWritten
+from streamtable.streams.commit import Commit, NotWritten
 from streamtable.streams.ledger import Fed, Place, view_entry
 from streamtable.streams.overlay import merge
 from streamtable.streams.owner import WAIT_S
-from streamtable.streams.shard import Evaluated, Shard
+from streamtable.streams.shard import Shard
 
 __all__ = ["Batch", "LatestRows", "NotNext", "fed_through", "feed"]
 
@@ -38,71 +39,87 @@ class NotNext(StreamtableError):
 
 
 class _Row(NamedTuple):
-    """A row to be written, as `Shard.join` takes it."""
+    """A row that a batch writes or removes."""
 
     table: Table
-    key: Item
-    row_key: bytes
-    service: None = None
+    change: Change
 
 
 class LatestRows:
     """The newest rows of one shard, in flight or not, under what one batch is to write.
 
+    A row's change is made, with its JSON, when the row is written: what it is made of is in the
+    processor's caches then, and need not be kept. Nothing of it counts before the batch joins a
+    commit.
+
     Args:
         shard: the shard.
+        context: on whose behalf it is.
     """
 
-    def __init__(self, shard: Shard) -> None:
+    def __init__(self, shard: Shard, context: RequestContext) -> None:
         self._shard = shard
-        self._written: dict[bytes, tuple[_Row, Item | None]] = {}
+        self._context = context
+        self._written: dict[bytes, _Row] = {}
 
     def get(self, row_key: bytes) -> Item | None:
         """Return a row's item."""
         written = self._written.get(row_key)
-        if written is not None:
-            return written[1]
-        image = self._shard.latest(row_key)
+        image = self._shard.latest(row_key) if written is None else written.change.new
         return None if image is None else image.item
 
-    def put(self, table: Table, key: Item, row_key: bytes, item: Item | None) -> None:
-        """Write or (None) remove a row, when the batch is carried out."""
-        self._written[row_key] = (_Row(table, key, row_key), item)
+    def put(self, table: Table, key: Item, row_key: bytes, item: Item, size_bytes: int) -> None:
+        """Write a row; one that stays as it is needs no change.
+
+        Args:
+            table: its table.
+            key: its key attributes.
+            row_key: its key in the state.
+            item: all of it.
+            size_bytes: the item's size.
+
+        Raises:
+            ValidationError: the item is too large.
+        """
+        check_item_size(size_bytes)
+        shard, json = self._shard, dump_item(item)
+        old = shard.latest(row_key)
+        if old is not None and len(json) == len(old.json) and item == old.item:
+            self._written.pop(row_key, None)
+            return
+        # Rows of an aggregate's groups are written again soon, and index rows are made of items.
+        kept = item if old is not None or table.indexes else None
+        self._write(table, key, row_key, old, shard.new_image(json, size_bytes, old, kept))
+
+    def remove(self, table: Table, key: Item, row_key: bytes) -> None:
+        """Remove a row, if there is one."""
+        old = self._shard.latest(row_key)
+        if old is None:
+            self._written.pop(row_key, None)
+        else:
+            self._write(table, key, row_key, old, None)
+
+    def _write(
+        self, table: Table, key: Item, row_key: bytes, old: Image | None, new: Image | None
+    ) -> None:
+        change = self._shard.change_of(table, key, old, new, self._context)
+        change.keep_json()
+        self._written[row_key] = _Row(table, change)
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool) -> Iterator[Item]:
         """Yield the items of the rows with `start <= row key < end`."""
         written = sorted(
             (row_key for row_key in self._written if start <= row_key < end), reverse=reverse
         )
-        overlaid = [(row_key, self._image(row_key)) for row_key in written]
+        overlaid = [(row_key, self._written[row_key].change.new) for row_key in written]
         below = self._shard.scan_latest(start, end, reverse=reverse)
         for _, image in merge(below, overlaid, reverse=reverse):
             yield image.item
 
-    def _image(self, row_key: bytes) -> Image | None:
-        item = self._written[row_key][1]
-        return None if item is None else Image(b"", 0, 0, "", item)
-
-    def evaluated(self) -> list[Evaluated]:
-        """What is to be joined to a commit; rows that stay as they are are left out.
-
-        Raises:
-            ValidationError: an item is too large.
-        """
-        found = []
-        for row_key, (row, item) in self._written.items():
-            old = self._shard.latest(row_key)
-            new = None
-            if item is not None:
-                json, size_bytes = dump_item(item), item_size(item)
-                check_item_size(size_bytes)
-                if old is not None and (json == old.json or item == old.item):
-                    continue
-                new = self._shard.new_image(json, size_bytes, old, item)
-            elif old is None:
-                continue
-            found.append(Evaluated(row, self._shard.slot(row_key), old, new))
-        return found
+    def join(self, commit: Commit) -> None:
+        """Put what is written and removed into a commit; nothing was awaited since."""
+        for row_key, (table, change) in self._written.items():
+            self._shard.join_prepared(commit, change, table, row_key)
 
 
 class Batch(NamedTuple):
@@ -113,7 +130,8 @@ class Batch(NamedTuple):
         source: number of the shard whose changes they follow from.
         after: the place in its log through which the view is fed here; None if it is not yet.
         through: the place through which it is fed with these rows.
-        write: writes the rows; it may be called again, on other rows.
+        write: writes the rows; it may be called again, on other rows. What it raises is raised
+            by `feed`, and nothing was done.
     """
 
     view: str
@@ -140,15 +158,13 @@ async def feed(shard: Shard, batch: Batch, context: RequestContext) -> int:
         before = ledger.fed(batch.view, batch.source)
         if (None if before is None else before.through) != batch.after:
             raise NotNext(await fed_through(shard, batch.view, batch.source))
-        rows = LatestRows(shard)
+        rows = LatestRows(shard, context)
         batch.write(rows)
-        found = rows.evaluated()
         # From here to the end of the loop nothing is awaited: the shard stays as it was seen.
         commit = owner.commit()
         now_ms = HybridClock.milliseconds(shard.clock.tick())
         commit.entries.append(view_entry(batch.view, batch.source, batch.through, now_ms))
-        for each in found:
-            shard.join(commit, each, context)
+        rows.join(commit)
         ledger.feed(batch.view, batch.source, Fed(batch.through, commit))
         try:
             return await commit.outcome()

@@ -382,8 +382,10 @@ class Shard:
             return old
         return image
 
-    def new_image(self, json: bytes, size_bytes: int, old: Image | None, item: Item) -> Image:
-        """Return the next version of a row."""
+    def new_image(
+        self, json: bytes, size_bytes: int, old: Image | None, item: Item | None
+    ) -> Image:
+        """Return the next version of a row; `item` is kept with it."""
         at = self.clock.tick(0 if old is None else old.time)
         return Image(json, size_bytes, at, self._region, item)
 
@@ -414,11 +416,24 @@ class Shard:
     def change(self, found: Evaluated, context: RequestContext) -> Change:
         """The change that an evaluated write makes."""
         write, _, old, new = found
+        return self.change_of(write.table, write.key, old, new, context, service=write.service)
+
+    def change_of(
+        self,
+        table: Table,
+        key: Item,
+        old: Image | None,
+        new: Image | None,
+        context: RequestContext,
+        *,
+        service: str | None = None,
+    ) -> Change:
+        """The change that leads from one image of an item to another, or (None) removes it."""
         at = self.clock.tick(0 if old is None else old.time) if new is None else new.time
         return Change(
-            table=write.table.name,
-            table_id=write.table.id,
-            keys=write.key,
+            table=table.name,
+            table_id=table.id,
+            keys=key,
             old=old,
             new=new,
             time=at,
@@ -426,12 +441,12 @@ class Shard:
             created_ms=HybridClock.milliseconds(at),
             request_id=context.request_id,
             principal=context.principal,
-            service=write.service,
+            service=service,
             trace=context.trace,
         )
 
     def join_prepared(self, commit: Commit, change: Change, table: Table, row_key: bytes) -> None:
-        """Put a change that a transaction prepared into a commit."""
+        """Put a change into a commit that was made before, with its JSON."""
         self._lay_over(commit, change, table, row_key, self._overlay.slot(row_key))
         commit.add(change)
 

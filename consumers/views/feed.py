@@ -16,10 +16,8 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
-
-import orjson
 
 from streamtable.consumers.views.nodes import INGEST, TOKENS, Node, Place, error_code
 from streamtable.consumers.views.operations import Operation, merge
@@ -257,7 +255,7 @@ class Feed:
             "target": lane.target,
             "after": after,
             "through": through,
-            "operations": [orjson.Fragment(each) for each in operations],
+            "operations": [each.decode() for each in operations],
         }
         async with self._sending:
             started = time.monotonic()
@@ -315,18 +313,24 @@ class _Lane:
     def add(self, place: Place, operations: Sequence[Operation], ticket: _Ticket) -> None:
         """Take operations; those whose place is reached are left out."""
         offset, number = place
-        for part in _parts(operations):
-            entry_place = (offset, number)
-            number += 1
-            if self._known and self.token is not None and entry_place <= self.token:
-                continue
-            size_bytes = sum(operation.size_bytes for operation in part)
-            ticket.left += 1
-            self._entries.append(_Entry(entry_place, part, size_bytes, ticket))
-            self._feed.pending += len(part)
-            self._feed.pending_bytes += size_bytes
-        if self._entries and self._task is None and not self._feed.failed.done():
+        if len(operations) == 1:
+            self._add_part(place, operations, operations[0].size_bytes, ticket)
+        else:
+            for part, size_bytes in _parts(operations):
+                self._add_part((offset, number), part, size_bytes, ticket)
+                number += 1
+        if self._task is None and self._entries and not self._feed.failed.done():
             self._task = asyncio.create_task(self._run())
+
+    def _add_part(
+        self, place: Place, operations: Sequence[Operation], size_bytes: int, ticket: _Ticket
+    ) -> None:
+        if self._known and self.token is not None and place <= self.token:
+            return
+        ticket.left += 1
+        self._entries.append(_Entry(place, operations, size_bytes, ticket))
+        self._feed.pending += len(operations)
+        self._feed.pending_bytes += size_bytes
 
     async def close(self) -> None:
         """Finish what is under way, and leave the rest."""
@@ -439,21 +443,19 @@ class _Lane:
         self._feed.pending_bytes -= entry.size_bytes
 
 
-def _parts(operations: Sequence[Operation]) -> Iterable[Sequence[Operation]]:
-    """Split what is too much for a batch, always in the same way."""
-    if len(operations) == 1:
-        yield operations
-        return
+def _parts(operations: Sequence[Operation]) -> Iterator[tuple[Sequence[Operation], int]]:
+    """Split what is too much for a batch, always in the same way; tells the parts' sizes."""
     part: list[Operation] = []
     size_bytes = 0
     for operation in operations:
-        size_bytes += operation.size_bytes
-        if part and (size_bytes > _BATCH_BYTES or len(part) == _BATCH_OPERATIONS):
-            yield part
-            part, size_bytes = [], operation.size_bytes
+        added = operation.size_bytes
+        if part and (size_bytes + added > _BATCH_BYTES or len(part) == _BATCH_OPERATIONS):
+            yield part, size_bytes
+            part, size_bytes = [], 0
         part.append(operation)
+        size_bytes += added
     if part:
-        yield part
+        yield part, size_bytes
 
 
 async def _first(event: asyncio.Event, failed: asyncio.Future[None]) -> None:

@@ -66,7 +66,8 @@ from streamtable.consumers.views.specs import ViewSpec
 from streamtable.consumers.views.tied_keys import TiedKeys
 from streamtable.core.errors import StreamtableError
 from streamtable.core.keys import KeyAttribute, KeySchema
-from streamtable.core.values import Item
+from streamtable.core.limits import ITEM_BYTES
+from streamtable.core.values import Item, item_size
 from streamtable.streams.records import LogRecord
 
 __all__ = ["SIDES_KEYS", "JoinSink", "SidesMapper", "SidesSink"]
@@ -132,6 +133,11 @@ class SidesMapper:
             join = "#" + blake2b(join.encode()).hexdigest()
         place = b64encode(side + key).decode()
         row: Item = {"join": {"S": join}, "side": {"B": place}, "item": {"M": item}}
+        if item_size(row) > ITEM_BYTES:
+            raise InvalidRows(
+                f"an item of {source} is too large for a join: with what tells it apart it has "
+                f"more than {ITEM_BYTES} bytes"
+            )
         return locate_rows(SIDES_KEYS, [row])
 
 

@@ -17,8 +17,7 @@ from streamtable.consumers.views.operations import (
 from streamtable.consumers.views.specs import ViewSpec
 from streamtable.core.errors import StreamtableError
 from streamtable.core.keys import KeySchema
-from streamtable.core.limits import ITEM_BYTES
-from streamtable.core.values import Item, item_size
+from streamtable.core.values import Item
 
 __all__ = [
     "AggregateMapper",
@@ -106,20 +105,17 @@ def mapper_of(spec: ViewSpec) -> Mapper:
 
 
 def locate_rows(keys: KeySchema, rows: Sequence[Item]) -> dict[bytes, Row]:
-    """Return the rows by their encoded key.
+    """Return rows that the view can have by their encoded key.
 
     Raises:
-        ValidationError: a row lacks a key attribute, or it is none, or too long.
-        InvalidRows: two rows have one key, or a row is too large for an item.
+        InvalidRows: two rows have one key.
     """
     found: dict[bytes, Row] = {}
     for item in rows:
-        key = keys.key_of_item(item)
+        key = keys.extract(item)
         hash_, row_key = keys.locate(b"", key)
         if row_key in found:
             raise InvalidRows(f"two rows of one item have the key {key}")
-        if item_size(item) > ITEM_BYTES:
-            raise InvalidRows(f"the row {key} is larger than an item may be, {ITEM_BYTES} bytes")
         found[row_key] = Row(hash_, key, item)
     return found
 
@@ -210,7 +206,7 @@ class AggregateMapper:
     def _contribute(self, item: Item, sign: int) -> list[GroupOperation]:
         found = []
         for row in self._function(item):
-            key = self._keys.key_of_item(row)
+            key = self._keys.extract(row)
             operation = GroupOperation(*self._keys.locate(b"", key), key)
             operation.contribute(row, self._measures, sign)
             found.append(operation)

@@ -12,10 +12,16 @@ __all__ = ["Measure", "PairFunction", "RowFunction", "ViewKind", "ViewSpec"]
 ViewKind: TypeAlias = Literal["view", "aggregate", "join"]
 
 RowFunction: TypeAlias = Callable[[Item], Sequence[Item]]
-"""From an item to its rows, both in canonical wire form. It must say the same each time."""
+"""From an item to its rows, both in canonical wire form. It must say the same each time.
+
+Each row has the key attributes of the view, and is no larger than an item may be.
+"""
 
 PairFunction: TypeAlias = Callable[[Item, Item | None], Sequence[Item]]
-"""From an item of the left table and one of the right one (or None) to their rows."""
+"""From an item of the left table and one of the right one (or None) to their rows.
+
+What is said of the rows of a `RowFunction` holds for these.
+"""
 
 
 class Measure(Protocol):

@@ -11,20 +11,17 @@
 import asyncio
 import secrets
 import time
-from binascii import b2a_base64
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from typing import Any, Final, Protocol
 
 import orjson
 
+from streamtable.control.view_rows import ViewRows
 from streamtable.core.context import RequestContext
 from streamtable.core.errors import ResourceNotFound, ServiceUnavailable, ValidationError
 from streamtable.core.images import Image
 from streamtable.core.tables import Table
-from streamtable.core.values import Item, check_item_size, parse_item
-from streamtable.core.views.aggregates import Contribution, parse_contribution, regroup
-from streamtable.core.views.generations import VALUE_KEY
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.feed import Batch, LatestRows, NotNext, fed_through, feed
 from streamtable.streams.ledger import Place
@@ -36,8 +33,6 @@ __all__ = ["Ingest", "RowStore"]
 
 _CHUNK_BYTES: Final = 256 * 1024
 _CURSOR_S: Final = 60.0
-
-Change = Callable[[LatestRows], None]
 
 
 class RowStore(Protocol):
@@ -172,6 +167,8 @@ class Ingest:
     async def ingest(self, body: dict[str, Any]) -> dict[str, Any]:
         """Carry out a batch of a view's rows on one shard, all of it or nothing.
 
+        Its `operations` are texts, each with the JSON of one; see `view_rows`.
+
         The answer is `{"applied": true, "position": [shard, offset]}` when it is durable, or
         `{"applied": false, "token": place}` when the view is fed through another place than
         `after`: then nothing was done.
@@ -192,16 +189,18 @@ class Ingest:
             source = self._number(body["source"])
             after, through = _place(body["after"]), _place(body["through"])
             view = self._view(body["view"])
-            operations = body["operations"]
+            operations = [*body["operations"]]
         except (KeyError, TypeError, ValueError) as error:
             raise ValidationError(f"this is no batch of a view's rows: {error!r}") from None
         if through is None or (after is not None and through <= after):
             raise ValidationError(f"a batch leads from {after} to {through}: not forward")
-        changes = [self._change(view, target, operation) for operation in operations]
 
         def write(rows: LatestRows) -> None:
-            for change in changes:
-                change(rows)
+            # Looked up once more: its table may have got the view's name meanwhile, which is then
+            # the name that the changes have in the log.
+            found = self._view(view.id)
+            writing = ViewRows(found, self._values(found), partial(self._check_target, target))
+            writing.carry_out(operations, rows)
 
         document = view.document.view
         assert document is not None
@@ -215,44 +214,20 @@ class Ingest:
             return {"applied": False, "token": error.through}
         return {"applied": True, "position": [target, offset]}
 
-    def _change(self, view: Table, target: int, operation: Mapping[str, Any]) -> Change:
-        """Check one operation; return what it does.
-
-        It looks the view up once more: its table may have got the view's name meanwhile, which is
-        then the name that the change has in the log.
-        """
-        if "put" in operation:
-            item, size_bytes = parse_item(operation["put"])
-            check_item_size(size_bytes)
-            # A row that is no key of an index is left out of it: indexes are added by users, too,
-            # and a view must not stand still for one.
-            key, number, row_key = view.locate_item(item)
-            self._check_target(view, number, target)
-            return lambda rows: rows.put(self._view(view.id), key, row_key, item)
-        if "delete" in operation:
-            key, number, row_key = view.locate_key(operation["delete"])
-            self._check_target(view, number, target)
-            return lambda rows: rows.put(self._view(view.id), key, row_key, None)
-        raw = operation.get("aggregate")
-        document = view.document.view
-        if not isinstance(raw, dict) or document is None or not document.measures:
-            raise ValidationError(f"{operation!r} is nothing that can be done to {view.name}")
-        key, number, row_key = view.locate_key(raw.get("group"))
-        self._check_target(view, number, target)
-        contribution = parse_contribution(raw, document.measures)
-        values = None
-        if document.values_id is not None:
-            values = self._catalog.by_id(document.values_id)
-            if values is None:
-                raise ResourceNotFound("Requested resource not found: the view is gone")
-        find = partial(self._view, view.id)
-        return _regrouping(view, values, key, row_key, contribution, find=find)
-
-    def _check_target(self, view: Table, number: int, target: int) -> None:
+    def _check_target(self, target: int, number: int) -> None:
         if number % self._shards != target:
             raise ValidationError(
-                f"a row of {view.name} belongs to shard {number % self._shards}, not {target}"
+                f"one of the rows belongs to shard {number % self._shards}, not {target}"
             )
+
+    def _values(self, view: Table) -> Table | None:
+        document = view.document.view
+        if document is None or document.values_id is None:
+            return None
+        values = self._catalog.by_id(document.values_id)
+        if values is None:
+            raise ResourceNotFound("Requested resource not found: the view is gone")
+        return values
 
     def _view(self, table_id: str) -> Table:
         table = self._catalog.by_id(table_id)
@@ -265,59 +240,6 @@ class Ingest:
         if not 0 <= number < self._shards:
             raise ValidationError(f"{given!r} is no shard of this region")
         return number
-
-
-class _GroupValues:
-    """The rows of one group in the companion table, as `regroup` takes them."""
-
-    def __init__(self, table: Table, key: Item, sort: bytes, rows: LatestRows) -> None:
-        self._table = table
-        self._partition = {each.name: key[each.name] for each in table.keys.partition}
-        self._sort = sort
-        self._rows = rows
-
-    def get(self, key: bytes) -> Item | None:
-        """Return a row."""
-        return self._rows.get(self._locate(key)[1])
-
-    def put(self, key: bytes, row: Item | None) -> None:
-        """Write a row, or remove it."""
-        full, row_key = self._locate(key)
-        self._rows.put(self._table, full, row_key, None if row is None else {**full, **row})
-
-    def scan(self, start: bytes, end: bytes, *, reverse: bool) -> Iterator[Item]:
-        """Yield the rows with `start <= key < end`."""
-        first, last = self._locate(start)[1], self._locate(end)[1]
-        return self._rows.scan(first, last, reverse=reverse)
-
-    def _locate(self, key: bytes) -> tuple[Item, bytes]:
-        value = {"B": b2a_base64(self._sort + key, newline=False).decode()}
-        full = {**self._partition, VALUE_KEY: value}
-        return full, self._table.keys.locate(self._table.prefix, full)[1]
-
-
-def _regrouping(
-    view: Table,
-    values: Table | None,
-    key: Item,
-    row_key: bytes,
-    change: Contribution,
-    *,
-    find: Callable[[], Table],
-) -> Change:
-    """Return what a contribution does to its group's row."""
-    document = view.document.view
-    assert document is not None
-    measures = document.measures
-    # The group's sort key comes first, so that groups of one partition key are apart.
-    sort = view.keys.encode_sort(key)
-
-    def regroup_row(rows: LatestRows) -> None:
-        kept = None if values is None else _GroupValues(values, key, sort, rows)
-        after = regroup(measures, key, rows.get(row_key), change, kept)
-        rows.put(find(), key, row_key, after)
-
-    return regroup_row
 
 
 def _place(given: Any) -> Place | None:

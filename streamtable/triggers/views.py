@@ -152,7 +152,7 @@ class _Table:
     def _row(self, made: Any) -> Item:
         """Check what the function made and return it as a row."""
         plain = dump_plain(made)
-        if not isinstance(plain, Mapping):
+        if type(plain) is not dict and not isinstance(plain, Mapping):
             raise InvalidRow(
                 f"the function of {self.name} returned {made!r}: a row is a dict or a model"
             )
@@ -176,7 +176,8 @@ class _Table:
         """Yield the rows that the function made: none, one or many."""
         if made is None:
             return
-        if isinstance(made, (list, tuple, set, Iterator)):
+        # What is usual does not have to be asked whether it is an iterator.
+        if type(made) is not dict and isinstance(made, (list, tuple, set, Iterator)):
             for number, one in enumerate(made):
                 if number == _ROWS:
                     raise InvalidRow(

@@ -104,7 +104,7 @@ class Node:
                         target=target,
                         after=self.token(table_id, target),
                         through=[place, self._number()],
-                        operations=[put],
+                        operations=[json.dumps(put)],
                     )
                 except Refused as error:
                     if "belongs to shard" not in error.message:  # type: ignore[operator]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from streamtable.core.errors import InternalServerError, ValidationError
+from streamtable.core.values import Item, item_size
 from streamtable.streams.feed import Batch, LatestRows, NotNext, fed_through, feed
 from streamtable.streams.ledger import Place
 from streamtable.streams.shard import Shard
@@ -34,6 +35,12 @@ async def shard(tmp_path: Path, log: MemoryLog) -> Shard:
     return shard
 
 
+def write_row(rows: LatestRows, item: Item) -> None:
+    key = TABLE.keys.extract(item)
+    _, row_key = TABLE.keys.locate(TABLE.prefix, key)
+    rows.put(TABLE, key, row_key, item, item_size(item))
+
+
 def adding(number: int, after: Place | None, through: Place, *, source: int = 3) -> Batch:
     """A batch that adds a number to the row `total`."""
 
@@ -42,7 +49,7 @@ def adding(number: int, after: Place | None, through: Place, *, source: int = 3)
         _, row_key = TABLE.keys.locate(TABLE.prefix, item)
         old = rows.get(row_key)
         total = number + (0 if old is None else int(old["n"]["N"]))
-        rows.put(TABLE, item, row_key, {**item, "n": {"N": str(total)}})
+        write_row(rows, {**item, "n": {"N": str(total)}})
 
     return Batch(VIEW, source, after, through, write)
 
@@ -147,10 +154,9 @@ async def test_a_batch_sees_what_is_in_flight_and_what_it_wrote_itself(
             seen.append([item["n"]["N"] for item in found])
 
     def write_and_look(rows: LatestRows) -> None:
-        put = PutWrite("b", 2)
-        rows.put(TABLE, put.key, put.row_key, put._item)
+        write_row(rows, {"id": {"S": "b"}, "n": {"N": "2"}})
         gone = PutWrite("a", 0)
-        rows.put(TABLE, gone.key, gone.row_key, None)
+        rows.remove(TABLE, gone.key, gone.row_key)
         write(rows)
 
     await shard.write(PutWrite("a", 1), CONTEXT)
@@ -180,10 +186,26 @@ async def test_a_row_that_stays_as_it_is_is_no_change(shard: Shard, log: MemoryL
     assert await fed_through(shard, VIEW, 3) == (6, 0)
 
 
+async def test_what_a_batch_itself_takes_back_is_no_change(shard: Shard, log: MemoryLog) -> None:
+    def write(rows: LatestRows) -> None:
+        for number in (2, 1):
+            write_row(rows, {"id": {"S": "old"}, "n": {"N": str(number)}})
+        new = PutWrite("new", 5)
+        write_row(rows, new._item)
+        assert rows.get(new.row_key) == new._item
+        rows.remove(TABLE, new.key, new.row_key)
+        assert rows.get(new.row_key) is None
+
+    await shard.write(PutWrite("old", 1), CONTEXT)
+    await feed(shard, Batch(VIEW, 0, None, (1, 0), write), CONTEXT)
+    assert log.records[-1].changes() == []
+    assert await fed_through(shard, VIEW, 0) == (1, 0)
+
+
 async def test_a_batch_that_cant_be_written_leaves_nothing(shard: Shard, log: MemoryLog) -> None:
     def write(rows: LatestRows) -> None:
-        put = PutWrite("big", 1)
-        rows.put(TABLE, put.key, put.row_key, {**put._item, "text": {"S": "x" * 500_000}})
+        write_row(rows, {"id": {"S": "small"}})
+        write_row(rows, {"id": {"S": "big"}, "text": {"S": "x" * 500_000}})
 
     with pytest.raises(ValidationError):
         await feed(shard, Batch(VIEW, 0, None, (1, 0), write), CONTEXT)

@@ -133,7 +133,8 @@ class FakeNode:
         view = self.views.get(body["view"])
         if view is None:
             raise Refusal("ResourceNotFoundException")
-        if any(self.refuse(operation) for operation in body["operations"]):
+        operations = [orjson.loads(text) for text in body["operations"]]
+        if any(self.refuse(operation) for operation in operations):
             raise ValidationError("refused")
         pair = (body["source"], body["target"])
         token = view.tokens.get(pair)
@@ -141,9 +142,9 @@ class FakeNode:
         if token != after:
             return {"applied": False, "token": None if token is None else list(token)}
         assert token is None or tuple(body["through"]) > token
-        for operation in body["operations"]:
+        for operation in operations:
             view.apply(operation)
-        self.operations += body["operations"]
+        self.operations += operations
         view.tokens[pair] = tuple(body["through"])
         self._answer()
         self.offset += 1
