@@ -120,7 +120,7 @@ class ItemHistory:
         if start >= end:
             return HistoryPage(found, start, start, end)
         epochs = EpochFilter(*await self._epochs.epoch(item.shard, start))
-        # As commits have it, see `core.changes.change_to_json`.
+        # As commits have it, see `core.changes.Change.encode`.
         key = b'"Keys":' + orjson.dumps(item.keys)
         texts = (key, BARRIER.encode())
         size_bytes, offset = 0, start

@@ -80,6 +80,38 @@ def test_the_wanted_ones_are_those_that_reading_all_finds(made, prepared, events
     ]
 
 
+def test_a_change_is_written_as_any_reader_of_json_expects_it():
+    before = Image(b'{"id":{"S":"a"}}', 3, 5, 'eu"1')
+    after = Image(b'{"id":{"S":"a"},"n":{"N":"1"}}', 5, 7, 'eu"1')
+    known: dict[str, Any] = {
+        "table": "users",
+        "table_id": "an id",
+        "keys": {"id": {"S": "a"}},
+        "time": 7,
+        "region": 'eu"1',
+        "created_ms": 3,
+        "request_id": "r\\",
+        "principal": 'p"',
+    }
+    first = {"table": "users", "tableId": "an id"}
+    then = {"version": '7@eu"1', "requestId": "r\\", "principal": 'p"'}
+    stream: dict[str, Any] = {"ApproximateCreationDateTime": 3, "Keys": {"id": {"S": "a"}}}
+    new, old = {"NewImage": after.item}, {"OldImage": before.item}
+    old_version = {"oldSize": 3, "oldVersion": '5@eu"1'}
+    service = {"userIdentity": {"Type": "Service", "PrincipalId": "aws"}}
+
+    made = Change(old=None, new=after, **known)
+    expected = {**first, "eventName": "INSERT", **then, "dynamodb": {**stream, **new}, "newSize": 5}
+    assert made.encode() == orjson.dumps(expected)
+    made = Change(old=before, new=after, **known)
+    images = {**stream, **new, **old}
+    expected = {**first, "eventName": "MODIFY", **then, "dynamodb": images, "newSize": 5}
+    assert made.encode() == orjson.dumps({**expected, **old_version})
+    made = Change(old=before, new=None, service="aws", **known)
+    expected = {**first, "eventName": "REMOVE", **then, "dynamodb": {**stream, **old}}
+    assert made.encode() == orjson.dumps({**expected, **old_version, **service})
+
+
 def test_an_image_of_a_parsed_item_has_its_json_when_asked():
     item = {"id": {"S": "ä"}}
     made = Image.of_item(item, 4, 7, "local")
