@@ -29,7 +29,7 @@ from streamtable.triggers.endpoint import Endpoint
 
 NODE_CORE, WORKER_CORE = 0, 1
 TIMEOUT_S = 120
-LOOK_S = 0.05
+LOOK_S = 0.2
 CONNECTIONS = 16
 BATCH = 25
 APP = """

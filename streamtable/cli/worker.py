@@ -1,6 +1,7 @@
 """`streamtable worker`."""
 
 import asyncio
+import gc
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -41,6 +42,9 @@ __all__ = ["worker"]
 # The Kafka consumers run in threads: at the default of 5 ms they wait for the interpreter
 # longer than for the log.
 _SWITCH_INTERVAL_S: Final = 0.0005
+# As in a node: what changes leave behind is freed by reference counts, and the collector would look
+# through all that is in flight again and again.
+_GC_THRESHOLDS: Final = (100_000, 20, 50)
 
 
 def worker(  # noqa: PLR0917 - options of the command line, named there
@@ -152,6 +156,7 @@ def worker(  # noqa: PLR0917 - options of the command line, named there
         return
     loaded = _load(app, handler, table, options)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    gc.set_threshold(*_GC_THRESHOLDS)
     stopped: list[str] = []
     client = None
     if loaded.searches:
