@@ -102,15 +102,11 @@ class Change:
         self.trace = trace
         self._json: bytes | None = None
 
-    def keep_json(self) -> bytes:
-        """Return the change as the log has it, made once where it is wanted again."""
-        if self._json is None:
-            self._json = self._encode()
-        return self._json
-
     def kept_json(self) -> orjson.Fragment:
         """The change as the log has it; made once where it comes there twice."""
-        return orjson.Fragment(self.keep_json())
+        if self._json is None:
+            self._json = self._encode()
+        return orjson.Fragment(self._json)
 
     def encode(self) -> bytes:
         """Return the change as the log has it, UTF-8 JSON."""

@@ -96,13 +96,13 @@ class Commit:
         self._waiters: list[asyncio.Future[int]] = []
         self._settled: list[Callable[[int | StreamtableError], None]] = []
 
-    def add(self, change: Change) -> int:
-        """Take a change in and return its index."""
+    def add(self, change: Change, encoded: bytes | None = None) -> int:
+        """Take a change in, which may be encoded already, and return its index."""
         index = len(self.changes)
         self.changes.append(change)
         if index:
             self.encoded += b","
-        self.encoded += change.encode()
+        self.encoded += change.encode() if encoded is None else encoded
         self.tables[change.table] = None
         self.size_bytes += _CHANGE_BYTES
         if change.trace is not None:

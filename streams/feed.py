@@ -43,6 +43,7 @@ class _Row(NamedTuple):
 
     table: Table
     change: Change
+    encoded: bytes
 
 
 class LatestRows:
@@ -61,12 +62,21 @@ class LatestRows:
         self._shard = shard
         self._context = context
         self._written: dict[bytes, _Row] = {}
+        self._read: dict[bytes, Image | None] = {}
 
     def get(self, row_key: bytes) -> Item | None:
         """Return a row's item."""
         written = self._written.get(row_key)
-        image = self._shard.latest(row_key) if written is None else written.change.new
+        if written is None:
+            image = self._read[row_key] = self._shard.latest(row_key)
+        else:
+            image = written.change.new
         return None if image is None else image.item
+
+    def _before(self, row_key: bytes) -> Image | None:
+        """Return a row as it was before the batch; most that are written were not read."""
+        read = self._read
+        return read[row_key] if row_key in read else self._shard.latest(row_key)
 
     def put(self, table: Table, key: Item, row_key: bytes, item: Item, size_bytes: int) -> None:
         """Write a row; one that stays as it is needs no change.
@@ -83,7 +93,7 @@ class LatestRows:
         """
         check_item_size(size_bytes)
         shard, json = self._shard, dump_item(item)
-        old = shard.latest(row_key)
+        old = self._before(row_key)
         if old is not None and len(json) == len(old.json) and item == old.item:
             self._written.pop(row_key, None)
             return
@@ -93,7 +103,7 @@ class LatestRows:
 
     def remove(self, table: Table, key: Item, row_key: bytes) -> None:
         """Remove a row, if there is one."""
-        old = self._shard.latest(row_key)
+        old = self._before(row_key)
         if old is None:
             self._written.pop(row_key, None)
         else:
@@ -103,8 +113,7 @@ class LatestRows:
         self, table: Table, key: Item, row_key: bytes, old: Image | None, new: Image | None
     ) -> None:
         change = self._shard.change_of(table, key, old, new, self._context)
-        change.keep_json()
-        self._written[row_key] = _Row(table, change)
+        self._written[row_key] = _Row(table, change, change.encode())
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool) -> Iterator[Item]:
         """Yield the items of the rows with `start <= row key < end`."""
@@ -117,9 +126,14 @@ class LatestRows:
             yield image.item
 
     def join(self, commit: Commit) -> None:
-        """Put what is written and removed into a commit; nothing was awaited since."""
-        for row_key, (table, change) in self._written.items():
-            self._shard.join_prepared(commit, change, table, row_key)
+        """Put what is written and removed into a commit; nothing was awaited since.
+
+        What follows from the commit is in the overlay then, and nothing is kept here.
+        """
+        for row_key, (table, change, encoded) in self._written.items():
+            self._shard.join_prepared(commit, change, table, row_key, encoded)
+        self._written.clear()
+        self._read.clear()
 
 
 class Batch(NamedTuple):

@@ -445,10 +445,17 @@ class Shard:
             trace=context.trace,
         )
 
-    def join_prepared(self, commit: Commit, change: Change, table: Table, row_key: bytes) -> None:
-        """Put a change into a commit that was made before, with its JSON."""
+    def join_prepared(
+        self,
+        commit: Commit,
+        change: Change,
+        table: Table,
+        row_key: bytes,
+        encoded: bytes | None = None,
+    ) -> None:
+        """Put a change into a commit that was made before, and may be encoded already."""
         self._lay_over(commit, change, table, row_key, self._overlay.slot(row_key))
-        commit.add(change)
+        commit.add(change, encoded)
 
     def _lay_over(
         self, commit: Commit, change: Change, table: Table, row_key: bytes, slot: Slot | None

@@ -97,6 +97,7 @@ class _GroupValues:
         self._partition = {each.name: key[each.name] for each in table.keys.partition}
         self._sort = sort
         self._rows = rows
+        self._last: tuple[bytes, Item, bytes] | None = None
 
     def get(self, key: bytes) -> Item | None:
         """Return a row."""
@@ -117,6 +118,10 @@ class _GroupValues:
         return self._rows.scan(first, last, reverse=reverse)
 
     def _locate(self, key: bytes) -> tuple[Item, bytes]:
+        if self._last is not None and self._last[0] == key:
+            return self._last[1:]  # what was read is written next
         value = {"B": b2a_base64(self._sort + key, newline=False).decode()}
         full = {**self._partition, VALUE_KEY: value}
-        return full, self._table.keys.locate(self._table.prefix, full)[1]
+        _, row_key = self._table.keys.locate(self._table.prefix, full)
+        self._last = key, full, row_key
+        return full, row_key
