@@ -16,38 +16,31 @@ the rest to whoever sees it first: what clients read says which generation it is
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal
 
-from streamtable.consumers.triggers.state import StateStore
 from streamtable.consumers.views.builds import Build, Builds, SourceTable
-from streamtable.consumers.views.feed import Feed, Fenced, ViewGone
+from streamtable.consumers.views.feed import Fenced, ViewGone
 from streamtable.consumers.views.filler import Filler
-from streamtable.consumers.views.joins import JoinSink, SidesMapper, SidesSink
+from streamtable.consumers.views.following import Following, end_tasks
+from streamtable.consumers.views.joins import SidesMapper
 from streamtable.consumers.views.lease import Lease, LeaseLost
-from streamtable.consumers.views.mapping import MappingFailed, mapper_of
-from streamtable.consumers.views.nodes import Node
+from streamtable.consumers.views.mapping import mapper_of
 from streamtable.consumers.views.progress import Progress, Throttle
-from streamtable.consumers.views.sink import Reject, SourceReplaced, ViewSink
+from streamtable.consumers.views.sink import SourceReplaced
 from streamtable.consumers.views.specs import ViewSpec
-from streamtable.consumers.views.tables import SIDES, STATE, ViewTables, part_name
+from streamtable.consumers.views.tables import SIDES, STATE, ViewTables
+from streamtable.consumers.views.tools import ViewTools
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import StreamtableError
-from streamtable.streams.follower import Follower, LostRecords, Source
-from streamtable.streams.group_offsets import GroupOffsets
+from streamtable.streams.follower import Follower, LostRecords
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.reader import LogReader
-from streamtable.streams.records import LogRecord
-from streamtable.streams.traces import Tracer
 
-__all__ = ["RejectLetter", "ViewRunner", "ViewTools"]
+__all__ = ["ViewRunner"]
 
 logger = logging.getLogger(__name__)
-
-RejectLetter = Callable[[ConsumerDocument, LogRecord, int, MappingFailed], Awaitable[None]]
-"""Puts the change of a record with this index among the dead letters; durable on return."""
 
 _CHANGE: Final = "/_streamtable/consumers/change"
 _LOOK_S: Final = 3.0
@@ -60,33 +53,6 @@ _AGED_GROUPS: Final = (
 )
 _CLOSE_RECORDS: Final = 200
 _BUILD_IN_FLIGHT: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class ViewTools:
-    """What a view is run with.
-
-    Attributes:
-        node: the node.
-        source: the log.
-        region: the region's name.
-        shards: how many shards it has.
-        worker_id: tells this worker from others.
-        state: keeps what is known of builds.
-        reject: puts changes among the dead letters.
-        rate: the most rows a second that a build may put, None without such a limit.
-        tracer: told of the commits that are traced.
-    """
-
-    node: Node
-    source: Source
-    region: str
-    shards: int
-    worker_id: str
-    state: StateStore
-    reject: RejectLetter | None = None
-    rate: float | None = None
-    tracer: Tracer | None = None
 
 
 class _Again(Exception):
@@ -113,8 +79,7 @@ class ViewRunner:
         self._changed = asyncio.Event()
         self._build: Build | None = None
         self._progress: Progress | None = None
-        self._followers: list[Follower] = []
-        self._feeds: list[Feed] = []
+        self._following: Following | None = None
         self._state: Literal["running", "building", "waiting"] = "waiting"
         self._error: str | None = None
         self._warned = False
@@ -136,11 +101,11 @@ class ViewRunner:
 
     def report(self) -> dict[str, Any]:
         """Return where the view stands in this worker."""
-        document = self._document
+        document, following = self._document, self._following
         return {
             "generation": document.generation if document is not None else 0,
-            "next": dict(self._followers[0].positions) if self._followers else {},
-            "in_flight": sum(feed.pending for feed in self._feeds),
+            "next": {} if following is None else dict(following.followers[0].positions),
+            "in_flight": 0 if following is None else sum(each.pending for each in following.feeds),
             "parked": 0,
             "state": self._state,
             "error": self._error,
@@ -200,7 +165,7 @@ class ViewRunner:
                 if watching.done() and not (building in pending and self._lease.held):
                     return watching.result()
         finally:
-            await _end(tasks)
+            await end_tasks(tasks)
 
     # What there is
 
@@ -295,132 +260,21 @@ class ViewRunner:
         )
         return serving is not None and serving.source.id == build.table_id and not replaced
 
-    # Following
-
     async def _follow(self, build: Build) -> None:
         """Follow the log for a build; ends only by raising."""
         if self._progress is None:
             self._state = "running"
-        document = self._now()
-        async with AsyncExitStack() as stack:
-            if self._spec.kind == "join":
-                followers = await self._join_followers(stack, document, build)
-            else:
-                followers = [self._follower(document, build)]
-            self._followers = followers
+        async with Following(self._spec, self._tools, self._now(), build) as following:
+            self._following = following
             try:
-                await self._run_all(followers, self._feeds)
+                await following.run()
             except LostRecords as error:
                 # What it is made of is still there, so nothing is lost but time.
                 self._lost = (build.generation, str(error))
                 raise _Again(str(error)) from error
             finally:
-                if self._followers is followers:
-                    self._followers, self._feeds = [], []
-
-    async def _run_all(self, followers: list[Follower], feeds: list[Feed]) -> None:
-        """Run followers until one of them, or a feed, fails; the others finish what they have."""
-        tasks = [asyncio.create_task(follower.run()) for follower in followers]
-        failing = [feed.failed for feed in feeds]
-        waited: set[asyncio.Future[Any]] = {*tasks, *failing}
-        try:
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await _end(tasks)
-        for future in (*failing, *tasks):
-            if future.done() and not future.cancelled():
-                future.result()
-
-    def _feed(
-        self, table_id: str, *, exclusive: bool = False, in_flight: int | None = None
-    ) -> Feed:
-        feed = Feed(self._tools.node, table_id, self._tools.shards, exclusive=exclusive)
-        if in_flight is not None:
-            feed.limit_in_flight(in_flight)
-        return feed
-
-    def _reject(self, document: ConsumerDocument) -> Reject | None:
-        reject = self._tools.reject
-        if reject is None:
-            return None
-
-        async def put(record: LogRecord, index: int, failure: MappingFailed) -> None:
-            await reject(document, record, index, failure)
-
-        return put
-
-    def _follower(self, document: ConsumerDocument, build: Build) -> Follower:
-        feed = self._feed(build.table_id)
-        self._feeds = [feed]
-        sink = ViewSink(mapper_of(self._spec), feed, build.source_ids, self._reject(document))
-        return Follower(
-            self._tools.source,
-            document.group(self._tools.region),
-            wants=sink.wants,
-            sink=sink,
-            start=build.start,
-            tracer=self._tools.tracer,
-        )
-
-    async def _join_followers(
-        self, stack: AsyncExitStack, document: ConsumerDocument, build: Build
-    ) -> list[Follower]:
-        """Return the two stages' followers, the first stage's first."""
-        source, region = self._tools.source, self._tools.region
-        group = document.group(region)
-        rows_group = f"{group}.rows"
-        reader = await stack.enter_async_context(LogReader(source.address, source.topic))
-        offsets = GroupOffsets(source.address, source.topic)
-        stack.push_async_callback(offsets.stop)
-        sides, rows = self._feed(build.parts[SIDES]), self._feed(build.table_id)
-        state = self._feed(build.parts[STATE], exclusive=True)
-        self._feeds = [sides, rows, state]
-        asking = asyncio.Lock()
-
-        async def log_ends() -> dict[int, int]:
-            async with asking:
-                return {shard: span.end for shard, span in (await reader.spans()).items()}
-
-        async def passed() -> dict[int, int]:
-            known = dict(second.positions)
-            if len(known) < self._tools.shards:
-                known = {**await offsets.committed(rows_group), **known}
-            return known
-
-        first_sink = SidesSink(
-            ViewSink(SidesMapper(self._spec, build.sources), sides, build.source_ids),
-            sides,
-            passed=passed,
-            log_ends=log_ends,
-        )
-        sides_name = part_name(self._spec.name, build.generation, SIDES)
-        second_sink = JoinSink(
-            self._spec,
-            rows=rows,
-            state=state,
-            node=self._tools.node,
-            state_name=part_name(self._spec.name, build.generation, STATE),
-            sides=(sides_name, build.parts[SIDES]),
-            shards=self._tools.shards,
-            reject=self._reject(document),
-        )
-        first = Follower(
-            source,
-            group,
-            wants=first_sink.wants,
-            sink=first_sink,
-            start=build.start,
-            tracer=self._tools.tracer,
-        )
-        second = Follower(
-            source,
-            rows_group,
-            wants=second_sink.wants,
-            sink=second_sink,
-            start=build.rows_start,
-            tracer=self._tools.tracer,
-        )
-        return [first, second]
+                if self._following is following:
+                    self._following = None
 
     # Building
 
@@ -539,13 +393,9 @@ class ViewRunner:
         start = await self._fill_table(build, parts[SIDES], items, as_of_ms)
         build = replace(build, state="built", start=start)
         document = self._now().model_copy(update={"generation": build.generation})
-        before = self._followers, self._feeds
-        async with AsyncExitStack() as stack:
-            followers = await self._join_followers(stack, document, build)
-            feeds = self._feeds
-            self._followers, self._feeds = before
-            following = asyncio.create_task(self._run_all(followers, feeds))
-            closing = asyncio.create_task(self._until_close(followers[1], rows_start))
+        async with Following(self._spec, self._tools, document, build) as second:
+            following = asyncio.create_task(second.run())
+            closing = asyncio.create_task(self._until_close(second.followers[1], rows_start))
             both: set[asyncio.Task[None]] = {following, closing}
             try:
                 await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -553,7 +403,7 @@ class ViewRunner:
                     following.result()
                 await self._swap(build, builds)
             finally:
-                await _end(both)
+                await end_tasks(both)
         return build
 
     async def _until_close(self, follower: Follower, start: Mapping[int, int]) -> None:
@@ -580,7 +430,8 @@ class ViewRunner:
     ) -> dict[int, int]:
         assert self._progress is not None
         is_join = self._spec.kind == "join"
-        feed = self._feed(table_id, in_flight=_BUILD_IN_FLIGHT)
+        feed = self._tools.feed(table_id)
+        feed.limit_in_flight(_BUILD_IN_FLIGHT)
         filler = Filler(
             mapper=SidesMapper(self._spec, build.sources) if is_join else mapper_of(self._spec),
             feed=feed,
@@ -589,7 +440,7 @@ class ViewRunner:
             log=self._tools.source,
             progress=self._progress,
             throttle=Throttle((self._now().request or {}).get("rate") or self._tools.rate),
-            reject=self._reject(self._now()),
+            reject=self._tools.reject(self._now()),
             as_of_ms=as_of_ms,
         )
         try:
@@ -651,25 +502,6 @@ class ViewRunner:
         if request and document.generation:
             start = document.start
             await self._begin(Build(document.generation, start=start, request_id=request.get("id")))
-
-
-async def _end(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel tasks, once, and wait until they have ended, also when this is cancelled meanwhile.
-
-    A follower that is cut off while it leaves its group would keep its shards for a while.
-    """
-    pending = set(tasks)
-    for task in pending:
-        task.cancel()
-    cancelled = False
-    while pending:
-        try:
-            _, pending = await asyncio.wait(pending)
-        except asyncio.CancelledError:
-            cancelled = True
-            pending = {task for task in pending if not task.done()}
-    if cancelled:
-        raise asyncio.CancelledError
 
 
 def _is_final(error: BaseException) -> bool:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from streamtable.consumers.dead_letters import DeadLetter, DeadLetterWriter, letter_error
 from streamtable.consumers.views.mapping import MappingFailed
-from streamtable.consumers.views.runner import RejectLetter, ViewRunner, ViewTools
+from streamtable.consumers.views.runner import ViewRunner
+from streamtable.consumers.views.tools import RejectLetter, ViewTools
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.positions import Position
 from streamtable.streams.records import LogRecord
@@ -44,7 +45,7 @@ def build(declaration: Declaration, tools: Tools) -> ViewRunner:
             shards=tools.shards,
             worker_id=tools.worker_id,
             state=tools.state,
-            reject=_rejecting(tools.dead_letters),
+            reject_letter=_rejecting(tools.dead_letters),
             tracer=tools.traces,
         ),
     )
