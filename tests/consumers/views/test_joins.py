@@ -12,7 +12,7 @@ from streamtable.consumers.views import joins
 from streamtable.consumers.views.builds import SourceTable
 from streamtable.consumers.views.feed import Feed, Fenced
 from streamtable.consumers.views.joins import SIDES_KEYS, JoinSink, SidesMapper, SidesSink
-from streamtable.consumers.views.mapping import locate_rows
+from streamtable.consumers.views.mapping import InvalidRows, locate_rows
 from streamtable.consumers.views.operations import merge
 from streamtable.consumers.views.sink import ViewSink, ViewStopped
 from streamtable.consumers.views.specs import ViewSpec
@@ -235,6 +235,13 @@ async def test_long_keys_and_join_values_have_room():
     place = orjson.loads(row_)["put"]
     assert len(place["join"]["S"]) < 1024
     assert len(place["side"]["B"]) < 1024
+
+
+async def test_an_item_that_fills_its_limit_has_no_room_for_what_a_join_adds():
+    mapper = SidesMapper(join(), SOURCES)
+    large = {**order("1", "ann", 1), "text": {"S": "x" * 409_570}}
+    with pytest.raises(InvalidRows, match="an item of orders is too large for a join"):
+        mapper.plan("orders", None, large)
 
 
 @pytest.mark.parametrize("kind", ["inner", "left"])
