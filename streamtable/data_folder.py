@@ -61,6 +61,11 @@ class DataFolder:
         return self.path / "peer-port"
 
     @property
+    def peer_sockets(self) -> Path | None:
+        """Where processes that share the folder have sockets for each other, if it is shared."""
+        return None if self._shared is self.path else self.path.parent
+
+    @property
     def scratch(self) -> Path:
         """A place for files that nobody misses."""
         return self.path / "scratch"

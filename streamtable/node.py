@@ -174,7 +174,12 @@ class Node:
         catalog.on_change(self._remove_rows)
         self._held = HeldShards(count)
         peering = self._peering = Peering(
-            settings, folder.peer_port, catalog, self._held, self._calls
+            settings,
+            folder.peer_port,
+            catalog,
+            self._held,
+            self._calls,
+            sockets=folder.peer_sockets,
         )
         if not self._alone:
             await peering.start()

@@ -48,6 +48,8 @@ class Peering:
         catalog: the region's tables.
         held: the shards that this node has.
         calls: what other nodes can ask of a shard, by name; may be filled later.
+        sockets: the folder in which processes of this machine have sockets for each other; None
+            for a node that has the machine for itself.
 
     Attributes:
         node_calls: what other nodes can call of this node, by name; may be filled later.
@@ -62,6 +64,8 @@ class Peering:
         catalog: Catalog,
         held: HeldShards,
         calls: Mapping[str, ShardCall],
+        *,
+        sockets: Path | None = None,
     ) -> None:
         self._host, self._port = _address(settings.advertise)
         self._port_file = port_file
@@ -76,11 +80,14 @@ class Peering:
                 "Give all nodes the same --peer-secret-file, or certificates: --peer-tls-cert, "
                 "--peer-tls-key, --peer-tls-ca"
             )
+        if server_tls is not None:
+            # Who asks for certificates wants to see them.
+            sockets = None
         self.node_calls: dict[str, Call] = {
             "placement": self._tell_placement,
             "caught_up": self._tell_caught_up,
         }
-        self._client = PeerClient(settings.region, secret, client_tls)
+        self._client = PeerClient(settings.region, secret, client_tls, sockets)
         self._server = PeerServer(
             settings.region,
             self._find_call,
@@ -88,6 +95,7 @@ class Peering:
             self._caught_up,
             secret=secret,
             tls=server_tls,
+            sockets=sockets,
         )
         self._telling: set[asyncio.Task[Any]] = set()
         self.placement = Placement("")

@@ -2,18 +2,15 @@
 
 import asyncio
 import logging
+import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import aiohttp
-import orjson
-from aiohttp import web
-
 from streamtable.core.errors import ApiError, InternalServerError, StreamtableError
-from streamtable.streams.peers.client import PATH
-from streamtable.streams.peers.frames import FRAME_BYTES, FrameWriter
+from streamtable.streams.peers.frames import Link, Packed, socket_in
 from streamtable.streams.peers.handshake import Hello, check_proof, hello, prove
 from streamtable.streams.peers.messages import error_to_json
 
@@ -22,11 +19,11 @@ __all__ = ["Call", "PeerServer", "PeersUnavailable"]
 logger = logging.getLogger(__name__)
 
 Call: TypeAlias = Callable[[Any], Awaitable[Any]]
-"""Carries a call out: from its arguments to its answer, both JSON. Raises ApiError."""
+"""Carries a call out: from its arguments, JSON, to its answer, JSON or Packed. Raises ApiError."""
 
-_HEARTBEAT_S: Final = 6.0
 _GREETING_S: Final = 5.0
 _STOP_S: Final = 1.0
+_OURS_ONLY: Final = 0o600
 
 
 class PeersUnavailable(StreamtableError, OSError):
@@ -43,6 +40,7 @@ class PeerServer:
         caught_up: waits until it has read it so far.
         secret: what all nodes of the region know, or None.
         tls: how to speak TLS, or None.
+        sockets: the folder for a socket that nodes of this machine may use instead, or None.
     """
 
     def __init__(
@@ -54,6 +52,7 @@ class PeerServer:
         *,
         secret: bytes | None = None,
         tls: ssl.SSLContext | None = None,
+        sockets: Path | None = None,
     ) -> None:
         self._region = region
         self._find = find
@@ -61,11 +60,11 @@ class PeerServer:
         self._caught_up = caught_up
         self._secret = secret
         self._tls = tls
-        self._sockets: set[web.WebSocketResponse] = set()
+        self._sockets = sockets
+        self._listeners: list[asyncio.AbstractServer] = []
+        self._beside: Path | None = None
+        self._links: set[Link] = set()
         self._running: set[asyncio.Task[None]] = set()
-        app = web.Application()
-        app.router.add_get(PATH, self._accept)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_S)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; return the port.
@@ -73,80 +72,121 @@ class PeerServer:
         Raises:
             PeersUnavailable: the address can't be had.
         """
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=self._tls)
+        loop = asyncio.get_running_loop()
+        handshake_s = None if self._tls is None else _GREETING_S
         try:
-            await site.start()
+            listener = await loop.create_server(
+                lambda: Link(self._accept),
+                host,
+                port,
+                ssl=self._tls,
+                ssl_handshake_timeout=handshake_s,
+            )
         except OSError as error:
             raise PeersUnavailable(
                 f"other nodes can't reach this one at {host}:{port} ({error.strerror or error}): "
                 "give each node on a machine an address of its own with --advertise"
             ) from error
-        taken: int = self._runner.addresses[0][1]
+        self._listeners.append(listener)
+        taken: int = listener.sockets[0].getsockname()[1]
+        if self._sockets is not None:
+            await self._listen_beside(socket_in(self._sockets, taken))
         return taken
+
+    async def _listen_beside(self, path: Path) -> None:
+        """Listen on a socket of this machine too."""
+        loop = asyncio.get_running_loop()
+        try:
+            listener = await loop.create_unix_server(lambda: Link(self._accept), sock=_bound(path))
+        except OSError as error:
+            # The folder's name may be too long for it.
+            logger.info("other processes reach this one over TCP only: %s", error)
+        else:
+            self._listeners.append(listener)
+            self._beside = path
 
     async def stop(self) -> None:
         """Close all connections; calls under way are ended."""
-        for socket in list(self._sockets):
-            await socket.close()
+        for listener in self._listeners:
+            listener.close()
+        if self._beside is not None:
+            self._beside.unlink(missing_ok=True)
+        for link in list(self._links):
+            link.close()
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        await self._runner.cleanup()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                for listener in self._listeners:
+                    await listener.wait_closed()
 
-    async def _accept(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_S, max_msg_size=FRAME_BYTES)
-        await socket.prepare(request)
+    def _accept(self, link: Link) -> None:
+        self._links.add(link)
+        self._run(self._admit(link))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _admit(self, link: Link) -> None:
+        """Find out who has connected, and take its calls from then on."""
         try:
             async with asyncio.timeout(_GREETING_S):
-                await self._greet(socket)
+                await self._greet(link)
         except (OSError, TypeError, ValueError) as error:
             # One that took too long, or is gone already, is among these.
-            logger.warning("a connection from %s was refused: %r", request.remote, error)
-            with suppress(OSError):
-                await socket.send_json({"refused": str(error)})
-                await socket.close()
-            return socket
-        self._sockets.add(socket)
-        gone = asyncio.Event()
-        writer = FrameWriter(socket, gone.set)
-        try:
-            async for message in socket:
-                if message.type is not aiohttp.WSMsgType.BINARY:
-                    break
-                for number, method, catalog, arguments in orjson.loads(message.data):
-                    task = asyncio.create_task(
-                        self._carry_out(writer, number, method, catalog, arguments)
-                    )
-                    self._running.add(task)
-                    task.add_done_callback(self._running.discard)
-        finally:
-            writer.stop()
-            self._sockets.discard(socket)
-        return socket
+            logger.warning("a connection from another node was refused: %r", error)
+            link.send({"refused": str(error)})
+            link.close()
+            self._links.discard(link)
+            return
 
-    async def _greet(self, socket: web.WebSocketResponse) -> None:
-        theirs = Hello.read(await socket.receive_json(), self._region)
+        def take(messages: list[Any], _contents: bytes) -> None:
+            for number, method, catalog, arguments in messages:
+                self._run(self._carry_out(link, number, method, catalog, arguments))
+
+        link.open(take, lambda: self._links.discard(link))
+
+    async def _greet(self, link: Link) -> None:
+        theirs = Hello.read(await link.receive(), self._region)
         mine = hello(self._region)
         proof = prove(self._secret, "server", theirs.nonce)
-        await socket.send_json({**mine._asdict(), "proof": proof})
-        said = await socket.receive_json()
+        link.send({**mine._asdict(), "proof": proof})
+        said = await link.receive()
         proved = said.get("proof") if isinstance(said, dict) else None
         check_proof(self._secret, "client", mine.nonce, proved)
-        await socket.send_json({"node": "ok"})
+        link.send({"node": "ok"})
 
     async def _carry_out(
-        self, writer: FrameWriter, number: int, method: str, catalog: int, arguments: Any
+        self, link: Link, number: int, method: str, catalog: int, arguments: Any
     ) -> None:
         try:
             if catalog > self._catalog():
                 await self._caught_up(catalog)
             value = await self._find(method)(arguments)
         except ApiError as error:
-            writer.send([number, error_to_json(error), None])
+            link.send([number, error_to_json(error), None, 0])
         except Exception:
             logger.exception("the call %s of another node failed", method)
             problem = InternalServerError("The node that has the shard failed")
-            writer.send([number, error_to_json(problem), None])
+            link.send([number, error_to_json(problem), None, 0])
         else:
-            writer.send([number, None, value])
+            if isinstance(value, Packed):
+                link.send([number, None, value.value, len(value.content)], value.content)
+            else:
+                link.send([number, None, value, 0])
+
+
+def _bound(path: Path) -> socket.socket:
+    """Return a socket at a path, for processes of the same user; one that was left is replaced."""
+    path.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.bind(str(path))
+        path.chmod(_OURS_ONLY)
+    except BaseException:
+        made.close()
+        raise
+    return made

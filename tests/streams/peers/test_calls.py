@@ -1,9 +1,11 @@
 """Calls between nodes over loopback: frames, errors, lost connections, secrets and TLS."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +17,13 @@ from streamtable.core.errors import (
     ResourceNotFound,
 )
 from streamtable.streams.owner import Moved
-from streamtable.streams.peers import frames, server
+from streamtable.streams.peers import server
 from streamtable.streams.peers.client import PeerClient, PeerLost
-from streamtable.streams.peers.frames import FrameWriter
+from streamtable.streams.peers.frames import Link, Packed
 from streamtable.streams.peers.handshake import Hello
 from streamtable.streams.peers.server import PeerServer, PeersUnavailable
 from tests.support.ports import free_port
+from tests.support.waiting import until
 
 SECRET = b"a secret that all nodes know"
 
@@ -71,20 +74,15 @@ async def test_a_call_is_answered_after_the_catalog_is_read(peers: Peers) -> Non
 
 
 async def test_calls_at_a_time_share_frames(peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[bytes] = []
-    run = FrameWriter._run
+    sent: list[int] = []
+    flush = Link._flush
 
-    async def note(writer: FrameWriter) -> None:
-        send = writer._socket.send_bytes
+    def note(link: Link) -> None:
+        if link._messages:
+            sent.append(len(link._messages))
+        flush(link)
 
-        async def send_noted(data: bytes, /) -> None:
-            sent.append(data)
-            await send(data)
-
-        monkeypatch.setattr(writer._socket, "send_bytes", send_noted)
-        await run(writer)
-
-    monkeypatch.setattr(frames.FrameWriter, "_run", note)
+    monkeypatch.setattr(Link, "_flush", note)
     _, address = await peers.server()
     client = peers.client()
     await client.call(address, "echo", "opens the connection")
@@ -92,6 +90,7 @@ async def test_calls_at_a_time_share_frames(peers: Peers, monkeypatch: pytest.Mo
     answers = await asyncio.gather(*(client.call(address, "echo", n) for n in range(50)))
     assert answers == list(range(50))
     # One frame with the questions, and hardly more with the answers.
+    assert sent[0] == 50
     assert len(sent) < 10
 
 
@@ -100,6 +99,102 @@ async def test_a_large_answer_and_small_ones_come_whole(peers: Peers) -> None:
     client = peers.client()
     asked = ["x" * 3_000_000, "y", "z" * 1_500_000, *map(str, range(20))]
     assert await asyncio.gather(*(client.call(address, "echo", each) for each in asked)) == asked
+
+
+async def test_what_is_packed_comes_as_it_is(peers: Peers) -> None:
+    async def pack(number: int) -> Packed:
+        return Packed({"n": number}, b"\xff\x00" * number)
+
+    peers.calls["pack"] = pack
+    _, address = await peers.server()
+    client = peers.client()
+    asked = [3, 1, 700_000, 2]
+    answers = await asyncio.gather(
+        *(client.call(address, "pack", each) for each in asked), client.call(address, "echo", "x")
+    )
+    assert answers == [*(Packed({"n": each}, b"\xff\x00" * each) for each in asked), "x"]
+
+
+async def test_nodes_of_one_machine_use_a_socket_of_it(peers: Peers, tmp_path: Path) -> None:
+    running, address = await peers.server(sockets=tmp_path)
+    (rights,) = _sockets(tmp_path)
+    assert rights & 0o077 == 0
+    client = peers.client(sockets=tmp_path)
+    assert await client.call(address, "echo", 1) == 1
+    (connection,) = client._connections.values()
+    family = connection._link._transport.get_extra_info("socket").family
+    assert family == socket.AF_UNIX
+    await running.stop()
+    assert _sockets(tmp_path) == []
+    await peers.server(port=int(address.rpartition(":")[2]))
+    with suppress(PeerLost):
+        await client.call(address, "echo", 2)
+    assert await client.call(address, "echo", 3) == 3
+
+
+def _sockets(folder: Path) -> list[int]:
+    """Who may do what with the sockets in a folder."""
+    return [path.stat().st_mode for path in folder.iterdir()]
+
+
+async def test_where_no_socket_can_be_there_is_the_port(peers: Peers, tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    _, address = await peers.server(sockets=folder)
+    assert await peers.client(sockets=folder).call(address, "echo", 1) == 1
+
+
+async def test_who_says_nothing_any_more_is_given_up(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamtable.streams.peers.frames._BEAT_S", 0.02)
+    looks: list[Link] = []
+    look = Link._look
+
+    def note(link: Link) -> None:
+        looks.append(link)
+        look(link)
+
+    monkeypatch.setattr(Link, "_look", note)
+    _, address = await peers.server()
+    client = peers.client()
+    assert await client.call(address, "echo", 1) == 1
+    (connection,) = client._connections.values()
+    # As long as both say that they are there, it stays.
+    await until(lambda: len(looks) > 20, "both to look often")
+    assert not connection.closed
+
+    async def never(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    peers.calls["never"] = never
+    waiting = asyncio.create_task(client.call(address, "never", 1))
+    await client.call(address, "echo", 1)
+    connection._link._transport.pause_reading()
+    with pytest.raises(PeerLost) as caught:
+        await waiting
+    assert caught.value.asked
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"\x00\x00\x00\x03\x00\x00\x00\x00{[}",
+        b"\x00\x00\x00\x04\x00\x00\x00\x00null",
+        b"\x00\x00\x00\x02\x7f\xff\xff\xff[]",
+    ],
+)
+async def test_what_is_no_frame_is_not_listened_to(peers: Peers, said: bytes) -> None:
+    _, address = await peers.server()
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(said)
+    async with asyncio.timeout(5):
+        with suppress(ConnectionError):
+            await reader.read()
+    writer.close()
+    assert await peers.client().call(address, "echo", 1) == 1
 
 
 async def test_answers_come_as_they_are_ready(peers: Peers) -> None:
@@ -213,7 +308,7 @@ async def test_a_connection_that_breaks_as_it_opens_was_asked_nothing(
 
     async def break_at_once(to: str) -> Any:
         connection = await connect(to)
-        await connection.close()
+        connection.close()
         return connection
 
     monkeypatch.setattr(client, "_connect", break_at_once)
