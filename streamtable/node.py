@@ -42,6 +42,7 @@ from streamtable.metrics.pages import NodePages
 from streamtable.metrics.shards import ShardMetrics
 from streamtable.operations import handlers
 from streamtable.operations.lookup import write_lookup
+from streamtable.operations.passing import passed_on, request_calls
 from streamtable.operations.streams import stream_handlers
 from streamtable.peering import Peering
 from streamtable.settings import NodeSettings
@@ -343,6 +344,9 @@ class Node:
             ),
             **stream_handlers(catalog, StreamReader(self._fetcher, self._epochs, count)),
         }
+        if not self._alone:
+            self._calls |= request_calls(operations)
+            operations |= passed_on(operations, catalog, shards, routes)
         control = Control(
             catalog=catalog,
             settings=settings,

@@ -8,14 +8,14 @@ import orjson
 from streamtable.core.capacity import ConsumedCapacity, read_units
 from streamtable.core.context import Handler, RequestContext
 from streamtable.core.images import Image
-from streamtable.core.operations.query import plan_query
+from streamtable.core.operations.query import PlannedQuery, plan_query
 from streamtable.core.operations.ranges import Reading
 from streamtable.core.operations.scan import plan_scan
 from streamtable.operations.lookup import item_lookup
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.shards import ShardAccess, Shards
 
-__all__ = ["consumed", "read_handlers", "read_rows"]
+__all__ = ["answer_query", "consumed", "read_handlers", "read_rows"]
 
 
 def read_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
@@ -23,10 +23,7 @@ def read_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
     find = item_lookup(catalog)
 
     async def query(body: dict[str, Any], _context: RequestContext) -> bytes:
-        reading, number, start, end, reverse = plan_query(body, find)
-        if start < end:
-            await read_rows(reading, shards.of(number), start, end, reverse=reverse)
-        return _answer(reading)
+        return await answer_query(plan_query(body, find), shards)
 
     async def scan(body: dict[str, Any], _context: RequestContext) -> bytes:
         reading, interval = plan_scan(body, find, shards.count)
@@ -36,6 +33,14 @@ def read_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
         return _answer(reading)
 
     return {"Query": query, "Scan": scan}
+
+
+async def answer_query(planned: PlannedQuery, shards: Shards) -> bytes:
+    """Carry a planned Query out, and return its answer."""
+    reading, number, start, end, reverse = planned
+    if start < end:
+        await read_rows(reading, shards.of(number), start, end, reverse=reverse)
+    return _answer(reading)
 
 
 async def read_rows(

@@ -15,6 +15,7 @@ from streamtable.streams.held import HeldShards
 from streamtable.streams.owner import Moved
 from streamtable.streams.peers.calls import shard_calls
 from streamtable.streams.peers.client import PeerLost
+from streamtable.streams.peers.frames import Packed
 from streamtable.streams.peers.messages import error_from_json, error_to_json
 from streamtable.streams.peers.participants import participant_calls
 from streamtable.streams.placement import Placement
@@ -127,6 +128,8 @@ class Nodes:
             answer = await self.nodes[address].call(method, _sent(arguments))
         except ApiError as error:
             raise error_from_json(_sent(error_to_json(error))) from None
+        if isinstance(answer, Packed):
+            return Packed(_sent(answer.value), answer.content)
         return _sent(answer)
 
     async def stop(self) -> None:

@@ -1,0 +1,115 @@
+"""Operations on one item or one partition, passed on whole to the node that owns its shard.
+
+The node that was asked only finds the shard; the owner plans and executes, and its answer goes out
+as it comes. What can't be found quickly, or needs more than one shard, is asked for part by part.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+from streamtable.core.context import Handler, RequestContext
+from streamtable.core.errors import ApiError
+from streamtable.core.operations.query import plan_query
+from streamtable.core.tables import Table
+from streamtable.operations.lookup import item_lookup
+from streamtable.operations.reads import answer_query
+from streamtable.streams.catalog import Catalog
+from streamtable.streams.peers.calls import ShardCall
+from streamtable.streams.peers.frames import Packed
+from streamtable.streams.peers.messages import context_from_json, context_to_json
+from streamtable.streams.routes import Routes
+from streamtable.streams.shard import Shard
+from streamtable.streams.shards import Shards
+
+__all__ = ["passed_on", "request_calls"]
+
+_PASSED_ON: Final = ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
+
+_Find: TypeAlias = Callable[[dict[str, Any]], int]
+"""Returns the partition hash of a request's item; raises ApiError or KeyError where it has none."""
+
+_Send: TypeAlias = Callable[[int, str, Any], Awaitable[Packed]]
+
+
+def request_calls(handlers: Mapping[str, Handler]) -> dict[str, ShardCall]:
+    """Return what other nodes can ask of a shard: to execute an operation on an item that it has.
+
+    Args:
+        handlers: the operations' executors, which pass nothing on.
+    """
+    return {operation: _request_call(handlers[operation]) for operation in _PASSED_ON}
+
+
+def _request_call(handle: Handler) -> ShardCall:
+    async def execute(_shard: Shard, arguments: Any) -> Packed:
+        body, found = arguments
+        context = context_from_json(found)
+        answer = await handle(body, context)
+        assert isinstance(answer, bytes)
+        return Packed(list(context.written.items()), answer)
+
+    return execute
+
+
+def passed_on(
+    handlers: Mapping[str, Handler], catalog: Catalog, shards: Shards, routes: Routes
+) -> dict[str, Handler]:
+    """Return executors that pass on what is for another node's shard.
+
+    Args:
+        handlers: the operations' executors, for what is this node's, and where there is doubt.
+        catalog: the region's tables.
+        shards: all shards.
+        routes: the way to their owners.
+    """
+    find, count = item_lookup(catalog), shards.count
+
+    def elsewhere(number: int, body: dict[str, Any]) -> bool:
+        """Whether another node is to be asked."""
+        return routes.own(number) is None and (
+            body.get("ConsistentRead", False) or routes.replica(number) is None
+        )
+
+    async def send(
+        ask: _Send, number: int, operation: str, body: dict[str, Any], context: RequestContext
+    ) -> bytes:
+        written, answer = await ask(number, operation, [body, context_to_json(context)])
+        context.written.update(written)
+        return answer
+
+    def keyed(operation: str, ask: _Send, hash_of: _Find) -> Handler:
+        handle = handlers[operation]
+
+        def execute(body: dict[str, Any], context: RequestContext) -> Awaitable[Any]:
+            try:
+                number = hash_of(body) % count
+            except (ApiError, KeyError):
+                return handle(body, context)
+            if not elsewhere(number, body):
+                return handle(body, context)
+            return send(ask, number, operation, body, context)
+
+        return execute
+
+    async def query(body: dict[str, Any], context: RequestContext) -> bytes:
+        planned = plan_query(body, find)
+        number = planned[1] % count
+        if elsewhere(number, body):
+            return await send(routes.ask, number, "Query", body, context)
+        return await answer_query(planned, shards)
+
+    def by_key(body: dict[str, Any]) -> int:
+        return find(body["TableName"]).locate_key(body["Key"])[1]
+
+    def by_item(body: dict[str, Any]) -> int:
+        table: Table = find(body["TableName"])
+        item = body["Item"]
+        return table.locate_key({name: item[name] for name in table.key_names})[1]
+
+    return {
+        "GetItem": keyed("GetItem", routes.ask, by_key),
+        "PutItem": keyed("PutItem", routes.change, by_item),
+        "UpdateItem": keyed("UpdateItem", routes.change, by_key),
+        "DeleteItem": keyed("DeleteItem", routes.change, by_key),
+        "Query": query,
+    }
