@@ -37,6 +37,7 @@ from streamtable.core.errors import StreamtableError, ValidationError
 from streamtable.core.tables import Table
 from streamtable.data_folder import DataFolder
 from streamtable.gateway import HttpServer, create_app
+from streamtable.metrics.beside import Beside
 from streamtable.metrics.meters import Meters
 from streamtable.metrics.pages import NodePages
 from streamtable.metrics.shards import ShardMetrics
@@ -416,7 +417,10 @@ class Node:
                 n for n in sorted(agents.assigned) if n not in held or not held[n].owner.serving
             ],
             leaving=lambda: self._draining is not None,
+            beside=None if self._seat is None else self._beside(self._seat),
         )
+        if self._seat is not None:
+            self._peering.node_calls |= monitoring.calls
         shard_pages = ShardPages(
             shards=count,
             ask=routes.ask,
@@ -461,6 +465,11 @@ class Node:
         await server.start()
         parts.push_async_callback(server.stop)
         self.endpoint = server.endpoint
+
+    def _beside(self, seat: int) -> Beside:
+        """Return what this process's pages know of the others."""
+        placement, count = self._peering.placement, self._held.count
+        return Beside(seat, self._peering.ask_others, lambda: count - len(placement.owners))
 
     async def _ends(self) -> dict[int, int]:
         """Ask by shard for the offset of the last record of its log."""

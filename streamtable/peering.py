@@ -171,6 +171,17 @@ class Peering:
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
+    async def ask_others(self, method: str) -> list[Any]:
+        """Call all other nodes, and return their answers: None for each that gives none in time."""
+
+        async def ask(address: str) -> Any:
+            with suppress(PeerLost, ApiError, TimeoutError):
+                async with asyncio.timeout(_SPREAD_S):
+                    return await self._client.call(address, method, None)
+            return None
+
+        return await asyncio.gather(*map(ask, sorted(self.placement.others)))
+
     async def _tell(self, address: str, method: str, arguments: Any) -> None:
         with suppress(PeerLost, ApiError):
             await self._client.call(address, method, arguments, catalog=self._catalog.next)

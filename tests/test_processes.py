@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import boto3
 import pytest
@@ -32,6 +33,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def client(server: Server) -> Any:
     """A client with a connection of its own: the system says which process has it."""
     return boto3.client(**client_settings(server.endpoint))
+
+
+def get(server: Server, path: str) -> list[str]:
+    """The lines of a page."""
+    with urlopen(server.endpoint + path) as answer:
+        return list(answer.read().decode().splitlines())
 
 
 def children(server: Server) -> list[int]:
@@ -90,6 +97,13 @@ def test_any_process_answers_for_any_item(server: Server) -> None:
     gets = [{"Get": {"TableName": "users", "Key": {"id": {"S": key}}}} for key in KEYS]
     found = client(server).transact_get_items(TransactItems=gets)["Responses"]
     assert {answer["Item"]["n"]["N"] for answer in found} == {"2"}
+    # And whoever is asked tells of both.
+    puts = 'streamtable_request_seconds_count{operation="PutItem",status="200",worker="%d"}'
+    page = get(server, "/metrics")
+    counted = [float(line.split()[-1]) for n in range(2) for line in page if puts % n in line]
+    assert sum(counted) == len(KEYS)
+    assert sum("streamtable_node_info" in line and "worker=" in line for line in page) == 2
+    assert get(server, "/readyz") == ["ready"]
 
 
 def test_a_process_that_is_killed_is_started_again(server: Server) -> None:
@@ -102,6 +116,7 @@ def test_a_process_that_is_killed_is_started_again(server: Server) -> None:
     # Each connection may be either's.
     wait_until(lambda: all(all_there(server) for _ in range(6)), "all items, whoever is asked")
     assert first in children(server)
+    assert get(server, "/readyz") == ["ready"]
 
 
 def test_processes_end_with_their_parent(server: Server) -> None:
