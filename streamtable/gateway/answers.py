@@ -3,7 +3,7 @@
 import asyncio
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -12,6 +12,8 @@ from streamtable.core.errors import ApiError
 
 __all__ = ["error_body", "gzip_answer", "new_request_id", "wants_gzip"]
 
+_ID_CHARACTERS = 52
+_IDS_AT_ONCE = 64
 _GZIP = 16 + zlib.MAX_WBITS
 # Smaller answers fit a packet anyhow.
 _LEAST_PACKED_BYTES = 1024
@@ -29,9 +31,20 @@ _CAPITALIZED = frozenset(
 )
 
 
+def _request_ids() -> Iterator[str]:
+    # Asking the system for each one takes a thirtieth of a GetItem.
+    while True:
+        many = os.urandom(_ID_CHARACTERS // 2 * _IDS_AT_ONCE).hex().upper()
+        for start in range(0, len(many), _ID_CHARACTERS):
+            yield many[start : start + _ID_CHARACTERS]
+
+
+_ids = _request_ids()
+
+
 def new_request_id() -> str:
     """Return 52 capital letters and digits, as DynamoDB's request ids have."""
-    return os.urandom(26).hex().upper()
+    return next(_ids)
 
 
 def error_body(error: ApiError) -> bytes:
