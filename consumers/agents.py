@@ -17,7 +17,7 @@ from streamtable.consumers.replicas import Replicas
 from streamtable.streams.group import Group
 from streamtable.streams.gulps import PACE, Gulps
 from streamtable.streams.intake import Intake
-from streamtable.streams.log import LogUnavailable
+from streamtable.streams.log import LogFenced, LogUnavailable
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.placement import Placement
 from streamtable.streams.records import LogRecord
@@ -245,7 +245,9 @@ class Agents:
                 try:
                     await self._take(number)
                 except (LogUnavailable, StateUnavailable) as error:
-                    if not self._ready.done():
+                    # A node that does not reach the log does not start. One that another node was
+                    # faster than, or slower, has its shards a moment later.
+                    if not (self._ready.done() or isinstance(error, LogFenced)):
                         raise
                     logger.warning("shard %d is not served: %s; trying again", number, error)
                     await asyncio.sleep(_RETRY_S)

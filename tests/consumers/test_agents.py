@@ -22,7 +22,7 @@ from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.group import Group
 from streamtable.streams.held import HeldShards
-from streamtable.streams.log import LogUnavailable, ShardLog
+from streamtable.streams.log import LogFenced, LogUnavailable, ShardLog
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.placement import Placement
 from streamtable.streams.shard import Shard
@@ -147,6 +147,30 @@ async def test_a_shard_that_waits_for_its_term_holds_up_no_other(
     assert node.stores[0].applied < held
     recovered.set()
     await node.applied(0, held)
+
+
+async def test_a_node_starts_though_another_has_just_taken_a_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = ShardLog.append
+    fenced = [0, 1]
+
+    async def append_late(log: ShardLog, *record: Any) -> int:
+        if log._shard in fenced:
+            fenced.remove(log._shard)
+            raise LogFenced("another writer")
+        return await append(log, *record)
+
+    monkeypatch.setattr(ShardLog, "append", append_late)
+    node = Node()
+    try:
+        await node.start(tmp_path)
+        assert fenced == []
+        for number in range(2):
+            await node.applied(number, await node.write(number, "a"))
+    finally:
+        await node.stop()
+    assert not node.failed
 
 
 async def test_a_store_that_can_t_be_written_holds_up_no_other(
