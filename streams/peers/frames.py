@@ -180,7 +180,10 @@ class Link(asyncio.Protocol):
             if end > len(buffer):
                 break
             if said_bytes:
-                self._take(orjson.loads(bytes(buffer[said:content])), bytes(buffer[content:end]))
+                with memoryview(buffer) as view:
+                    messages = orjson.loads(view[said:content])
+                    contents = bytes(view[content:end])
+                self._take(messages, contents)
             start = end
         del buffer[:start]
 
@@ -199,11 +202,11 @@ class Link(asyncio.Protocol):
         if not self._messages:
             return
         said = b"[" + b",".join(self._messages) + b"]"
-        content = b"".join(self._contents)
+        head = _HEAD.pack(len(said), sum(map(len, self._contents)))
+        self._transport.write(b"".join((head, said, *self._contents)))
         self._messages.clear()
         self._contents.clear()
         self._size_bytes = 0
-        self._transport.write(b"".join((_HEAD.pack(len(said), len(content)), said, content)))
 
     def _look(self) -> None:
         """Tell the other side that this one is there, and see whether it has said so."""
