@@ -20,9 +20,10 @@ from streamtable.consumers.search.bulk import BulkLimits, BulkWriter, Operation,
 from streamtable.consumers.search.client import CLIENT_ERRORS, error_text
 from streamtable.consumers.search.indexes import Current, SearchIndexes
 from streamtable.consumers.search.letters import Letters
+from streamtable.consumers.search.present import PresentTable
 from streamtable.consumers.search.sink import SearchSink
 from streamtable.consumers.search.spec import SearchSpec
-from streamtable.consumers.views.nodes import Node, error_code
+from streamtable.consumers.views.nodes import Node
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.follower import Follower, LostRecords, Source
@@ -38,7 +39,6 @@ REBUILD: Final = "rebuild"
 _CHANGE: Final = "/_streamtable/consumers/change"
 _LEADING_SHARD: Final = 0
 _RETRY_S: Final = 1.0
-_MISSING_TABLE: Final = "ResourceNotFoundException"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,7 @@ class SearchRunner:
             rejected=self._reject,
             limits=tools.limits,
         )
+        self._table = PresentTable(tools.node, spec.table)
         self._document: ConsumerDocument | None = None
         self._changed = asyncio.Event()
         self._wake = asyncio.Event()
@@ -177,7 +178,7 @@ class SearchRunner:
     async def _follow(self, document: ConsumerDocument) -> None:
         """Follow the log for one generation, until another one is in force."""
         writer = BulkWriter(self._tools.client, self._spec.index, self._reject, self._tools.limits)
-        sink = SearchSink(self._spec, writer, self._on_assigned)
+        sink = SearchSink(self._spec, self._table, writer, self._on_assigned)
         follower = Follower(
             self._tools.source,
             document.group(self._tools.region),
@@ -293,7 +294,7 @@ class SearchRunner:
             await self._indexes.drop_retired()
             self._retired = False
         current = await self._indexes.current()
-        table_id = await self._table_id()
+        table_id = await self._table.id()
         request = self._request()
         if table_id is not None and _is_due(current, table_id, request):
             build = "" if request is None else str(request["id"])
@@ -330,15 +331,6 @@ class SearchRunner:
             },
         )
         self._finished = request_id
-
-    async def _table_id(self) -> str | None:
-        try:
-            answer = await self._tools.node.call("DescribeTable", {"TableName": self._spec.table})
-        except StreamtableError as error:
-            if error_code(error) != _MISSING_TABLE:
-                raise
-            return None
-        return str(answer["Table"]["TableId"])
 
     async def _mark_stale(self) -> None:
         """Note that the index must be built anew, before the log's loss is passed over."""

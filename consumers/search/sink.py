@@ -7,6 +7,7 @@ from typing import Final
 
 from streamtable.consumers.search.bulk import BulkWriter
 from streamtable.consumers.search.operations import Subject, make_operation, subjects_of
+from streamtable.consumers.search.present import PresentTable
 from streamtable.consumers.search.spec import SearchSpec
 from streamtable.streams.records import LogRecord
 
@@ -28,6 +29,7 @@ class SearchSink:
 
     Args:
         spec: the search index.
+        table: tells what is of a table that was deleted and made again: that is passed over.
         writer: takes the operations; it is started and closed by the sink.
         on_assigned: called with the shards whenever they change; none when it stops.
     """
@@ -35,10 +37,12 @@ class SearchSink:
     def __init__(
         self,
         spec: SearchSpec,
+        table: PresentTable,
         writer: BulkWriter,
         on_assigned: Callable[[frozenset[int]], None],
     ) -> None:
         self._spec = spec
+        self._table = table
         self._writer = writer
         self._on_assigned = on_assigned
         self._shards: frozenset[int] = frozenset()
@@ -57,7 +61,8 @@ class SearchSink:
         """Take a valid commit, in its shard's order; return when there is room for the next."""
         ticket = _Ticket(done)
         for index, subject in enumerate(subjects_of(record, self._spec.table), 1):
-            await self.put(subject, ticket.begin())
+            if await self._table.has(subject.change()):
+                await self.put(subject, ticket.begin())
             if index % _BREATH == 0:
                 await asyncio.sleep(0)
         ticket.end()
