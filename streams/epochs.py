@@ -8,9 +8,10 @@ reader, for ever. Nothing else (no clock, no lease, no offset) decides that.
 
 from typing import Final, Protocol
 
-__all__ = ["BARRIER", "EpochFilter", "EpochSource"]
+__all__ = ["BARRIER", "SPLIT", "EpochFilter", "EpochSource"]
 
 BARRIER: Final = "barrier"
+SPLIT: Final = "split"
 
 
 class EpochFilter:
@@ -32,19 +33,19 @@ class EpochFilter:
         """Take the next record and say whether it counts.
 
         Args:
-            kind: the record's kind, `BARRIER` or a kind of commit.
+            kind: the record's kind, `BARRIER`, `SPLIT`, or a kind of commit.
             epoch: the epoch in its header.
             offset: its offset; kept as `barrier` when it is one.
 
         Returns:
-            True for a valid commit; False for a void one, and for a barrier, which changes
-            the epoch in force but carries no change.
+            True for a valid commit; False for a void one, for a split, which carries no change,
+            and for a barrier, which changes the epoch in force.
         """
         if kind == BARRIER:
             self.epoch = epoch
             self.barrier = offset
             return False
-        return epoch == self.epoch
+        return epoch == self.epoch and kind != SPLIT
 
 
 class EpochSource(Protocol):

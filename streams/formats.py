@@ -9,18 +9,34 @@ from typing import Final
 
 from streamtable.core.formats import refuse_newer
 
-__all__ = ["CATALOG", "CHANGELOG", "DEAD_LETTERS", "HEADER", "INDEXES", "check_format"]
+__all__ = [
+    "CATALOG",
+    "CHANGELOG",
+    "DEAD_LETTERS",
+    "HEADER",
+    "INDEXES",
+    "LAYOUTS",
+    "SPLITS",
+    "check_format",
+]
 
 HEADER: Final = "v"
 
-CHANGELOG: Final = 1
-"""The newest format of commits and barriers that this version knows."""
+CHANGELOG: Final = 2
+"""The newest format of commits, barriers and splits that this version knows."""
+
+SPLITS: Final = 2
+"""The format of splits: who knows only commits and barriers must not read on."""
 
 INDEXES: Final = 1
 """The newest format of index rows on their way."""
 
-CATALOG: Final = 1
-"""The newest format of the catalog's documents."""
+CATALOG: Final = 2
+"""The newest format of the catalog's documents that this version knows."""
+
+LAYOUTS: Final = 2
+"""The format of the document about the region's shards: who does not know of it would take the
+log's partitions for shards."""
 
 DEAD_LETTERS: Final = 1
 """The newest format of dead letters."""

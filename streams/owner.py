@@ -21,7 +21,7 @@ from streamtable.streams.commit import Commit
 from streamtable.streams.epochs import BARRIER
 from streamtable.streams.log import LogFenced, LogUnavailable, ShardLog
 from streamtable.streams.overlay import Overlay
-from streamtable.streams.records import Headers, LogRecord
+from streamtable.streams.records import Headers, LogRecord, SplitMark
 from streamtable.streams.traces import TRACE, Step, Tracer
 
 __all__ = [
@@ -70,6 +70,10 @@ class ShardState(Protocol):
     def applied(self) -> int:
         """Offset of the last record applied, -1 before the first."""
 
+    @property
+    def split(self) -> SplitMark | None:
+        """The last split record applied, None before the first."""
+
     def get(self, row_key: bytes) -> Image | None:
         """Return a row's image."""
 
@@ -113,6 +117,10 @@ class ShardState(Protocol):
 
 def _measure_nothing(_changes: int, _seconds: float) -> None:
     pass
+
+
+def _is_decided(_split: SplitMark) -> bool:
+    return True
 
 
 class _CatchUp:
@@ -163,6 +171,8 @@ class Owner:
         overlay: writes that the state does not have yet.
         measure: told of each commit that is durable: its changes, seconds since it was sent.
         tracer: told of each commit that carries traced requests; None tells nobody.
+        is_decided: asked at the start of a term about the last split record, whether it is known
+            what became of it. If not, nothing is written until `release`.
         epoch: this term's id.
         began: offset of this term's barrier, -1 before the first term.
     """
@@ -183,6 +193,7 @@ class Owner:
         self.overlay = Overlay()
         self.measure: Callable[[int, float], None] = _measure_nothing
         self.tracer: Tracer | None = None
+        self.is_decided: Callable[[SplitMark], bool] = _is_decided
         self.epoch = ""
         self.began = -1
         self._log = log
@@ -201,6 +212,9 @@ class Owner:
         self._following = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._free = asyncio.Event()
+        self._free.set()
+        self._splits = 0
         self._wanted = False
         self._turn = asyncio.Lock()
         self._pending: Commit | None = None
@@ -227,15 +241,21 @@ class Owner:
     @property
     def open(self) -> bool:
         """Whether writes are taken."""
-        return self._serving.is_set() and self._room.is_set()
+        return self._serving.is_set() and self._room.is_set() and self._free.is_set()
+
+    @property
+    def held(self) -> bool:
+        """Whether writes wait for a split to be decided."""
+        return not self._free.is_set()
 
     async def until_open(self, deadline: float) -> None:
         """Wait until writes are taken.
 
         Raises:
-            Moved: the group has given the shard to another node.
+            Moved: the group has given the shard to another node, or it was split meanwhile.
             ServiceUnavailable: they are not at `deadline` (monotonic clock).
         """
+        splits = self._splits
         while not self.open:
             opened = asyncio.ensure_future(self._opened())
             gone = asyncio.ensure_future(self._gone.wait())
@@ -248,7 +268,7 @@ class Owner:
             finally:
                 opened.cancel()
                 gone.cancel()
-            if self._gone.is_set():
+            if self._gone.is_set() or self._splits != splits:
                 raise self._moved()
             if not done:
                 raise ServiceUnavailable(f"Shard {self.number} is not served right now. Try again.")
@@ -258,6 +278,7 @@ class Owner:
         while not self.open:
             await self._serving.wait()
             await self._room.wait()
+            await self._free.wait()
 
     # Appending
 
@@ -344,6 +365,51 @@ class Owner:
                 if batch and batch[-1].offset + 1 >= offset:
                     return True
         raise AssertionError
+
+    # Splits
+
+    def hold(self) -> None:
+        """Take no more writes until `release`; what is under way goes on to its end."""
+        self._free.clear()
+
+    async def split(self, attempt: str, catalog: int) -> int:
+        """Append a split record, while the shard is held and nothing is under way.
+
+        Args:
+            attempt: id of the attempt to change the number of shards.
+            catalog: who has read the catalog up to this offset knows of the attempt.
+
+        Returns:
+            The record's offset.
+
+        Raises:
+            ServiceUnavailable: it may be in the log or not; a new term finds out.
+        """
+        if self._appending is not None or not self.serving or not self.held:
+            raise ServiceUnavailable(f"Shard {self.number} is not served right now.")
+        value, headers = records.split(self.epoch, attempt, catalog)
+        try:
+            offset = await self._log.append(value, headers)
+            lost = offset != self._last + 1 and not await self._owned_until(offset)
+        except Exception as error:
+            self._recover(lost=isinstance(error, LogFenced))
+            raise ServiceUnavailable(f"Shard {self.number} can't be split: {error!r}") from error
+        if lost:
+            self._recover(lost=True)
+            raise self._moved()
+        self._last = offset
+        return offset
+
+    def release(self, *, split: bool) -> None:
+        """Take writes again.
+
+        Args:
+            split: the shard was split. Who waits to write is told to look for the item's shard
+                again.
+        """
+        if split:
+            self._splits += 1
+        self._free.set()
 
     # Proof of ownership
 
@@ -461,6 +527,8 @@ class Owner:
         self._appending = None
         if self._gone.is_set():
             return
+        if self.state.split is not None and not self.is_decided(self.state.split):
+            self._free.clear()
         self._started()
         self._room.set()
         self._following.set()

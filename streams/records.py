@@ -1,40 +1,59 @@
 """The records of the change log: what a Kafka record of `{region}.changelog` holds.
 
-The value is JSON. The headers say what the record is without parsing it: `kind` (barrier or
-commit), `epoch` (the writer's), and for a commit `tables`, the names of the tables it touches,
+The value is JSON. The headers say what the record is without parsing it: `kind` (barrier, commit
+or split), `epoch` (the writer's), and for a commit `tables`, the names of the tables it touches,
 so that a consumer passes over what is not its own. A record of a later format than the first has
 it in `v`, see `streams.formats`; one that carries traced requests has `traceparent`.
+
+A split is where the shard's items are shared out among more shards, if the catalog says so in the
+end. It counts by the same rule as a commit, and carries no change.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
 from streamtable.core.changes import Change, decode_changes, decode_wanted, encode_changes
 from streamtable.core.errors import StreamtableError
-from streamtable.streams.epochs import BARRIER
-from streamtable.streams.formats import CHANGELOG, HEADER, check_format
+from streamtable.streams.epochs import BARRIER, SPLIT
+from streamtable.streams.formats import CHANGELOG, HEADER, SPLITS, check_format
 from streamtable.streams.traces import TRACE
 
 __all__ = [
     "COMMIT",
     "Headers",
     "LogRecord",
+    "SplitMark",
     "UnknownRecord",
     "barrier",
     "commit",
     "encoded_commit",
+    "split",
 ]
 
 COMMIT: Final = "commit"
 
-_KINDS: Final = {kind.encode(): kind for kind in (COMMIT, BARRIER)}
+_KINDS: Final = {kind.encode(): kind for kind in (COMMIT, BARRIER, SPLIT)}
 _MOST_NAMES: Final = 1024
 
 Headers: TypeAlias = list[tuple[str, bytes]]
+
+
+class SplitMark(NamedTuple):
+    """What a split record says.
+
+    Attributes:
+        offset: its offset.
+        attempt: id of the attempt to change the number of shards.
+        catalog: who has read the catalog up to this offset knows of the attempt.
+    """
+
+    offset: int
+    attempt: str
+    catalog: int
 
 
 class UnknownRecord(StreamtableError, ValueError):
@@ -49,7 +68,7 @@ class LogRecord:
         shard: number of the shard (the Kafka partition).
         offset: offset in it.
         timestamp_ms: the clock of the broker, or of the producer on the embedded broker.
-        kind: `BARRIER` or `COMMIT`.
+        kind: `BARRIER`, `COMMIT` or `SPLIT`.
         epoch: the writer's epoch.
         tables: names of the tables that a commit touches.
         value: JSON, UTF-8.
@@ -107,6 +126,11 @@ class LogRecord:
         return cls.read(
             record.partition, record.offset, record.timestamp, record.headers, record.value
         )
+
+    def split(self) -> SplitMark:
+        """What a split says."""
+        found = orjson.loads(self.value)
+        return SplitMark(self.offset, found["attempt"], found["catalog"])
 
     def changes(self) -> list[Change]:
         """The changes of a commit, in order."""
@@ -172,3 +196,19 @@ def barrier(epoch: str, details: dict[str, Any]) -> tuple[bytes, Headers]:
     """
     headers = [("kind", BARRIER.encode()), ("epoch", epoch.encode())]
     return orjson.dumps(details), headers
+
+
+def split(epoch: str, attempt: str, catalog: int) -> tuple[bytes, Headers]:
+    """Return value and headers of the record at which a shard is split.
+
+    Args:
+        epoch: the writer's epoch.
+        attempt: id of the attempt to change the number of shards.
+        catalog: who has read the catalog up to this offset knows of the attempt.
+    """
+    headers = [
+        ("kind", SPLIT.encode()),
+        ("epoch", epoch.encode()),
+        (HEADER, str(SPLITS).encode()),
+    ]
+    return orjson.dumps({"attempt": attempt, "catalog": catalog}), headers

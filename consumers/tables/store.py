@@ -31,16 +31,16 @@ from streamtable.core.formats import FIRST, NewerFormat, refuse_newer
 from streamtable.core.images import Image
 from streamtable.core.index_rows import index_rows
 from streamtable.core.item_collections import collection_change, collection_key
-from streamtable.core.keys import after_prefix
-from streamtable.core.tables import LOCAL_ROW, PREFIX_BYTES, TABLE_ROW, Table
+from streamtable.core.keys import HASH_BYTES, after_prefix
+from streamtable.core.tables import EXPIRY_ROW, LOCAL_ROW, PREFIX_BYTES, TABLE_ROW, Table
 from streamtable.streams.commit import Row
-from streamtable.streams.epochs import BARRIER, EpochFilter
+from streamtable.streams.epochs import BARRIER, SPLIT, EpochFilter
 from streamtable.streams.ledger import DECISION_MS, TOKEN_MS
 from streamtable.streams.overlay import Overlay
 from streamtable.streams.owner import StateUnavailable
-from streamtable.streams.records import LogRecord
+from streamtable.streams.records import LogRecord, SplitMark
 
-__all__ = ["Frozen", "ShardStore", "StoreMemory"]
+__all__ = ["Frozen", "ShardStore", "Share", "StoreMemory"]
 
 # Of everything below; a later one would be noted beside the offset that is applied.
 _FORMAT: Final = 1
@@ -56,6 +56,9 @@ _TOKENS: Final = b"\x00token/"
 _VIEWS: Final = b"\x00view/"
 _TOTALS: Final = b"\x00total/"
 _COLLECTIONS: Final = b"\x00collection/"
+_SPLIT: Final = b"\x00split"
+_SHARE: Final = b"\x00share"
+_SEED: Final = b"\x00seed"
 _ROWS: Final = b"\x01"
 _NUMBER = struct.Struct(">Q")
 _INDEX_POSITION = struct.Struct(">QQ")
@@ -63,6 +66,7 @@ _TOTAL = struct.Struct(">qq")
 _SIZE = struct.Struct(">q")
 _HAPPENED: Final = b"\x01"
 _DROPPED: Final = b"\x00"
+_SECOND_BYTES: Final = 8
 _FEW_ROWS: Final = 1000
 _FORGET_MS: Final = 60_000
 # What a shard collects in memory before it becomes a file; less where many shards do.
@@ -92,6 +96,27 @@ class Frozen(NamedTuple):
     epoch: str | None
     barrier: int | None
     index_offset: int
+
+
+class Share(NamedTuple):
+    """Which items are a shard's.
+
+    Attributes:
+        number: the shard's number.
+        of: how many shards there are.
+    """
+
+    number: int
+    of: int
+
+    def has(self, row_key: bytes) -> bool:
+        """Whether a row's item, or the item whose row it is, is the shard's.
+
+        A row that is of no item is everyone's.
+        """
+        start = PREFIX_BYTES + _SECOND_BYTES if row_key[0] == EXPIRY_ROW else PREFIX_BYTES
+        hashed = row_key[start : start + HASH_BYTES]
+        return not hashed or int.from_bytes(hashed, "big") % self.of == self.number
 
 
 class StoreMemory:
@@ -172,6 +197,11 @@ class ShardStore:
         self._index_offset = 0 if following is None else _NUMBER.unpack(following)[0]
         for key, value in self._below(_INDEXED):
             self._indexed[_NUMBER.unpack(key)[0]] = _INDEX_POSITION.unpack(value)
+        found = self._db.get(_SPLIT)
+        self.split = None if found is None else SplitMark(*orjson.loads(found))
+        # Rows of other shards are among these; None where there are none.
+        self._share: Share | None = None
+        self._foreign: dict[bytes, tuple[int, int]] = {}
 
     def close(self) -> None:
         """Write out what is in memory and close the files."""
@@ -246,9 +276,14 @@ class ShardStore:
         rows = self._db.iter(options)
         if reverse:
             rows.seek_to_last()
-            return _walk_back(rows, start, options)
-        rows.seek(start)
-        return _walk(rows, options)
+            walked = _walk_back(rows, start, options)
+        else:
+            rows.seek(start)
+            walked = _walk(rows, options)
+        if self._share is None:
+            return walked
+        has = self._share.has
+        return ((row_key, image) for row_key, image in walked if has(row_key))
 
     # The change log
 
@@ -262,6 +297,7 @@ class ShardStore:
         sizes: dict[bytes, int | None] = {}
         collections: dict[bytes, int] = {}
         prepared: dict[str, dict[str, Any]] = {}
+        split = self.split
         for record in found:
             if epochs.admit(record.kind, record.epoch, record.offset):
                 valid.append(record)
@@ -287,6 +323,9 @@ class ShardStore:
                     self._forget(batch, entries[-1]["at"])
             elif record.kind == BARRIER:
                 batch.put(_EPOCHS + _NUMBER.pack(record.offset), record.epoch.encode())
+            elif record.kind == SPLIT and record.epoch == epochs.epoch:
+                split = record.split()
+                batch.put(_SPLIT, orjson.dumps(list(split)))
         for transaction, entry in prepared.items():
             batch.put(_PREPARED + transaction.encode(), orjson.dumps(entry))
         for prefix, total in totals.items():
@@ -299,7 +338,7 @@ class ShardStore:
             orjson.dumps({"offset": applied, "epoch": epochs.epoch, "barrier": epochs.barrier}),
         )
         self._write(batch)
-        self.applied, self._epochs = applied, epochs
+        self.applied, self._epochs, self.split = applied, epochs, split
         self._totals.update(totals)
         return valid
 
@@ -315,8 +354,13 @@ class ShardStore:
                     batch.delete(_DECISIONS + key[len(_DECIDED) + _NUMBER.size :])
 
     def total(self, prefix: bytes) -> tuple[int, int]:
-        """How many rows the table or index with this prefix has here, and their size in bytes."""
-        return self._totals.get(prefix, (0, 0))
+        """How many rows the table or index with this prefix has here, and their size in bytes.
+
+        An estimate while rows of other shards are among them.
+        """
+        count, size = self._totals.get(prefix, (0, 0))
+        foreign_count, foreign_size = self._foreign.get(prefix, (0, 0))
+        return max(0, count - foreign_count), max(0, size - foreign_size)
 
     def collection_bytes(self, collection: bytes) -> int:
         """Size of an item collection; see `ShardState.collection_bytes`."""
@@ -344,7 +388,7 @@ class ShardStore:
                 table_id = change.table_id
                 table = self._find(table_id)
                 if table is not None:
-                    count, size = totals.get(table.prefix) or self.total(table.prefix)
+                    count, size = totals.get(table.prefix) or self._totals.get(table.prefix, (0, 0))
                     expiring |= table.document.time_to_live is not None
             if table is None:
                 continue
@@ -384,7 +428,7 @@ class ShardStore:
             before = None if stored is None else Image.decode(stored).size_bytes
         after = sizes[row_key] = None if image is None else image.size_bytes
         prefix = row_key[:PREFIX_BYTES]
-        count, size = totals.get(prefix) or self.total(prefix)
+        count, size = totals.get(prefix) or self._totals.get(prefix, (0, 0))
         totals[prefix] = (
             count + (after is not None) - (before is not None),
             size + (after or 0) - (before or 0),
@@ -499,10 +543,124 @@ class ShardStore:
         self._indexed, self._index_offset = applied, offset
         self._totals.update(totals)
 
+    # Splits
+
+    def begin_copy(self, parent: int, before: int) -> None:
+        """Note that this is a copy of another shard's rows, on its way to be a shard's own.
+
+        Args:
+            parent: the shard whose rows these are.
+            before: how many shards there are.
+        """
+        self.write([(_SEED, orjson.dumps([parent, before, False])), (_SHARE, None)])
+
+    @property
+    def copy_of(self) -> tuple[int, int, bool] | None:
+        """Whose copy this was made as: parent, number of shards then, whether it is its own now.
+
+        None where it is no copy.
+        """
+        stored = self._db.get(_SEED)
+        if stored is None:
+            return None
+        parent, before, done = orjson.loads(stored)
+        return parent, before, done
+
+    def finish_copy(self) -> None:
+        """Have what was a copy of a parent's rows be a shard's own, at the start of its logs.
+
+        Raises:
+            StateUnavailable: nothing was done; it may be called again.
+        """
+        copied = self.copy_of
+        assert copied is not None
+        batch = WriteBatch(raw_mode=True)
+        for key, _ in self._below(_EPOCHS):
+            batch.delete(_EPOCHS + key)
+        for key in (_APPLIED, _SPLIT, _INDEX_OFFSET):
+            batch.delete(key)
+        batch.put(_SEED, orjson.dumps([*copied[:2], True]))
+        self._write(batch)
+        self.applied, self._epochs, self.split = -1, EpochFilter(), None
+        self._index_offset = 0
+
+    def share(self, share: Share, parts: int) -> bool:
+        """Show the rows of one shard only, and say whether those of others may be among these.
+
+        Args:
+            share: which rows are this shard's.
+            parts: into how many a shard was split, to estimate totals by.
+        """
+        if self._db.get(_SHARE) == _NUMBER.pack(share.of):
+            return False
+        self._share = share
+        self._foreign = {
+            prefix: (count - count // parts, size - size // parts)
+            for prefix, (count, size) in self._totals.items()
+        }
+        return True
+
+    def drop_foreign(self, cursor: bytes, limit: int) -> bytes | None:
+        """Remove rows of other shards.
+
+        Call it only when all that came before the split is applied.
+
+        Args:
+            cursor: where to go on; empty for the first call.
+            limit: how many rows are looked at.
+
+        Returns:
+            Where to go on; None when all are removed.
+
+        Raises:
+            StateUnavailable: none was removed; it may be called again.
+        """
+        assert self._share is not None
+        batch = WriteBatch(raw_mode=True)
+        removed: dict[bytes, tuple[int, int]] = {}
+        rows = self._db.iter()
+        rows.seek(cursor or _ROWS)
+        looked = 0
+        while rows.valid() and looked < limit:
+            key = rows.key()
+            looked += 1
+            if not self._share.has(key):
+                batch.delete(key)
+                if key[0] != EXPIRY_ROW:
+                    prefix = key[:PREFIX_BYTES]
+                    count, size = removed.get(prefix, (0, 0))
+                    removed[prefix] = (count + 1, size + Image.decode(rows.value()).size_bytes)
+            rows.next()
+        following = rows.key() if rows.valid() else None
+        totals = {}
+        for prefix, (count, size) in removed.items():
+            known_count, known_size = self._totals.get(prefix, (0, 0))
+            totals[prefix] = known_count - count, known_size - size
+            batch.put(_TOTALS + prefix, _TOTAL.pack(*totals[prefix]))
+        if following is None:
+            for key, _ in self._below(_COLLECTIONS):
+                if not self._share.has(key):
+                    batch.delete(_COLLECTIONS + key)
+            batch.put(_SHARE, _NUMBER.pack(self._share.of))
+        self._write(batch)
+        self._totals.update(totals)
+        for prefix, (count, size) in removed.items():
+            known_count, known_size = self._foreign.get(prefix, (0, 0))
+            self._foreign[prefix] = max(0, known_count - count), max(0, known_size - size)
+        if following is None:
+            self._share, self._foreign = None, {}
+        return following
+
     # Upkeep
 
     def keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
-        """Yield the keys with `start <= key < end`, in order."""
+        """Yield the keys with `start <= key < end`, in order; of rows, those of this shard."""
+        share = self._share
+        for key in self._keys(start, end):
+            if share is None or key < _ROWS or share.has(key):
+                yield key
+
+    def _keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
         options = ReadOptions()
         options.set_iterate_upper_bound(end)
         rows = self._db.iter(options)
@@ -527,7 +685,7 @@ class ShardStore:
         """Remove every row whose key begins with `prefix`."""
         batch = WriteBatch(raw_mode=True)
         end = after_prefix(prefix)
-        few = list(islice(self.keys(prefix, end), _FEW_ROWS + 1))
+        few = list(islice(self._keys(prefix, end), _FEW_ROWS + 1))
         if len(few) > _FEW_ROWS:
             batch.delete_range(prefix, end)
         else:
@@ -542,6 +700,7 @@ class ShardStore:
                 batch.delete(_VIEWS + prefix[1:] + source)
         self._write(batch)
         self._totals.pop(prefix, None)
+        self._foreign.pop(prefix, None)
 
     def prefixes(self) -> Iterator[bytes]:
         """Yield the prefixes, kind and id, under which there are rows."""

@@ -17,6 +17,7 @@ class MemoryState:
 
     def __init__(self) -> None:
         self.applied = -1
+        self.split = None
         self.rows: dict[bytes, Image] = {}
         self._epochs = EpochFilter()
         self._prepared: dict[str, dict[str, Any]] = {}
