@@ -257,6 +257,10 @@ class DeadLetterWriter:
         try:
             async with asyncio.timeout(_SEND_S):
                 producer = await self._open()
+                if partition not in await producer.partitions_for(self._topic):
+                    # There are more since it was opened, of which it learns too late.
+                    await self._drop()
+                    producer = await self._open()
                 await producer.send_and_wait(self._topic, orjson.dumps(value), partition=partition)
         except CLIENT_ERRORS as error:
             await self._drop()

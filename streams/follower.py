@@ -19,11 +19,13 @@ from aiokafka.errors import CommitFailedError
 from faust.types import TP
 
 from streamtable.core.errors import StreamtableError
+from streamtable.core.layouts import LayoutDocument
 from streamtable.streams.admin import open_admin
 from streamtable.streams.epochs import EpochFilter, EpochSource
 from streamtable.streams.group import Group
 from streamtable.streams.intake import Intake
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
+from streamtable.streams.partitions import open_consumer
 from streamtable.streams.records import LogRecord
 from streamtable.streams.security import client_options
 from streamtable.streams.traces import Tracer
@@ -41,6 +43,7 @@ _SEED_ATTEMPTS: Final = 20
 _BUFFER_RECORDS: Final = 512
 _BUFFER_BYTES: Final = 4 * 1024 * 1024
 _BREATH: Final = 64
+_PARENT_S: Final = 0.5
 
 
 class LostRecords(StreamtableError, LookupError):
@@ -55,11 +58,14 @@ class Source:
         address: the brokers, `host:port,...`.
         topic: the change log's name.
         epochs: asked once a shard, where reading starts in the middle.
+        layout: which shards there are, and which was split off which; None where each of the
+            log's partitions has been a shard from the beginning.
     """
 
     address: str
     topic: str
     epochs: EpochSource
+    layout: LayoutDocument | None = None
 
 
 class RecordSink(Protocol):
@@ -215,6 +221,9 @@ class Follower:
         skip_lost: go on at the log's start where the log has lost records that the group has
             not seen yet, instead of raising `LostRecords`.
         tracer: told of each commit that is traced, from when the sink gets it until it is done.
+        is_settled: asked, before the first record of a shard that was split off another one is
+            given to the sink, whether the sink is done with all of the parent up to the split:
+            its number, and the offset of its split. The frontier has passed that by then.
     """
 
     def __init__(
@@ -227,12 +236,15 @@ class Follower:
         start: Mapping[int, int] | None = None,
         skip_lost: bool = False,
         tracer: Tracer | None = None,
+        is_settled: Callable[[int, int], Awaitable[bool]] | None = None,
     ) -> None:
         self._source = source
         self._group = group
         self._wants = wants
         self._sink = sink
-        self._start_at = dict(start or {})
+        # A shard that was split off another one is followed from its beginning.
+        self._start_at = {**_beginnings(source.layout), **(start or {})}
+        self._is_settled = is_settled
         self._skip_lost = skip_lost
         self._tracer = tracer
         self._shards: dict[int, _Shard] = {}
@@ -356,7 +368,12 @@ class Follower:
 
     async def _on_assigned(self, _app: Any, assigned: Iterable[Any], **_: Any) -> None:
         # No heartbeat is sent until this returns, so what takes time is a task.
-        partitions = frozenset(assigned)
+        # Others are for shards that are to be, or that this follower does not know of yet: they
+        # are left alone until there is one that does.
+        layout = self._source.layout
+        partitions = frozenset(
+            one for one in assigned if layout is None or one.partition < layout.count
+        )
         numbers = sorted(one.partition for one in partitions)
         self._shards = {number: _Shard(number) for number in numbers}
         self._intake.begin(partitions)
@@ -428,6 +445,9 @@ class Follower:
 
     async def _feed(self, shard: _Shard) -> None:
         """Give a shard's records to the sink, one after the other."""
+        if not shard.records:
+            await shard.more.wait()
+        await self._until_parent_done(shard)
         since_breath = 0
         while True:
             if not shard.records:
@@ -447,6 +467,44 @@ class Follower:
             if since_breath == _BREATH:
                 since_breath = 0
                 await asyncio.sleep(0)
+
+    async def _until_parent_done(self, shard: _Shard) -> None:
+        """Return when everything is done that came before a shard's beginning.
+
+        An item's changes before the split are in its parent's log, and another member may have
+        that one.
+        """
+        layout = self._source.layout
+        if layout is None or shard.frontier.next:
+            return
+        birth = layout.birth(shard.number)
+        if birth is None or birth.end is None:
+            return
+        while not await self._is_done(birth.parent, birth.end):  # noqa: ASYNC110 - others tell nobody
+            await asyncio.sleep(_PARENT_S)
+
+    async def _is_done(self, number: int, end: int) -> bool:
+        parent = self._shards.get(number)
+        if parent is not None and parent.frontier.next is not None:
+            following: int | None = parent.frontier.next
+        else:
+            following = (await self._committed([number]))[number]
+        if following is None:
+            # It has seen nothing of it, and may never: the log may have lost all of it.
+            following = await self._first(number)
+        if following <= end:
+            return False
+        return self._is_settled is None or await self._is_settled(number, end)
+
+    async def _first(self, number: int) -> int:
+        """The first offset that the log has of a shard."""
+        partition = TopicPartition(self._source.topic, number)
+        consumer = await open_consumer(self._source.address, [partition])
+        try:
+            found: int = (await consumer.beginning_offsets([partition]))[partition]
+        finally:
+            await consumer.stop()
+        return found
 
     async def _handle(self, shard: _Shard, record: LogRecord) -> None:
         offset = record.offset
@@ -533,3 +591,9 @@ class Follower:
             raise LogUnavailable(f"the offsets of {self._group}: {error!r}") from error
         offsets = {shard: found[partition].offset for shard, partition in partitions.items()}
         return {shard: None if offset < 0 else offset for shard, offset in offsets.items()}
+
+
+def _beginnings(layout: LayoutDocument | None) -> dict[int, int]:
+    """Where the shards that were split off others begin."""
+    numbers = () if layout is None else range(layout.count)
+    return {number: 0 for number in numbers if layout is not None and layout.birth(number)}

@@ -38,11 +38,13 @@ class LogReader:
     Args:
         address: the brokers, `host:port,...`.
         topic: the change log's name.
+        count: how many shards there are; None for as many as the log has partitions.
     """
 
-    def __init__(self, address: str, topic: str) -> None:
+    def __init__(self, address: str, topic: str, count: int | None = None) -> None:
         self._address = address
         self._topic = topic
+        self._count = count
         self._consumer: Any = None
         self.shards: list[int] = []
         """The numbers of the log's shards."""
@@ -68,7 +70,7 @@ class LogReader:
             if self._topic not in await admin.list_topics():
                 raise NoChangeLog(f"the brokers at {self._address} have no topic {self._topic}")
             [topic] = await admin.describe_topics([self._topic])
-        return sorted(partition["partition"] for partition in topic["partitions"])
+        return sorted(partition["partition"] for partition in topic["partitions"])[: self._count]
 
     async def __aexit__(
         self,

@@ -200,9 +200,13 @@ class Builder:
         index = CHANGES_PER_COMMIT - 1
         while True:
             try:
-                async for line in self._node.stream(
-                    SNAPSHOT, {"table": self._spec.table, "shard": str(shard), "versions": "1"}
-                ):
+                query = {
+                    "table": self._spec.table,
+                    "shard": str(shard),
+                    "shards": str(self._shards),
+                    "versions": "1",
+                }
+                async for line in self._node.stream(SNAPSHOT, query):
                     if "offset" in line:
                         first = line["offset"] if first is None else first
                     elif "rows" in line:
@@ -358,7 +362,7 @@ class Builder:
         connection open.
         """
         opened = AsyncExitStack()
-        reader = LogReader(self._source.address, self._source.topic)
+        reader = LogReader(self._source.address, self._source.topic, self._shards)
         try:
             await _whole(opened.enter_async_context(reader))
             yield reader

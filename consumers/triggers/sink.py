@@ -11,7 +11,7 @@ from streamtable.consumers.dead_letters import DeadLetter, Reason
 from streamtable.consumers.triggers.clock import Clock, SystemClock, pause
 from streamtable.consumers.triggers.deliveries import Delivery, Invoke
 from streamtable.consumers.triggers.engine import Changes, Engine
-from streamtable.consumers.triggers.entries import Entry
+from streamtable.consumers.triggers.entries import PARKED, Entry
 from streamtable.consumers.triggers.giving_up import is_kept
 from streamtable.consumers.triggers.options import TriggerOptions
 from streamtable.consumers.triggers.parked_changes import ChangeGone
@@ -190,6 +190,12 @@ class TriggerSink:
         """Have what runs end, and park what it leaves behind."""
         self._stopping = True
         await self.revoked(frozenset(self._runs))
+
+    async def is_settled(self, shard: int, end: int) -> bool:
+        """Say whether nothing of a shard up to an offset is parked, by whomever."""
+        kept = await self._engine.store.load(f"{self._name.owner}/{shard}")
+        positions = [row["position"] for id_, row in kept.items() if id_.startswith(PARKED)]
+        return not any(at[0] == shard and at[1] <= end for at in positions)
 
     # For the worker
 

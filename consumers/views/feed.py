@@ -23,7 +23,16 @@ from streamtable.consumers.views.nodes import INGEST, TOKENS, Node, Place, error
 from streamtable.consumers.views.operations import Operation, merge
 from streamtable.core.errors import StreamtableError
 
-__all__ = ["CHANGE_STEP", "FENCE_STEPS", "Feed", "Fenced", "Rejected", "ViewGone", "place_of"]
+__all__ = [
+    "CHANGE_STEP",
+    "FENCE_STEPS",
+    "Feed",
+    "Fenced",
+    "Rejected",
+    "ShardsChanged",
+    "ViewGone",
+    "place_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +57,10 @@ class ViewGone(StreamtableError, LookupError):
 
 class Fenced(StreamtableError):
     """Another worker feeds what only one may feed."""
+
+
+class ShardsChanged(StreamtableError):
+    """The region has another number of shards than the feed was made for."""
 
 
 class Rejected(StreamtableError, ValueError):
@@ -105,7 +118,7 @@ class Feed:
     def __init__(self, node: Node, view_id: str, shards: int, *, exclusive: bool = False) -> None:
         self._node = node
         self._exclusive = exclusive
-        self._shards = shards
+        self.shards = shards
         self._lanes: dict[int, list[_Lane]] = {}
         self._sending = asyncio.Semaphore(_IN_FLIGHT)
         self._has_room = asyncio.Event()
@@ -188,7 +201,7 @@ class Feed:
         """
         lanes = self._lanes[source]
         ticket = _Ticket(done)
-        shards = self._shards
+        shards = self.shards
         for place, operations in steps:
             if len(operations) == 1:
                 lanes[operations[0].hash % shards].add(place, operations, ticket)
@@ -247,12 +260,14 @@ class Feed:
 
         Raises:
             ConnectionError: whether it was carried out is unknown.
+            ShardsChanged: rows belong elsewhere now; nothing was done.
             StreamtableError: the node refuses.
         """
         body = {
             "view": self.view_id,
             "source": lane.source,
             "target": lane.target,
+            "shards": self.shards,
             "after": after,
             "through": through,
             "operations": [each.decode() for each in operations],
@@ -261,6 +276,8 @@ class Feed:
             started = time.monotonic()
             answer = await self._node.post(INGEST, body)
             self.latency_s += (time.monotonic() - started - self.latency_s) / 8
+        if "shards" in answer:
+            raise ShardsChanged(f"the region has {answer['shards']} shards, not {self.shards}")
         if not answer["applied"]:
             return False
         target, offset = answer["position"]
@@ -291,7 +308,7 @@ class Feed:
                 logger.debug("the places of a view can't be asked for: %s", error)
             else:
                 tokens: dict[str, Any] = found["tokens"]
-                return [_place(tokens.get(str(target))) for target in range(self._shards)]
+                return [_place(tokens.get(str(target))) for target in range(self.shards)]
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, longest_s)
 
@@ -378,7 +395,7 @@ class _Lane:
             return
         try:
             applied = await self._feed.send(self, self.token, through, operations)
-        except ConnectionError:
+        except (ConnectionError, ShardsChanged):
             raise
         except StreamtableError as error:
             self._refused(batch, error)

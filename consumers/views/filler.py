@@ -126,7 +126,7 @@ class Filler:
             ViewStopped: the view's function failed.
             StreamtableError: feeding has failed.
         """
-        async with LogReader(self._log.address, self._log.topic) as reader:
+        async with LogReader(self._log.address, self._log.topic, self._feed.shards) as reader:
             beginning = await self._beginning(reader)
             self._progress.begin("rows", items)
             shards = []
@@ -152,7 +152,11 @@ class Filler:
         async with AsyncExitStack() as stack:
             streams: dict[str, AsyncGenerator[dict[str, Any]]] = {}
             for name in self._sources:
-                query = {"table": name, "shard": str(shard.number)}
+                query = {
+                    "table": name,
+                    "shard": str(shard.number),
+                    "shards": str(self._feed.shards),
+                }
                 stream = self._node.stream(SNAPSHOT, query)
                 streams[name] = await stack.enter_async_context(aclosing(stream))
                 shard.offsets[name] = int((await anext(streams[name]))["offset"])
@@ -218,7 +222,7 @@ class Filler:
         if span.start >= span.end:
             return
         admitted = await self._filter(shard.number, beginning)
-        async with LogReader(self._log.address, self._log.topic) as reader:
+        async with LogReader(self._log.address, self._log.topic, self._feed.shards) as reader:
             async for records in reader.read_range({shard.number: span}):
                 for record in records:
                     valid = admitted.admit(record.kind, record.epoch, record.offset)

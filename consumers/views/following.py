@@ -100,7 +100,9 @@ class Following:
         source = tools.source
         group = document.group(tools.region)
         rows_group = f"{group}.rows"
-        reader = await stack.enter_async_context(LogReader(source.address, source.topic))
+        reader = await stack.enter_async_context(
+            LogReader(source.address, source.topic, tools.shards)
+        )
         offsets = GroupOffsets(source.address, source.topic)
         stack.push_async_callback(offsets.stop)
         sides, rows = tools.feed(build.parts[SIDES]), tools.feed(build.table_id)

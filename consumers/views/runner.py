@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal
 
 from streamtable.consumers.views.builds import Build, Builds, SourceTable
-from streamtable.consumers.views.feed import Fenced, ViewGone
+from streamtable.consumers.views.feed import Fenced, ShardsChanged, ViewGone
 from streamtable.consumers.views.filler import Filler
 from streamtable.consumers.views.following import Following, end_tasks
 from streamtable.consumers.views.joins import SidesMapper
@@ -59,7 +59,7 @@ class _Again(Exception):
     """What a view is fed from, or into, has changed: what there is is looked at anew."""
 
 
-_PASSING: Final = (_Again, ViewGone, SourceReplaced, Fenced, LeaseLost)
+_PASSING: Final = (_Again, ViewGone, SourceReplaced, Fenced, LeaseLost, ShardsChanged)
 
 
 class ViewRunner:
@@ -422,7 +422,7 @@ class ViewRunner:
 
     async def _log_ends(self) -> dict[int, int]:
         source = self._tools.source
-        async with LogReader(source.address, source.topic) as reader:
+        async with LogReader(source.address, source.topic, self._tools.shards) as reader:
             return {shard: span.end for shard, span in (await reader.spans()).items()}
 
     async def _fill_table(

@@ -13,6 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from streamtable.core.errors import StreamtableError
+from streamtable.core.layouts import LayoutDocument
 from streamtable.streams.security import known_address
 from streamtable.streams.topics import Topics
 
@@ -62,12 +63,17 @@ class NodeDescription:
     Attributes:
         region: the region's name.
         kafka: its brokers, `host:port,...`, with what STREAMTABLE_KAFKA_CONFIG says of them.
-        shards: number of shards of its change log.
+        layout: its shards.
     """
 
     region: str
     kafka: str
-    shards: int
+    layout: LayoutDocument
+
+    @property
+    def shards(self) -> int:
+        """Number of shards of its change log."""
+        return self.layout.count
 
     @property
     def changelog(self) -> str:
@@ -110,10 +116,11 @@ class Endpoint:
         """
         try:
             page = await self._page("node")
-            region, kafka, shards = str(page["region"]), str(page["kafka"]), int(page["shards"])
+            region, kafka = str(page["region"]), str(page["kafka"])
+            layout = LayoutDocument(count=page["shards"], splits=page.get("splits", ()))
         except (NodeError, KeyError, TypeError, ValueError):
             raise NodeUnavailable(f"what answers at {self.url} is no streamtable node") from None
-        return NodeDescription(region, known_address(kafka), shards)
+        return NodeDescription(region, known_address(kafka), layout)
 
     async def epoch(self, shard: int, offset: int) -> tuple[str | None, int | None]:
         """Ask for the epoch in force just before an offset, and the offset of its barrier.

@@ -199,7 +199,7 @@ class Worker:
             region=node.region,
             shards=node.shards,
             node=self._endpoint,
-            source=Source(node.kafka, node.changelog, self._watch),
+            source=Source(node.kafka, node.changelog, self._watch, node.layout),
             log=brokers.log,
             state=self._state,
             dead_letters=brokers.written,

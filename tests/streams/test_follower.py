@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from streamtable.core.formats import NewerFormat
+from streamtable.core.layouts import LayoutDocument, Split
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.follower import Follower, LostRecords, Sequential, Source
+from streamtable.streams.formats import CHANGELOG
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.records import LogRecord
 from tests.support.changelog import Changelog, change
@@ -66,9 +69,11 @@ class Delivered:
             await self._grown.wait_for(lambda: len(self.records) >= count)
 
 
-def follower(log: Changelog, delivered: Delivered, **options: Any) -> Follower:
+def follower(
+    log: Changelog, delivered: Delivered, layout: LayoutDocument | None = None, **options: Any
+) -> Follower:
     return Follower(
-        Source(log.address, log.topic, log),
+        Source(log.address, log.topic, log, layout),
         GROUP,
         wants=lambda tables: "users" in tables,
         sink=Sequential(delivered.take),
@@ -102,6 +107,62 @@ async def test_delivers_each_shard_in_order_and_nothing_else(log: Changelog) -> 
         found = [record.offset for record in delivered.records if record.shard == shard]
         assert found == sorted(set(found))
     assert sorted(delivered.ids) == sorted(f"u{number}" for number in range(40))
+
+
+async def coordinator_answers(log: Changelog) -> bool:
+    """Whether the brokers know who keeps the group's offsets: the first time they don't."""
+    try:
+        await log.committed(GROUP)
+    except GroupCoordinatorNotAvailableError:
+        return False
+    except KeyError:
+        pass  # it has nothing of the group
+    return True
+
+
+async def split_log(log: Changelog) -> LayoutDocument:
+    """Fill the log of a shard that was split in two, the second one's with the newest changes."""
+    await until(lambda: coordinator_answers(log), "the group's coordinator")
+    await log.barrier("e1")
+    for number in range(20):
+        end = await log.commit("e1", change(f"old{number}"))
+    await log.barrier("e2", 1)
+    for number in range(20):
+        await log.commit("e2", change(f"new{number}"), shard=1)
+        await log.commit("e1", change(f"own{number}"))
+    split = Split(before=1, after=2, ends=(end,), index_ends=(0,), at=1.0)
+    return LayoutDocument(count=2, splits=(split,))
+
+
+async def test_a_shard_that_was_split_off_comes_after_its_parents_part(log: Changelog) -> None:
+    layout = await split_log(log)
+    delivered = Delivered()
+    asked: list[tuple[int, int]] = []
+
+    async def is_settled(parent: int, end: int) -> bool:
+        assert not any(each.startswith("new") for each in delivered.ids)
+        asked.append((parent, end))
+        return len(asked) > 1
+
+    async with following(log, delivered, layout=layout, is_settled=is_settled):
+        await delivered.wait(60)
+    assert asked == [(0, layout.splits[0].ends[0])] * 2
+    found = [each.rstrip("0123456789") for each in delivered.ids]
+    assert found.index("new") > max(at for at, each in enumerate(found) if each == "old")
+    # What has begun goes on at once: nobody is asked again.
+    await log.commit("e2", change("last"), shard=1)
+    async with following(log, delivered, layout=layout, is_settled=is_settled):
+        await delivered.wait(61)
+    assert len(asked) == 2
+
+
+async def test_a_shard_that_is_not_known_of_is_left_alone(log: Changelog) -> None:
+    await split_log(log)
+    delivered = Delivered()
+    async with following(log, delivered, layout=LayoutDocument(count=1)):
+        await delivered.wait(40)
+    assert not any(each.startswith("new") for each in delivered.ids)
+    assert await log.committed(GROUP, 1) == -1
 
 
 async def test_a_member_that_could_not_learn_of_its_topic_asks_again(
@@ -261,7 +322,8 @@ async def test_it_stops_at_a_record_of_a_newer_format(log: Changelog) -> None:
     await log.newer("e1")
     await log.commit("e1", change("b"))
     delivered = Delivered()
-    with pytest.raises(NewerFormat, match="offset 2 of shard 0 of the change log has format 2"):
+    newer = f"offset 2 of shard 0 of the change log has format {CHANGELOG + 1}"
+    with pytest.raises(NewerFormat, match=newer):
         await follower(log, delivered).run()
     assert delivered.ids == ["a"]
     assert await log.committed(GROUP) == 2

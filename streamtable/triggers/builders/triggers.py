@@ -88,6 +88,7 @@ class TriggerRunner:
             sink=sink,
             start=document.start,
             skip_lost=tools.skip_lost,
+            is_settled=sink.is_settled,
         )
         sink.watch(lambda: follower.positions)
         following = asyncio.create_task(follower.run())
