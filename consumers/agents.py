@@ -73,8 +73,7 @@ class Agents:
         placement: Placement | None = None,
         replicas: int = 0,
     ) -> None:
-        count = holdings.held.count
-        self.between = {number: asyncio.Lock() for number in range(count)}
+        self.between: dict[int, asyncio.Lock] = {}
         self.on_taken: list[Callable[[int], None]] = []
         self._address = address
         self._topics = topics
@@ -82,12 +81,16 @@ class Agents:
         self._sender = sender
         self._fail = fail
         self._placement = placement
+        # What the group gave this node last, also of shards that are not there yet.
+        self._given: tuple[frozenset[int], frozenset[int]] = frozenset(), frozenset()
         self._assigned: frozenset[int] = frozenset()
         self._followed: frozenset[int] = frozenset()
         self.replicas = Replicas(address, topics, holdings, fail)
         self._generation: int | None = None
-        self._turns = {number: asyncio.Lock() for number in range(count)}
-        self._opened = {number: asyncio.Event() for number in range(count)}
+        self._turns: dict[int, asyncio.Lock] = {}
+        self._opened: dict[int, asyncio.Event] = {}
+        self._layout = holdings.held.layout
+        self._make_room()
         self._joined = asyncio.Event()
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gulps: dict[TP, tuple[Gulps, asyncio.Task[None]]] = {}
@@ -151,7 +154,8 @@ class Agents:
         """
         self._app.leaves_for_good()
         await self._stop_following()
-        await self._assign(frozenset(), frozenset())
+        self._given = frozenset(), frozenset()
+        await self._assign()
 
     async def stop(self) -> None:
         """Stop following, and let go of the shards; they stay this node's for a session's time."""
@@ -180,28 +184,51 @@ class Agents:
             owners, nodes = self._app.owners(self._topics.changelog)
             self._placement.set(owners, nodes)
         self._intake.begin(frozenset(assigned))
-        await self._assign(
+        self._given = (
             frozenset(one.partition for one in assigned if one.topic == self._topics.changelog),
             self._app.followed(self._topics.changelog) if self._replicated else frozenset(),
-            kept=self._kept(),
         )
+        await self._assign(kept=self._kept())
+
+    async def grow(self) -> None:
+        """Take those of the shards that are new by now that the group has given this node."""
+        self._make_room()
+        await self._assign()
+
+    async def copy(self) -> None:
+        """Have the rows copied of the shards that are to be, as far as they are to be here."""
+        reshard = self._layout.document.reshard
+        target = 0 if reshard is None else reshard.target
+        given, followed = self._given
+        here = given | followed
+        await self._holdings.copies.want(
+            frozenset(n for n in here if self._layout.count <= n < target),
+            frozenset(n for n in here if n < self._layout.count),
+        )
+
+    def _make_room(self) -> None:
+        """Have what is kept of each shard for those that are new."""
+        for number in self._layout:
+            self.between.setdefault(number, asyncio.Lock())
+            self._turns.setdefault(number, asyncio.Lock())
+            self._opened.setdefault(number, asyncio.Event())
 
     def _kept(self) -> bool:
         """Whether nobody else can have had this node's shards since the last assignment."""
         before, self._generation = self._generation, self._app.generation
         return self._placement is None or before is None or self._generation <= before + 1
 
-    async def _assign(
-        self, numbers: frozenset[int], followed: frozenset[int], *, kept: bool = True
-    ) -> None:
+    async def _assign(self, *, kept: bool = True) -> None:
         """Begin to open what is new and to close what is not this node's any more.
 
         Args:
-            numbers: the shards that are this node's.
-            followed: those of which it has replicas.
             kept: the shards that it had before were its own all the time. Otherwise somebody else
                 may have gone on with them, so their terms begin anew.
         """
+        # The log may have partitions for shards that are still to be.
+        numbers, followed = (
+            frozenset(n for n in given if n < self._layout.count) for given in self._given
+        )
         gone = self._assigned - numbers if kept else self._assigned
         self._assigned = numbers
         changed, self._followed = self._followed ^ followed, followed
@@ -213,7 +240,7 @@ class Agents:
                 shard.owner.step_down()
         moving = [
             asyncio.create_task(self._move(number))
-            for number in range(len(self._turns))
+            for number in self._turns
             if number in gone | changed or (number in numbers and not self._opened[number].is_set())
         ]
         self._moving.update(moving)
@@ -222,6 +249,7 @@ class Agents:
         first = not self._ready.done()
         if moving and (first or not numbers):
             await asyncio.wait(moving)
+        await self.copy()
         if not self._ready.done():
             self._ready.set_result(None)
 

@@ -67,17 +67,16 @@ class Destinations:
         *,
         address: str,
         topics: Topics,
-        shards: int,
         catalog: Catalog,
         epochs: EpochSource,
         log: Bounds,
     ) -> None:
         self._address = address
         self._topics = topics
-        self._shards = shards
+        self._layout = catalog.layout
         self._catalog = catalog
         self._log = log
-        self._source = Source(address, topics.changelog, epochs)
+        self._epochs = epochs
         self._copies: dict[str, _Copy] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
@@ -134,7 +133,7 @@ class Destinations:
     async def _carry_out(self, copy: "_Copy") -> None:
         # 1. The topic, also where somebody has removed it.
         try:
-            await self._topics.create_copy(self._address, copy.table.name, self._shards)
+            await self._topics.create_copy(self._address, copy.table.name, self._layout.count)
         except KafkaError as error:
             if error.retriable or copy.destination.status != "ENABLING":
                 raise
@@ -143,11 +142,17 @@ class Destinations:
         if copy.destination.status == "ENABLING":
             await self._set(copy, status="ACTIVE")
         # 2. The copy, until it is to end and has all that belongs to it.
-        await self._follow(copy)
+        while not await self._follow(copy):
+            logger.info("the copy of %s goes on with more shards", copy.table.name)
         # 3. The end.
         await self._set(copy, status="DISABLED")
 
-    async def _follow(self, copy: "_Copy") -> None:
+    async def _follow(self, copy: "_Copy") -> bool:
+        """Copy until all that belongs to the copy is there, or there are more shards.
+
+        Returns:
+            Whether all is there.
+        """
         group = f"{self._topics.region}.destination.{copy.table.name}.{copy.destination.id}"
         producer = await open_producer(self._address)
         try:
@@ -156,8 +161,10 @@ class Destinations:
             async def deliver(record: LogRecord) -> None:
                 await _send(producer, topic, copy, record)
 
+            layout = self._layout.document
+            source = Source(self._address, self._topics.changelog, self._epochs, layout)
             follower = Follower(
-                self._source,
+                source,
                 group,
                 wants=lambda tables: copy.table.name in tables,
                 sink=Sequential(deliver),
@@ -165,16 +172,18 @@ class Destinations:
             )
             following = asyncio.create_task(follower.run())
             ending = asyncio.create_task(self._wait_complete(copy, group))
-            both = {following, ending}
+            growing = asyncio.create_task(self._layout.grown())
+            tasks = {following, ending, growing}
             try:
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in both:
+                for task in tasks:
                     task.cancel()
-                await asyncio.wait(both)
-            for task in both:
+                await asyncio.wait(tasks)
+            for task in tasks:
                 if not task.cancelled():
                     task.result()
+            return growing.cancelled()
         finally:
             await producer.stop()
 
@@ -183,7 +192,7 @@ class Destinations:
         await copy.ending.wait()
         # What was answered before it ended is in the log by now.
         ends = {}
-        for shard in range(self._shards):
+        for shard in self._layout:
             first, end = await self._log.bounds(shard)
             if first < end:
                 ends[TopicPartition(self._topics.changelog, shard)] = end

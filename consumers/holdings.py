@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from streamtable.consumers.checkpoints.restore import Restorer, open_store
+from streamtable.consumers.reshard.cleaner import Cleaner
+from streamtable.consumers.reshard.copies import Copies
 from streamtable.consumers.tables.store import ShardStore, StoreMemory
 from streamtable.core.tables import Table
 from streamtable.streams.appender import LocalAppend
@@ -16,6 +18,7 @@ from streamtable.streams.held import HeldShards
 from streamtable.streams.log import ShardLog
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.shard import Shard
+from streamtable.streams.topics import Topics
 
 __all__ = ["Holdings", "ShardMaker", "Tables"]
 
@@ -55,7 +58,8 @@ class Holdings:
 
     Args:
         address: the brokers, `host:port,...`.
-        topic: the change log.
+        topics: the region's topics.
+        catalog: how far this node has read the catalog.
         held: where shards are found by others.
         stores: their stores, likewise.
         path: tells in which folder a shard's rows are.
@@ -66,13 +70,19 @@ class Holdings:
         opened: called with each shard before its term starts.
         closed: called with the number of each shard that goes.
         local: appends to the log where the broker is in this process.
+        fail: told of an error after which the node can't go on.
+
+    Attributes:
+        copies: makes the rows of shards that are to be.
+        cleaner: removes rows that are other shards' since a split.
     """
 
     def __init__(
         self,
         *,
         address: str,
-        topic: str,
+        topics: Topics,
+        catalog: Callable[[], int],
         held: HeldShards,
         stores: dict[int, ShardStore],
         path: Callable[[int], Path],
@@ -82,12 +92,14 @@ class Holdings:
         make: ShardMaker,
         opened: Callable[[Shard], None],
         closed: Callable[[int], None],
+        fail: Callable[[BaseException], None],
         local: LocalAppend | None = None,
     ) -> None:
         self.held = held
         self.stores = stores
         self._address = address
-        self._topic = topic
+        self._topic = topics.changelog
+        layout = self._layout = held.layout
         self._local = local
         self._path = path
         self._memory = memory
@@ -96,9 +108,21 @@ class Holdings:
         self._make = make
         self._opened = opened
         self._closed = closed
+        self.cleaner = Cleaner(layout, stores)
+        self.copies = Copies(
+            address=address,
+            topics=topics,
+            layout=layout,
+            catalog=catalog,
+            stores=stores,
+            path=path,
+            make=self._open,
+            restorer=restorer,
+            fail=fail,
+        )
 
     async def open(self, number: int) -> None:
-        """Have a shard's rows: those that are here, or its newest checkpoint's.
+        """Have a shard's rows: those that are here, or its newest checkpoint's, or its parent's.
 
         Raises:
             LogUnavailable: its log can't be read.
@@ -109,15 +133,33 @@ class Holdings:
         path = self._path(number)
         log = ShardLog(self._address, self._topic, number, self._local)
         try:
-            store = await open_store(number, path, log, partial(self._open, path), self._restorer)
+            if await self._is_new(number, path, log):
+                store = await self.copies.take(number)
+            else:
+                make = partial(self._open, path)
+                store = await open_store(number, path, log, make, self._restorer)
         except BaseException:
             await log.close()
             raise
         self._tables.remove_leftovers(store)
+        self.cleaner.show_own(number, store)
         shard = self._make(number, log, store)
         self._opened(shard)
         self.stores[number] = store
         self.held.add(shard)
+
+    async def _is_new(self, number: int, path: Path, log: ShardLog) -> bool:
+        """Whether a shard was split off another one, and no rows of its own are to be had."""
+        if self._layout.document.birth(number) is None:
+            return False
+        if self.copies.makes(number):
+            return True
+        if await self.copies.has(number):
+            return False
+        if self._restorer is None:
+            return True
+        found, _ = await self._restorer.restore(number, path, log, above=-1)
+        return found is None
 
     async def close(self, number: int) -> None:
         """Have a shard no more; its files stay, for when it comes back."""
@@ -128,6 +170,8 @@ class Holdings:
 
     async def stop(self) -> None:
         """Close every shard."""
+        await self.cleaner.stop()
+        await self.copies.stop()
         await asyncio.gather(*(self.close(number) for number in self.held))
 
     async def _open(self, path: Path) -> ShardStore:

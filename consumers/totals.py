@@ -8,6 +8,7 @@ from typing import Any, Final
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.errors import ApiError
 from streamtable.core.tables import Table
+from streamtable.streams.layout import Layout
 from streamtable.streams.peers.calls import ShardCall
 from streamtable.streams.routes import AskShard
 from streamtable.streams.shard import Shard
@@ -21,12 +22,12 @@ class TableTotals:
     """Counts items and bytes of tables.
 
     Args:
-        shards: how many shards the region has.
+        layout: the region's shards.
         ask: asks a shard's owner.
     """
 
-    def __init__(self, shards: int, ask: AskShard) -> None:
-        self._shards = shards
+    def __init__(self, layout: Layout, ask: AskShard) -> None:
+        self._layout = layout
         self._ask = ask
 
     async def of(self, table: Table) -> dict[str | None, tuple[int, int]]:
@@ -37,9 +38,7 @@ class TableTotals:
         prefixes: dict[str | None, bytes] = {None: table.prefix}
         prefixes |= {index.name: index.prefix for index in table.indexes.values()}
         asked = [prefix.hex() for prefix in prefixes.values()]
-        found = await asyncio.gather(
-            *(self._count(number, asked) for number in range(self._shards))
-        )
+        found = await asyncio.gather(*(self._count(number, asked) for number in self._layout))
         return {
             name: (sum(each[place][0] for each in found), sum(each[place][1] for each in found))
             for place, name in enumerate(prefixes)

@@ -25,7 +25,7 @@ class ShardIterator:
 
     Attributes:
         arn: the stream.
-        shard: the shard's number.
+        shard: the code of the shard, see `core.layouts.Part`.
         offset: offset of the commit to go on at.
         index: the change in it to go on at.
     """

@@ -1,9 +1,10 @@
 """Names in DynamoDB Streams: ARNs of streams, ids of their shards.
 
-A stream is one period in which a table's stream was on. It has as many shards as the change log,
-and each stays one shard for as long as the stream is there. A shard's id has the time at which
-the stream was switched on, in milliseconds, and the number of the log's shard; so ids of two
-streams differ, and those of one stream sort by number.
+A stream is one period in which a table's stream was on. Its shards are the parts of the change
+log's shards between splits, see `core.layouts`. A shard's id has the time at which the stream was
+switched on, in milliseconds, and the code of the part: how many splits came before, and the number
+of the log's shard. So ids of two streams differ, and those of one stream sort parents before
+children, and by number.
 """
 
 import re
@@ -46,21 +47,20 @@ def parse_stream_arn(arn: str) -> StreamName:
     return StreamName(found[1], found[2])
 
 
-def shard_id(stream: StreamDocument, number: int) -> str:
+def shard_id(stream: StreamDocument, code: int) -> str:
     """Return the id of one shard of a stream."""
-    return f"shardId-{int(stream.enabled * 1000):020d}-{number:08x}"
+    return f"shardId-{int(stream.enabled * 1000):020d}-{code:08x}"
 
 
-def parse_shard_id(text: str, stream: StreamDocument, count: int) -> int | None:
-    """Return the number of a stream's shard, None if the stream has no such shard.
+def parse_shard_id(text: str, stream: StreamDocument) -> int | None:
+    """Return the code of a stream's shard, None if the id is of no shard of the stream.
 
     Args:
         text: a shard's id.
         stream: the stream.
-        count: how many shards it has.
     """
     found = _SHARD.fullmatch(text)
     if found is None:
         return None
-    number = int(found[2], 16)
-    return number if number < count and shard_id(stream, number) == text else None
+    code = int(found[2], 16)
+    return code if shard_id(stream, code) == text else None

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 
 from streamtable.core.changes import Change
-from streamtable.core.positions import Position
+from streamtable.core.positions import Position, sequence_number
 from streamtable.core.values import item_size
 
 __all__ = ["kinesis_record", "record_size", "stream_record"]
@@ -32,7 +32,9 @@ def record_size(change: Change, view_type: str) -> int:
     return size
 
 
-def stream_record(change: Change, position: Position, view_type: str) -> dict[str, Any]:
+def stream_record(
+    change: Change, position: Position, view_type: str, numbered_from: int = 0
+) -> dict[str, Any]:
     """Return the record of a change, ready for orjson.
 
     The same change always has the same eventID, whoever reads it and however often.
@@ -41,6 +43,7 @@ def stream_record(change: Change, position: Position, view_type: str) -> dict[st
         change: the change.
         position: where it is in the log.
         view_type: the stream's StreamViewType.
+        numbered_from: what is added to the offset in the sequence number.
     """
     stream: dict[str, Any] = {
         "ApproximateCreationDateTime": change.created_ms // 1000,
@@ -50,7 +53,7 @@ def stream_record(change: Change, position: Position, view_type: str) -> dict[st
         stream["NewImage"] = orjson.Fragment(change.new.json)
     if change.old is not None and view_type in _OLD:
         stream["OldImage"] = orjson.Fragment(change.old.json)
-    stream["SequenceNumber"] = position.sequence_number
+    stream["SequenceNumber"] = sequence_number(position.offset + numbered_from, position.index)
     stream["SizeBytes"] = record_size(change, view_type)
     stream["StreamViewType"] = view_type
     record: dict[str, Any] = {

@@ -8,10 +8,12 @@ from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.documents import TableDocument
 from streamtable.core.ended_streams import end_streams, is_readable
 from streamtable.core.errors import ResourceInUse, ResourceNotFound
+from streamtable.core.layouts import LayoutDocument
 from streamtable.core.tables import Table
-from streamtable.streams.catalog_log import CatalogConflict, CatalogLog
+from streamtable.streams.catalog_log import LAYOUT, CatalogConflict, CatalogLog
+from streamtable.streams.layout import Layout
 
-__all__ = ["Catalog", "ChangedMeanwhile", "ConsumerChangedMeanwhile"]
+__all__ = ["Catalog", "ChangedMeanwhile", "ConsumerChangedMeanwhile", "LayoutChangedMeanwhile"]
 
 _TABLE: Final = "table/"
 _ENDED: Final = "ended/"
@@ -34,16 +36,27 @@ class ConsumerChangedMeanwhile(ResourceInUse):
         super().__init__(f"The consumer {app}/{name} was changed by someone else at the same time")
 
 
+class LayoutChangedMeanwhile(ResourceInUse):
+    """Another change of the region's shards came first: look again and decide anew."""
+
+    def __init__(self) -> None:
+        super().__init__("The number of shards was changed by someone else at the same time")
+
+
 class Catalog:
-    """What tables there are, and what consumers.
+    """What tables there are, and what consumers, and how many shards.
 
     Args:
         address: the brokers, `host:port,...`.
         topic: the catalog's topic.
+        layout: told what the catalog says about the shards.
         fail: told of an error after which this is not what the catalog says any more.
     """
 
-    def __init__(self, address: str, topic: str, fail: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, address: str, topic: str, layout: Layout, fail: Callable[[BaseException], None]
+    ) -> None:
+        self.layout = layout
         self._log = CatalogLog(address, topic, self._take, fail)
         self._tables: dict[str, Table] = {}
         # What `_tables` has, by id and name: a table that is being renamed has two names.
@@ -156,6 +169,18 @@ class Catalog:
         if document is not None:
             await self.put_consumer(document.model_copy(update={"removed": time.time()}))
 
+    async def put_layout(self, document: LayoutDocument) -> None:
+        """Replace what is said about the region's shards; durable and in force here on return.
+
+        Raises:
+            CatalogUnavailable: the outcome is unknown.
+            LayoutChangedMeanwhile: it was changed at the same time.
+        """
+        try:
+            await self._change(LAYOUT, document.model_dump(mode="json"))
+        except CatalogConflict:
+            raise LayoutChangedMeanwhile from None
+
     async def create(self, document: TableDocument) -> None:
         """Add a table; it is durable and can be used on return.
 
@@ -253,6 +278,8 @@ class Catalog:
         await self._change(_TABLE + document.name, document.model_dump(mode="json"))
 
     def _take(self, name: str, document: dict[str, Any] | None) -> None:
+        if name == LAYOUT and document is not None:
+            self.layout.take(LayoutDocument.model_validate(document))
         if name.startswith(_ENDED):
             self._ended.pop(name.removeprefix(_ENDED), None)
             if document is not None:

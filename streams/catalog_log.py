@@ -15,17 +15,20 @@ import orjson
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from streamtable.core.errors import StreamtableError
-from streamtable.streams.formats import CATALOG, check_format
+from streamtable.streams.formats import CATALOG, HEADER, LAYOUTS, check_format
 from streamtable.streams.log import CLIENT_ERRORS
 from streamtable.streams.partitions import open_consumer
 from streamtable.streams.security import client_options
 
-__all__ = ["CatalogConflict", "CatalogLog", "CatalogUnavailable"]
+__all__ = ["LAYOUT", "CatalogConflict", "CatalogLog", "CatalogUnavailable"]
 
 logger = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 Watcher = Callable[[str, Document | None], None]
+
+LAYOUT: Final = "region/shards"
+"""The document about the region's shards."""
 
 _WAIT_S: Final = 10.0
 _POLL_MS: Final = 1000
@@ -135,9 +138,7 @@ class CatalogLog:
         base = self._revisions.get(name, 0)
         value = orjson.dumps({"base": base, "document": document})
         try:
-            metadata = await self._producer.send_and_wait(
-                self._partition.topic, value, key=name.encode(), partition=0
-            )
+            metadata = await self._send(name, value)
             async with asyncio.timeout(_WAIT_S):
                 counts = await self._read_until(metadata.offset)
                 if not counts:
@@ -155,10 +156,17 @@ class CatalogLog:
         It is read on return: whoever decides anew builds on it, and doesn't lose against it.
         """
         value = {"base": self._revisions[name], "document": self._documents[name]}
-        metadata = await self._producer.send_and_wait(
-            self._partition.topic, orjson.dumps(value), key=name.encode(), partition=0
-        )
+        metadata = await self._send(name, orjson.dumps(value))
         await self._read_until(metadata.offset)
+
+    async def _send(self, name: str, value: bytes) -> Any:
+        return await self._producer.send_and_wait(
+            self._partition.topic,
+            value,
+            key=name.encode(),
+            partition=0,
+            headers=[(HEADER, str(LAYOUTS).encode())] if name == LAYOUT else [],
+        )
 
     async def _read_until(self, offset: int) -> bool:
         """Wait until the record at `offset` was read; say whether it counts."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from streamtable.core.index_rows import IndexRow
+from streamtable.streams.layout import Layout
 from streamtable.streams.shard import Shard
 
 __all__ = ["HeldShards"]
@@ -12,11 +13,11 @@ class HeldShards(Mapping[int, Shard]):
     """Shards by number, as they come and go.
 
     Args:
-        count: how many the region has.
+        layout: all of the region's.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
         self._shards: dict[int, Shard] = {}
 
     def __getitem__(self, number: int) -> Shard:
@@ -40,6 +41,6 @@ class HeldShards(Mapping[int, Shard]):
 
     def _show_index_row(self, source: int, offset: int, row: IndexRow) -> None:
         """Let reads see a row of a global index before its log brings it, if it is held here."""
-        target = self._shards.get(row.hash % self.count)
+        target = self._shards.get(row.hash % self.layout.count)
         if target is not None and target.state.indexed(source) < offset:
             target.index_rows.show(source, offset, row)

@@ -60,9 +60,7 @@ class Routes:
         self._calls = calls
         self._catalog = catalog
         self.replica: Callable[[int], Shard | None] = _no_replica
-        self._remote = [
-            RemoteShard(number, partial(self._ask_owner, number)) for number in range(held.count)
-        ]
+        self._remote: dict[int, RemoteShard] = {}
 
     def own(self, number: int) -> Shard | None:
         """The shard, if this node owns it; it may not serve yet."""
@@ -84,7 +82,7 @@ class Routes:
         deadline = time.monotonic() + WAIT_S
         while True:
             try:
-                return await act(self.own(number) or self._remote[number])
+                return await act(self.own(number) or self._elsewhere(number))
             except Moved as error:
                 if time.monotonic() > deadline:
                     raise ServiceUnavailable(
@@ -123,13 +121,22 @@ class Routes:
 
         return await self.reach(number, act)
 
+    def _elsewhere(self, number: int) -> RemoteShard:
+        remote = self._remote.get(number)
+        if remote is None:
+            ask = partial(self._ask_owner, number)
+            remote = self._remote[number] = RemoteShard(number, ask)
+        return remote
+
     async def _ask_owner(self, number: int, method: str, arguments: Any) -> Any:
         address = self._placement.owner(number)
         if address is None or address == self._placement.own:
             raise Moved(f"Shard {number} is on its way to a node. Try again.")
-        return await self._client.call(
-            address, method, [number, arguments], catalog=self._catalog()
-        )
+        sent = [number, arguments]
+        # Which item is whose hangs on it; nodes that do not know of it have a fixed number.
+        if self._held.layout.generation:
+            sent.append(self._held.layout.generation)
+        return await self._client.call(address, method, sent, catalog=self._catalog())
 
 
 def _no_replica(_number: int) -> Shard | None:

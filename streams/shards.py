@@ -1,6 +1,6 @@
 """The shards of a region, as one node sees them: its own, and those of other nodes."""
 
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Protocol
 
 from streamtable.core.context import RequestContext
@@ -64,12 +64,18 @@ class Shards:
     """Every shard by number; an item's shard is its partition hash modulo their count.
 
     Args:
-        shards: the shards, numbered from 0.
+        find: returns the shard of a number.
+        count: how many there are.
     """
 
-    def __init__(self, shards: Mapping[int, ShardAccess]) -> None:
-        self._shards = [shards[number] for number in range(len(shards))]
-        self.count = len(self._shards)
+    def __init__(self, find: Callable[[int], ShardAccess], count: int) -> None:
+        self._find = find
+        self.grow(count)
+
+    def grow(self, count: int) -> None:
+        """Have as many shards from now on."""
+        self._shards = [self._find(number) for number in range(count)]
+        self.count = count
 
     def of(self, partition_hash: int) -> ShardAccess:
         """The shard of the items whose partition key has this hash."""

@@ -13,6 +13,7 @@ from streamtable.core.changes import Change
 from streamtable.core.stream_records import record_size
 from streamtable.streams.epochs import EpochFilter, EpochSource
 from streamtable.streams.fetcher import Fetched, Fetches
+from streamtable.streams.layout import Layout
 from streamtable.streams.segments import Segment, SegmentCache
 
 __all__ = ["Page", "StreamReader", "Wanted"]
@@ -75,7 +76,7 @@ class StreamReader:
     Args:
         log: reads the log.
         epochs: tells which commits are void, where reading starts in the middle.
-        shards: how many shards the log has.
+        layout: the log's shards.
         cache_bytes: about how much memory the parts read last may take.
         search_s: how long a call looks for a first change before it returns without one.
     """
@@ -84,11 +85,11 @@ class StreamReader:
         self,
         log: Fetches,
         epochs: EpochSource,
-        shards: int,
+        layout: Layout,
         cache_bytes: int = _CACHE_BYTES,
         search_s: float = _SEARCH_S,
     ) -> None:
-        self.shards = shards
+        self.layout = layout
         self._search_s = search_s
         self._log = log
         self._epochs = epochs

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import InvalidConfigurationError, TopicAlreadyExistsError, for_code
 
 from streamtable.core.errors import StreamtableError
@@ -64,10 +64,8 @@ class Topics:
                 where there are brokers for three copies. An existing change log keeps what it has.
 
         Returns:
-            The number of shards that the change log has.
-
-        Raises:
-            WrongShards: `shards` was given and the change log has another number.
+            The number of partitions that the change log has: of shards, unless the catalog says
+            otherwise.
         """
         async with open_admin(address) as admin:
             replication = min(3, len((await admin.describe_cluster())["brokers"]))
@@ -86,12 +84,39 @@ class Topics:
             found = len(described["partitions"])
             letters = _kept(self.deadletters, found, replication, _DEAD_LETTERS_MS)
             await _create_dated(admin, letters)
-        if shards is not None and found != shards:
+        return int(found)
+
+    async def grow(self, address: str, shards: int) -> None:
+        """Give the topics that have a partition for each shard as many; none gets fewer.
+
+        Args:
+            address: the brokers, `host:port,...`.
+            shards: how many shards there are to be.
+
+        Raises:
+            KafkaError: the brokers are away, or refuse it.
+        """
+        async with open_admin(address) as admin:
+            names = [self.changelog, self.indexes, self.deadletters]
+            small = {
+                described["topic"]: NewPartitions(shards)
+                for described in await admin.describe_topics(names)
+                if len(described["partitions"]) < shards
+            }
+            if small:
+                await admin.create_partitions(small)
+
+    def check_shards(self, found: int, asked: int | None) -> None:
+        """Check that a region has as many shards as were asked for.
+
+        Raises:
+            WrongShards: it has another number.
+        """
+        if asked is not None and found != asked:
             raise WrongShards(
-                f"the change log {self.changelog} has {found} shards, not {shards}. The number "
-                f"is fixed when the log is made: start without --shards, or with --shards {found}."
+                f"the region {self.region} has {found} shards, not {asked}: start without "
+                f"--shards, or with --shards {found}. For more shards: streamtable reshard."
             )
-        return found
 
 
 def _in_sync(replication: int) -> str:

@@ -29,6 +29,7 @@ from streamtable.core.errors import (
 from streamtable.core.images import Image
 from streamtable.core.tables import Table
 from streamtable.streams.begun import Begun
+from streamtable.streams.layout import Layout
 from streamtable.streams.owner import WAIT_S, Moved
 from streamtable.streams.participant import (
     IN_PROGRESS,
@@ -69,15 +70,15 @@ class Transactions:
     """What TransactWriteItems, TransactGetItems and ExecuteTransaction run on.
 
     Args:
-        count: how many shards the region has.
+        layout: the region's shards.
         find: returns the table of an id, None for one that was deleted.
         routes: find the shards' owners; None where this node owns all that join.
     """
 
     def __init__(
-        self, count: int, find: Callable[[str], Table | None], routes: Routes | None = None
+        self, layout: Layout, find: Callable[[str], Table | None], routes: Routes | None = None
     ) -> None:
-        self._count = count
+        self._layout = layout
         self._find = find
         self._routes = routes
         self._participants: dict[int, Participant] = {}
@@ -175,7 +176,7 @@ class Transactions:
     ) -> list[Outcome]:
         groups: dict[int, list[Part]] = {}
         for place, write in enumerate(writes):
-            groups.setdefault(write.hash % self._count, []).append(Part(place, write))
+            groups.setdefault(write.hash % self._layout.count, []).append(Part(place, write))
         first, *others = groups
         try:
             if others:
@@ -283,7 +284,7 @@ class Transactions:
                 end in a moment.
             ServiceUnavailable: a shard does not serve.
         """
-        numbers = {read.hash % self._count for read in reads}
+        numbers = {read.hash % self._layout.count for read in reads}
         own = {number: self._own(number) for number in numbers}
         here = {number: shard for number, shard in own.items() if shard is not None}
         if len(here) == len(own):
@@ -295,7 +296,7 @@ class Transactions:
         self, reads: Sequence[Read], shards: Mapping[int, Shard]
     ) -> list[Image | None]:
         """Read items of this node's shards: no commit becomes visible while nothing is awaited."""
-        found = [(shards[read.hash % self._count], read.row_key) for read in reads]
+        found = [(shards[read.hash % self._layout.count], read.row_key) for read in reads]
         with suppress(TimeoutError):
             async with asyncio.timeout(_HELD_S):
                 while holder := next((s for s, row in found if s.ledger.locks(row)), None):
@@ -330,7 +331,7 @@ class Transactions:
         assert self._routes is not None
         places: dict[int, list[int]] = {}
         for place, read in enumerate(reads):
-            places.setdefault(read.hash % self._count, []).append(place)
+            places.setdefault(read.hash % self._layout.count, []).append(place)
         looks = await asyncio.gather(
             *(
                 self._routes.reach(

@@ -21,6 +21,8 @@ from streamtable.consumers.holdings import Holdings, ShardMaker, Tables
 from streamtable.consumers.indexes.backfill import Backfill, ShardFiller
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.indexes.settling import Settling, settling_calls
+from streamtable.consumers.reshard.driver import ReshardDriver
+from streamtable.consumers.reshard.member import ReshardMember
 from streamtable.consumers.tables.epochs import StoreEpochs, epoch_calls
 from streamtable.consumers.tables.store import ShardStore, StoreMemory
 from streamtable.consumers.tables.writing_out import WritingOut
@@ -29,6 +31,7 @@ from streamtable.control.checkpoints import CheckpointPages
 from streamtable.control.ingest import Ingest
 from streamtable.control.knowledge import Knowledge
 from streamtable.control.pages import Control
+from streamtable.control.reshard import ReshardPages
 from streamtable.control.shards import ShardPages, status_calls
 from streamtable.control.views import Views
 from streamtable.control.visibility import Visibility
@@ -51,8 +54,10 @@ from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.fetcher import LogFetcher
+from streamtable.streams.gate import Gate
 from streamtable.streams.held import HeldShards
 from streamtable.streams.item_history import ItemHistory
+from streamtable.streams.layout import Layout
 from streamtable.streams.log import ShardLog
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.peers.calls import ShardCall, shard_calls
@@ -109,6 +114,8 @@ class Node:
         self._stores: dict[int, ShardStore] = {}
         self._calls: dict[str, ShardCall] = {}
         self._meters = Meters()
+        self._gate = Gate()
+        self._shards: Shards | None = None
         self._failed: asyncio.Future[None] | None = None
         self._draining: asyncio.Task[None] | None = None
         # Made as the node starts.
@@ -120,6 +127,8 @@ class Node:
         self._transactions: Transactions
         self._sender: IndexSender
         self._agents: Agents
+        self._member: ReshardMember
+        self._driver: ReshardDriver
         self._fetcher: LogFetcher
         self._epochs: StoreEpochs
         self._objects: Objects | None
@@ -169,12 +178,13 @@ class Node:
         else:
             self.kafka = known_address(settings.kafka, settings.kafka_config)
         topics = self._topics = Topics(settings.region)
-        count = await topics.create(self.kafka, settings.shards)
-        catalog = self._catalog = Catalog(self.kafka, topics.catalog, self._fail)
+        layout = Layout(await topics.create(self.kafka, settings.shards))
+        catalog = self._catalog = Catalog(self.kafka, topics.catalog, layout, self._fail)
         await catalog.start()
         parts.push_async_callback(catalog.stop)
+        topics.check_shards(layout.count, settings.shards)
         catalog.on_change(self._remove_rows)
-        self._held = HeldShards(count)
+        self._held = HeldShards(layout)
         peering = self._peering = Peering(
             settings,
             folder.peer_port,
@@ -196,32 +206,35 @@ class Node:
             self._topics,
         )
         held, stores, routes = self._held, self._stores, self._peering.routes
-        count = held.count
+        layout = catalog.layout
         find_written = write_lookup(catalog)
         transactions = self._transactions = Transactions(
-            count, catalog.by_id, None if self._alone else routes
+            layout, catalog.by_id, None if self._alone else routes
         )
         transactions.start()
         parts.push_async_callback(transactions.stop)
         objects = self._objects = self._checkpoints(self._folder)
         holdings = Holdings(
             address=self.kafka,
-            topic=topics.changelog,
+            topics=topics,
+            catalog=lambda: catalog.next,
             held=held,
             stores=stores,
             path=self._folder.shard,
-            memory=StoreMemory(_CACHE_BYTES, _WRITE_BYTES, count),
+            memory=StoreMemory(_CACHE_BYTES, _WRITE_BYTES, layout.count),
             tables=Tables(catalog.by_id, catalog.tables),
-            restorer=None if objects is None else Restorer(objects, settings.region, count),
+            restorer=None if objects is None else Restorer(objects, settings.region, layout),
             make=self._make_shard(HybridClock(lambda: time.time_ns() // 1_000_000)),
             opened=transactions.join,
             closed=transactions.leave,
+            fail=self._fail,
             local=None if self._broker is None else self._broker.append,
         )
+        holdings.cleaner.start()
         sender = self._sender = IndexSender(
             address=self.kafka,
             topic=topics.indexes,
-            shards=count,
+            layout=layout,
             tables=catalog.tables,
             find=catalog.by_id,
             epoch_before=lambda number, offset: stores[number].epoch_before(offset),
@@ -251,7 +264,27 @@ class Node:
             **total_calls(stores),
             **filler.calls,
         }
+        member = self._member = ReshardMember(
+            catalog=catalog,
+            gate=self._gate,
+            held=held,
+            stores=stores,
+            copies=holdings.copies,
+            cleaner=holdings.cleaner,
+            agents=agents,
+            checkpointer=lambda: self._checkpointer,
+            grown=self._grow,
+            all_held=self._alone,
+        )
+        self._peering.node_calls |= member.calls
+        member.start()
+        parts.push_async_callback(member.stop)
         await agents.start()
+
+    def _grow(self, count: int) -> None:
+        """Have requests find as many shards."""
+        if self._shards is not None:
+            self._shards.grow(count)
 
     def _make_shard(self, clock: HybridClock) -> ShardMaker:
         def make(number: int, log: ShardLog, store: ShardStore) -> Shard:
@@ -266,6 +299,7 @@ class Node:
                 fail=self._fail,
             )
             shard.check = self._check
+            shard.owner.is_decided = self._member.is_decided
             shard.owner.measure = self._meters.appends(number)
             shard.owner.tracer = self._traces
             return shard
@@ -284,7 +318,7 @@ class Node:
         self._settling = Settling(routes.ask)
         backfill = Backfill(
             catalog=catalog,
-            shards=held.count,
+            layout=catalog.layout,
             ask=routes.ask,
             settling=self._settling,
             leads=lambda number: routes.own(number) is not None,
@@ -299,13 +333,28 @@ class Node:
         destinations = Destinations(
             address=self.kafka,
             topics=topics,
-            shards=held.count,
             catalog=catalog,
             epochs=epochs,
             log=fetcher,
         )
         destinations.start()
         parts.push_async_callback(destinations.stop)
+        index_ends = LogFetcher(self.kafka, topics.indexes)
+        parts.push_async_callback(index_ends.stop)
+        await index_ends.start()
+        self._driver = driver = ReshardDriver(
+            address=self.kafka,
+            topics=topics,
+            catalog=catalog,
+            ask=routes.ask,
+            ask_all=self._peering.ask_all,
+            owner=self._peering.placement.owner,
+            index_end=partial(_end, index_ends),
+            leads=lambda number: routes.own(number) is not None,
+        )
+        driver.start()
+        self._agents.on_taken.append(driver.look)
+        parts.push_async_callback(driver.stop)
         sweeper = Sweeper(
             shards=held,
             stores=stores,
@@ -323,7 +372,7 @@ class Node:
                 objects=self._objects,
                 region=settings.region,
                 node=self._folder.node,
-                shards=held.count,
+                layout=catalog.layout,
                 stores=stores,
                 owns=lambda number: number in held and held[number].owner.serving,
                 scratch=self._folder.scratch,
@@ -336,23 +385,27 @@ class Node:
         """Answer requests."""
         settings, parts, catalog = self.settings, self._parts, self._catalog
         held, stores, routes = self._held, self._stores, self._peering.routes
-        count, agents = held.count, self._agents
-        totals = TableTotals(count, routes.ask)
-        shards = Shards(held if self._alone else {n: RoutedShard(n, routes) for n in range(count)})
-        operations = {
-            **handlers(
-                catalog, shards, self._transactions, settings, totals.of, address=self._address
-            ),
-            **stream_handlers(catalog, StreamReader(self._fetcher, self._epochs, count)),
-        }
+        layout, agents, gate = catalog.layout, self._agents, self._gate
+        totals = TableTotals(layout, routes.ask)
+        shards = self._shards = Shards(
+            held.__getitem__ if self._alone else lambda number: RoutedShard(number, routes),
+            layout.count,
+        )
+        operated = handlers(
+            catalog, shards, self._transactions, settings, totals.of, address=self._address
+        )
         if not self._alone:
-            self._calls |= request_calls(operations)
-            operations |= passed_on(operations, catalog, shards, routes)
+            self._calls |= request_calls(operated)
+            operated |= passed_on(operated, catalog, shards, routes)
+        operations = {
+            **{name: gate.keeps(handler) for name, handler in operated.items()},
+            **stream_handlers(catalog, StreamReader(self._fetcher, self._epochs, layout)),
+        }
         control = Control(
             catalog=catalog,
             settings=settings,
             log=self._fetcher,
-            shards=count,
+            layout=layout,
             kafka=self.kafka,
             changelog=self._topics.changelog,
             handlers=operations,
@@ -368,11 +421,11 @@ class Node:
         )
         why = Why(
             find=catalog.table,
-            shards=count,
+            layout=layout,
             history=ItemHistory(self._fetcher, self._epochs),
             consumers=knowledge.of,
         )
-        ingest = Ingest(catalog, count, stores, routes)
+        ingest = Ingest(catalog, layout, stores, routes)
         self._calls |= ingest.calls
         views = Views(
             catalog=catalog,
@@ -385,13 +438,13 @@ class Node:
             catalog=catalog,
             frontiers=control.frontiers,
             settling=self._settling,
-            shards=count,
+            layout=layout,
             ends=self._ends,
             terms=lambda: {n: held[n].owner for n in held} if self._alone else {},
         )
         views.start()
         parts.push_async_callback(views.stop)
-        checkpoints = CheckpointPages(self._objects, self._checkpointer, settings.region, count)
+        checkpoints = CheckpointPages(self._objects, self._checkpointer, settings.region, layout)
         monitoring = NodePages(
             info={
                 "region": settings.region,
@@ -422,30 +475,33 @@ class Node:
         if self._seat is not None:
             self._peering.node_calls |= monitoring.calls
         shard_pages = ShardPages(
-            shards=count,
+            layout=layout,
             ask=routes.ask,
             owner=self._peering.placement.owner,
             log=self._fetcher,
             drain=self.drain,
         )
         self._calls |= status_calls(self._folder.node, stores)
+        reshard_pages = ReshardPages(self._driver)
         pages = {
             **monitoring.pages,
+            "/_streamtable/reshard": reshard_pages.status,
             "/_streamtable/shards": shard_pages.list,
             "/_streamtable/node": self._node_page,
             "/_streamtable/epochs": self._epochs_page,
             "/_streamtable/checkpoints": checkpoints.list,
             "/_streamtable/views": views.list,
-            "/_streamtable/views/tokens": ingest.tokens,
+            "/_streamtable/views/tokens": gate.keeps(ingest.tokens),
             "/_streamtable/why": why.page,
             **control.pages,
         }
         posts = {
             "/_streamtable/drain": shard_pages.drain,
+            "/_streamtable/reshard": reshard_pages.act,
             "/_streamtable/checkpoints": checkpoints.act,
             "/_streamtable/views/create": views.create,
             "/_streamtable/views/drop": views.drop,
-            "/_streamtable/views/ingest": ingest.ingest,
+            "/_streamtable/views/ingest": gate.keeps(ingest.ingest),
             "/_streamtable/views/swap": views.swap,
             **control.posts,
         }
@@ -468,12 +524,14 @@ class Node:
 
     def _beside(self, seat: int) -> Beside:
         """Return what this process's pages know of the others."""
-        placement, count = self._peering.placement, self._held.count
-        return Beside(seat, self._peering.ask_others, lambda: count - len(placement.owners))
+        placement, layout = self._peering.placement, self._catalog.layout
+        return Beside(
+            seat, self._peering.ask_others, lambda: len(set(layout) - placement.owners.keys())
+        )
 
     async def _ends(self) -> dict[int, int]:
         """Ask by shard for the offset of the last record of its log."""
-        numbers = range(self._held.count)
+        numbers = list(self._catalog.layout)
         ask = self._peering.routes.ask
         return dict(enumerate(await asyncio.gather(*(ask(n, "end", None) for n in numbers))))
 
@@ -565,7 +623,8 @@ class Node:
         return {
             "region": self.settings.region,
             "kafka": self.kafka,
-            "shards": self._held.count,
+            "shards": self._catalog.layout.count,
+            "splits": [each.model_dump() for each in self._catalog.layout.document.splits],
             "version": version("streamtable"),
             "endpoint": self.endpoint,
         }
@@ -575,11 +634,17 @@ class Node:
             shard, offset = int(query["shard"]), int(query["offset"])
         except (KeyError, ValueError):
             shard, offset = -1, -1
-        if not 0 <= shard < self._held.count:
+        if not 0 <= shard < self._catalog.layout.count:
             msg = "shard and offset must be numbers, shard one of the region's"
             raise ValidationError(msg)
         epoch, barrier = await self._epochs.epoch(shard, offset)
         return {"epoch": epoch, "barrier": barrier}
+
+
+async def _end(log: LogFetcher, number: int) -> int:
+    """The end of a shard's part of a log."""
+    _, end = await log.bounds(number)
+    return end
 
 
 def _taken_ms(checkpointer: Checkpointer | None, number: int) -> int | None:

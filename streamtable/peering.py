@@ -138,11 +138,10 @@ class Peering:
         deadline = time.monotonic() + _HAND_OVER_S
         while True:
             owners = self.placement.owners
-            if len(owners) == self._held.count and self.placement.own not in owners.values():
+            layout = self._held.layout
+            if owners.keys() >= set(layout) and self.placement.own not in owners.values():
                 with suppress(ApiError):
-                    await asyncio.gather(
-                        *(self.routes.ask(n, "end", None) for n in range(self._held.count))
-                    )
+                    await asyncio.gather(*(self.routes.ask(n, "end", None) for n in layout))
                     return
             if not self.placement.others:
                 raise ServiceUnavailable("No other node is left")
@@ -186,6 +185,23 @@ class Peering:
         with suppress(PeerLost, ApiError):
             await self._client.call(address, method, arguments, catalog=self._catalog.next)
 
+    async def ask_all(self, method: str, arguments: Any) -> dict[str, Any]:
+        """Have every node of the region carry something out; return the answers by address.
+
+        Raises:
+            ApiError: what one of them raised.
+            PeerLost: one of them did not answer.
+        """
+        own, others = self.placement.own, sorted(self.placement.others)
+        answers = await asyncio.gather(
+            self.node_calls[method](arguments),
+            *(
+                self._client.call(address, method, arguments, catalog=self._catalog.next)
+                for address in others
+            ),
+        )
+        return dict(zip([own, *others], answers, strict=True))
+
     def _find_call(self, method: str) -> Call:
         """Return what other nodes can call by a name: of this node, or of one of its shards."""
         return self.node_calls.get(method) or partial(self._call_shard, method)
@@ -199,7 +215,9 @@ class Peering:
         call = self._calls.get(method)
         if call is None:
             raise Moved("This node is starting. Try again.")
-        number, rest = arguments
+        number, rest, *generation = arguments
+        if sum(generation) != self._held.layout.generation:
+            raise Moved("The number of shards is another one now. Try again.")
         shard = self.routes.own(number)
         if shard is None:
             raise Moved(f"Shard {number} is not this node's. Try again.")

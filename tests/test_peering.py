@@ -15,6 +15,7 @@ from streamtable.core.errors import ServiceUnavailable
 from streamtable.peering import Peering, UnprotectedPeers
 from streamtable.settings import NodeSettings
 from streamtable.streams.held import HeldShards
+from streamtable.streams.layout import Layout
 from streamtable.streams.owner import Moved
 from streamtable.streams.peers.client import PeerLost
 from tests.support.ports import free_port
@@ -42,7 +43,7 @@ class Node:
     """A node without anything but the others."""
 
     def __init__(self, folder: Path, name: str, **settings: Any) -> None:
-        self.held = HeldShards(2)
+        self.held = HeldShards(Layout(2))
         self.catalog = StillCatalog()
         self.port_file = folder / name
 

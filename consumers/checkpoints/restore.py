@@ -19,6 +19,7 @@ from streamtable.consumers.checkpoints.manifests import (
 from streamtable.consumers.checkpoints.objects import NoObject, Objects
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.streams.epochs import BARRIER
+from streamtable.streams.layout import Layout
 from streamtable.streams.owner import LogGap
 from streamtable.streams.records import LogRecord
 
@@ -85,13 +86,13 @@ class Restorer:
     Args:
         objects: where they are kept.
         region: the region's name.
-        shards: how many shards it has.
+        layout: its shards.
     """
 
-    def __init__(self, objects: Objects, region: str, shards: int) -> None:
+    def __init__(self, objects: Objects, region: str, layout: Layout) -> None:
         self._objects = objects
         self._region = region
-        self._shards = shards
+        self._layout = layout
         self._turn = asyncio.Semaphore(_AT_ONCE)
 
     @property
@@ -100,7 +101,7 @@ class Restorer:
         return self._objects.place
 
     async def restore(
-        self, number: int, path: Path, log: ShardEnd, above: int
+        self, number: int, path: Path, log: ShardEnd, above: int, below: int | None = None
     ) -> tuple[Manifest | None, list[str]]:
         """Replace a shard's files by the newest checkpoint that its log goes on from.
 
@@ -112,6 +113,7 @@ class Restorer:
             path: its folder; its store is closed.
             log: its log.
             above: only a checkpoint of a later offset is of use.
+            below: nor is one of this offset or a later one, where that is given.
 
         Returns:
             The checkpoint, None if there is none to be used; and why others were passed over.
@@ -125,7 +127,7 @@ class Restorer:
         for key in names.newest_first(await self._objects.list(names.manifests)):
             try:
                 manifest = await Manifest.read(self._objects, key)
-                reason = await self._unusable(manifest, log, above)
+                reason = await self._unusable(manifest, log, above, below)
                 if reason is None:
                     await self._replace(manifest, names, path)
                     return manifest, passed_over
@@ -135,11 +137,17 @@ class Restorer:
             passed_over.append(f"{key}: {reason}")
         return None, passed_over
 
-    async def _unusable(self, manifest: Manifest, log: ShardEnd, above: int) -> str | None:
+    async def _unusable(
+        self, manifest: Manifest, log: ShardEnd, above: int, below: int | None
+    ) -> str | None:
         """Say why a checkpoint is of no use, None if it is."""
         first, end = await log.bounds()
-        if manifest.shards != self._shards:
+        document = self._layout.document
+        # One of before a split has the rows of all its children, and its log goes on as theirs.
+        if manifest.shards not in {document.count, *(each.before for each in document.splits)}:
             return f"it is of a region with {manifest.shards} shards"
+        if below is not None and manifest.offset >= below:
+            return f"it ends at offset {manifest.offset}, the shard was split at {below}"
         if manifest.offset <= above:
             return f"it ends at offset {manifest.offset}, the shard has more"
         if manifest.offset + 1 < first:

@@ -22,6 +22,7 @@ from streamtable.consumers.checkpoints.objects import (
     sha256_of,
 )
 from streamtable.consumers.tables.store import ShardStore
+from streamtable.streams.layout import Layout
 from streamtable.streams.owner import StateUnavailable
 
 __all__ = ["Checkpointer"]
@@ -45,7 +46,7 @@ class Checkpointer:
         objects: where they are kept.
         region: the region's name.
         node: this node's name.
-        shards: how many shards the region has.
+        layout: the region's shards.
         stores: the stores of the shards that this node has, as they come and go.
         owns: says whether a shard is this node's right now.
         scratch: a folder on the stores' file system, for links.
@@ -58,7 +59,7 @@ class Checkpointer:
         objects: Objects,
         region: str,
         node: str,
-        shards: int,
+        layout: Layout,
         stores: Mapping[int, ShardStore],
         owns: Callable[[int], bool],
         scratch: Path,
@@ -67,7 +68,7 @@ class Checkpointer:
         self._objects = objects
         self._region = region
         self._node = node
-        self._shards = shards
+        self._layout = layout
         self._stores = stores
         self._owns = owns
         self._scratch = scratch
@@ -136,7 +137,7 @@ class Checkpointer:
             manifest = Manifest(
                 region=self._region,
                 shard=number,
-                shards=self._shards,
+                shards=self._layout.count,
                 offset=frozen.offset,
                 epoch=frozen.epoch,
                 barrier=frozen.barrier,

@@ -17,6 +17,7 @@ from streamtable.core.index_rows import index_row
 from streamtable.core.operations.index_updates import finish_index
 from streamtable.core.tables import Index, Table
 from streamtable.streams.catalog import Catalog
+from streamtable.streams.layout import Layout
 from streamtable.streams.peers.calls import ShardCall
 from streamtable.streams.routes import AskShard
 from streamtable.streams.shard import Shard
@@ -133,7 +134,7 @@ class Backfill:
 
     Args:
         catalog: says which indexes are new or deleted.
-        shards: how many shards the region has.
+        layout: the region's shards.
         ask: asks a shard's owner.
         settling: knows when an index has what was sent.
         leads: says whether this node owns a shard.
@@ -143,13 +144,13 @@ class Backfill:
         self,
         *,
         catalog: Catalog,
-        shards: int,
+        layout: Layout,
         ask: AskShard,
         settling: Settling,
         leads: Callable[[int], bool],
     ) -> None:
         self._catalog = catalog
-        self._shards = shards
+        self._layout = layout
         self._ask = ask
         self._settling = settling
         self._leads = leads
@@ -219,11 +220,9 @@ class Backfill:
 
     async def _fill(self, table: Table, index: Index) -> None:
         what = [table.id, index.document.id]
-        filled = await asyncio.gather(
-            *(self._fill_from(number, what) for number in range(self._shards))
-        )
+        filled = await asyncio.gather(*(self._fill_from(number, what) for number in self._layout))
         await self._settling.settled(dict(enumerate(filled)))
-        for number in range(self._shards):
+        for number in self._layout:
             await self._ask(number, "filled", what)
 
     async def _fill_from(self, number: int, what: list[str]) -> int:

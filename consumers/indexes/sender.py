@@ -12,6 +12,7 @@ from streamtable.consumers.indexes.messages import Position, encode
 from streamtable.core.index_rows import IndexRow, index_rows
 from streamtable.core.tables import Table
 from streamtable.streams.epochs import EpochFilter
+from streamtable.streams.layout import Layout
 from streamtable.streams.log import CLIENT_ERRORS
 from streamtable.streams.producers import open_producer
 from streamtable.streams.records import LogRecord
@@ -38,7 +39,7 @@ class IndexSender:
     Args:
         address: the brokers, `host:port,...`.
         topic: the indexes' log.
-        shards: how many shards there are.
+        layout: the region's shards.
         tables: lists every table.
         find: returns the table of an id, None for one that was deleted.
         epoch_before: the epoch in force before an offset of a shard, and its barrier.
@@ -49,14 +50,14 @@ class IndexSender:
         *,
         address: str,
         topic: str,
-        shards: int,
+        layout: Layout,
         tables: Callable[[], Iterable[Table]],
         find: Callable[[str], Table | None],
         epoch_before: Callable[[int, int], tuple[str, int] | None],
     ) -> None:
         self._address = address
         self._topic = topic
-        self._shards = shards
+        self._layout = layout
         self._tables = tables
         self._find = find
         self._epoch_before = epoch_before
@@ -64,6 +65,8 @@ class IndexSender:
         self._sent: dict[int, int] = {}
         self._positions: dict[int, dict[int, Position]] = {}
         self._producer: AIOKafkaProducer | None = None
+        # How many partitions there were when it was opened: it knows of no later ones.
+        self._known = 0
         self._starting = asyncio.Lock()
 
     async def stop(self) -> None:
@@ -114,7 +117,7 @@ class IndexSender:
         for position, rows in entries:
             targets: dict[int, list[IndexRow]] = {}
             for row in rows:
-                targets.setdefault(row.hash % self._shards, []).append(row)
+                targets.setdefault(row.hash % self._layout.count, []).append(row)
             for target, theirs in targets.items():
                 by_target.setdefault(target, []).extend(_parts(position, theirs))
         values = [
@@ -152,7 +155,10 @@ class IndexSender:
     async def _started_producer(self) -> AIOKafkaProducer:
         """Return the producer that all shards share, or a new one after it failed."""
         async with self._starting:
+            if self._known != self._layout.count:
+                await self._discard(self._producer)
             if self._producer is None:
+                self._known = self._layout.count
                 self._producer = await open_producer(self._address)
             producer: AIOKafkaProducer = self._producer
             return producer

@@ -20,6 +20,10 @@ class Applied(Protocol):
     def applied(self) -> int:
         """Offset of the last record applied."""
 
+    @property
+    def index_offset(self) -> int:
+        """The next offset of the indexes' log."""
+
     def indexed_position(self, source: int) -> tuple[int, int]:
         """The position of shard `source` through which global indexes are applied here."""
 
@@ -76,7 +80,10 @@ def settling_calls(stores: Mapping[int, Applied], sender: IndexRows) -> dict[str
             return None
         return list(sender.positions(number).items())
 
+    async def index_offset(shard: Shard, _arguments: Any) -> int:
+        return stores[shard.number].index_offset
+
     async def indexed(shard: Shard, source: Any) -> Any:
         return stores[shard.number].indexed_position(source)
 
-    return {"sent": sent, "indexed": indexed}
+    return {"sent": sent, "indexed": indexed, "index_offset": index_offset}

@@ -12,6 +12,7 @@ from streamtable.cli.lag import lag
 from streamtable.cli.log import log_app
 from streamtable.cli.output import Failure, print_error
 from streamtable.cli.replay import replay
+from streamtable.cli.reshard import reshard
 from streamtable.cli.search import search_app
 from streamtable.cli.serve import serve
 from streamtable.cli.shards import drain, init, shards
@@ -34,6 +35,7 @@ app.command()(serve)
 app.command()(init)
 app.command()(shards)
 app.command()(drain)
+app.command()(reshard)
 app.command()(worker)
 app.add_typer(triggers_app)
 app.add_typer(views_app)

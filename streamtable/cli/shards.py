@@ -11,7 +11,7 @@ from streamtable.cli.options import (
     JsonOption,
     KafkaConfigOption,
 )
-from streamtable.cli.output import Failure, LogLevel, set_up_logging, stdout
+from streamtable.cli.output import Failure, LogLevel, print_line, set_up_logging, stdout
 from streamtable.cli.running import run_until_signal
 
 __all__ = ["drain", "init", "shards"]
@@ -27,11 +27,14 @@ def shards(as_json: JsonOption = False, endpoint: EndpointOption = DEFAULT_ENDPO
         from streamtable.triggers.endpoint import Endpoint
 
         async with Endpoint(endpoint) as node:
-            found = (await node.get("/_streamtable/shards"))["shards"]
+            page = await node.get("/_streamtable/shards")
+        found, reshard = page["shards"], page["reshard"]
         if as_json:
             stdout().print_json(data=found)
         else:
             _show(found)
+            if reshard is not None:
+                print_line(f"there are to be {reshard['target']}: {reshard['phase']}")
 
     run_until_signal(run())
 
@@ -65,7 +68,7 @@ def init(
             min=1,
             max=1000,
             show_default="16 on three brokers or more, else 4",
-            help="Shards of the change log; their number is fixed from then on.",
+            help="Shards of the change log; later on there can be more: streamtable reshard.",
         ),
     ] = None,
     kafka_config: KafkaConfigOption = None,
@@ -89,6 +92,7 @@ def init(
         topics = Topics(region)
         try:
             found = await topics.create(known_address(kafka, kafka_config), count)
+            topics.check_shards(found, count)
         except KafkaConnectionError as error:
             raise Failure(f"no Kafka broker answers at {kafka}. Is the address right?") from error
         stdout().print(

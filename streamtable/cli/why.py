@@ -44,7 +44,8 @@ async def explain(
         Failure: the node can't tell; the text says why.
         NodeUnavailable: no node answers.
     """
-    query = {"table": table, "key": key, "since_ms": str(since_ms)}
+    asked = {"table": table, "key": key, "since_ms": str(since_ms)}
+    query = asked
     said = time.monotonic()
     while True:
         try:
@@ -54,11 +55,14 @@ async def explain(
         for change in page["changes"]:
             yield change
         if page["next"] >= page["end"] or page["next"] <= page["from"]:
-            return
+            if page["then"] is None:
+                return
+            query = {**asked, "shard": str(page["then"])}
+            continue
         if time.monotonic() - said > _SAY_S:
             said = time.monotonic()
             print_line(f"{page['end'] - page['next']} records left to look through")
-        query = {"table": table, "key": key, "from": str(page["next"])}
+        query = {**asked, "shard": str(page["shard"]), "from": str(page["next"])}
 
 
 def print_json(change: dict[str, Any]) -> None:

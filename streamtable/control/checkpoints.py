@@ -13,6 +13,7 @@ from streamtable.consumers.checkpoints.manifests import DamagedCheckpoint, Manif
 from streamtable.consumers.checkpoints.objects import Objects
 from streamtable.consumers.checkpoints.taker import Checkpointer
 from streamtable.core.errors import ValidationError
+from streamtable.streams.layout import Layout
 
 __all__ = ["CheckpointPages", "describe", "list_checkpoints"]
 
@@ -24,16 +25,20 @@ class CheckpointPages:
         objects: where checkpoints are kept; None where none are.
         checkpointer: takes them; None where none are taken.
         region: the region's name.
-        shards: how many shards it has.
+        layout: the region's shards.
     """
 
     def __init__(
-        self, objects: Objects | None, checkpointer: Checkpointer | None, region: str, shards: int
+        self,
+        objects: Objects | None,
+        checkpointer: Checkpointer | None,
+        region: str,
+        layout: Layout,
     ) -> None:
         self._objects = objects
         self._checkpointer = checkpointer
         self._region = region
-        self._shards = shards
+        self._layout = layout
 
     async def list(self, _query: Mapping[str, str]) -> dict[str, Any]:
         """Answer where checkpoints are kept, and which there are.
@@ -43,7 +48,7 @@ class CheckpointPages:
         """
         if self._objects is None:
             return {"place": None, "region": self._region, "checkpoints": []}
-        found = await list_checkpoints(self._objects, self._region, range(self._shards))
+        found = await list_checkpoints(self._objects, self._region, self._layout)
         return {"place": self._objects.place, "region": self._region, "checkpoints": found}
 
     async def act(self, body: dict[str, Any]) -> dict[str, Any]:

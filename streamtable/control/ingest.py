@@ -24,6 +24,7 @@ from streamtable.core.images import Image
 from streamtable.core.tables import Table
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.feed import Batch, LatestRows, NotNext, fed_through, feed
+from streamtable.streams.layout import Layout
 from streamtable.streams.ledger import Place
 from streamtable.streams.peers.calls import ShardCall
 from streamtable.streams.routes import Routes
@@ -53,7 +54,7 @@ class Ingest:
 
     Args:
         catalog: the region's tables.
-        shards: how many shards the region has.
+        layout: the region's shards.
         stores: the stores of this node's shards.
         routes: find the shards' owners.
     """
@@ -61,12 +62,12 @@ class Ingest:
     def __init__(
         self,
         catalog: Catalog,
-        shards: int,
+        layout: Layout,
         stores: Mapping[int, RowStore],
         routes: Routes,
     ) -> None:
         self._catalog = catalog
-        self._shards = shards
+        self._layout = layout
         self._stores = stores
         self._routes = routes
         self._cursors: dict[str, tuple[float, AsyncIterator[bytes]]] = {}
@@ -81,7 +82,8 @@ class Ingest:
 
         The first line is `{"offset": o}`: what the commits through `o` did is in the rows, what
         later ones did is not. Then one item a line, in wire form; the last line is `{"rows": n}`.
-        With `versions` in the query an item is `{"version": time, "item": {...}}`, by the time of
+        With `shards` in the query they are answered only where the region has so many. With
+        `versions` an item is `{"version": time, "item": {...}}`, by the time of
         its version.
 
         Raises:
@@ -91,6 +93,9 @@ class Ingest:
         """
         table = self._catalog.table(query.get("table", ""))
         number, versions = self._number(query.get("shard")), "versions" in query
+        count = str(self._layout.count)
+        if query.get("shards", count) != count:
+            raise ServiceUnavailable(f"The region has {count} shards now. Begin again.")
         if self._routes.own(number) is not None:
             async for lines in self._lines(table, number, versions=versions):
                 yield lines
@@ -155,7 +160,7 @@ class Ingest:
         """
         source, view = self._number(query.get("source")), query.get("view", "")
         found = await asyncio.gather(
-            *(self._routes.ask(number, "fed", [view, source]) for number in range(self._shards))
+            *(self._routes.ask(number, "fed", [view, source]) for number in self._layout)
         )
         return {"tokens": {str(n): place for n, place in enumerate(found) if place is not None}}
 
@@ -171,7 +176,8 @@ class Ingest:
 
         The answer is `{"applied": true, "position": [shard, offset]}` when it is durable, or
         `{"applied": false, "token": place}` when the view is fed through another place than
-        `after`: then nothing was done.
+        `after`: then nothing was done. Nor was it with `{"applied": false, "shards": n}`: the
+        region has n shards, not as many as the batch was made for.
 
         Raises:
             InternalServerError: the outcome is not known; ask for the tokens.
@@ -180,6 +186,9 @@ class Ingest:
             ValidationError: a row does not fit the view; nothing was done.
         """
         target = self._number(body.get("target"))
+        count = self._layout.count
+        if body.get("shards", count) != count:
+            return {"applied": False, "shards": count}
         answer: dict[str, Any] = await self._routes.change(target, "ingest", body)
         return answer
 
@@ -215,9 +224,10 @@ class Ingest:
         return {"applied": True, "position": [target, offset]}
 
     def _check_target(self, target: int, number: int) -> None:
-        if number % self._shards != target:
+        count = self._layout.count
+        if number % count != target:
             raise ValidationError(
-                f"one of the rows belongs to shard {number % self._shards}, not {target}"
+                f"one of the rows belongs to shard {number % count}, not {target}"
             )
 
     def _values(self, view: Table) -> Table | None:
@@ -237,7 +247,7 @@ class Ingest:
 
     def _number(self, given: Any) -> int:
         number = int(given) if isinstance(given, int | str) and str(given).isdecimal() else -1
-        if not 0 <= number < self._shards:
+        if not 0 <= number < self._layout.count:
             raise ValidationError(f"{given!r} is no shard of this region")
         return number
 

@@ -9,6 +9,7 @@ from streamtable.control.bodies import ConsumerReport
 from streamtable.control.workers import Workers
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.streams.fetcher import Fetches, LogTrimmed
+from streamtable.streams.layout import Layout
 
 __all__ = ["Overview"]
 
@@ -30,7 +31,7 @@ class Overview:
 
     Args:
         log: the log.
-        shards: number of its shards.
+        layout: the region's shards.
         workers: what workers report.
         committed: returns by shard what a consumer's group has committed.
         parked: returns by shard how many records a consumer has parked.
@@ -40,7 +41,7 @@ class Overview:
     def __init__(
         self,
         log: Fetches,
-        shards: int,
+        layout: Layout,
         *,
         workers: Workers,
         committed: ByShard,
@@ -48,7 +49,7 @@ class Overview:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._log = log
-        self._shards = range(shards)
+        self._layout = layout
         self._workers = workers
         self._committed = committed
         self._parked = parked
@@ -61,8 +62,9 @@ class Overview:
         Raises:
             LogUnavailable: the brokers do not answer.
         """
-        found = await asyncio.gather(*(self._log.bounds(number) for number in self._shards))
-        bounds = dict(zip(self._shards, found, strict=True))
+        numbers = list(self._layout)
+        found = await asyncio.gather(*(self._log.bounds(number) for number in numbers))
+        bounds = dict(zip(numbers, found, strict=True))
         return [await self._describe(consumer, bounds) for consumer in consumers]
 
     async def _describe(self, consumer: ConsumerDocument, bounds: Bounds) -> dict[str, Any]:

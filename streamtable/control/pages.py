@@ -29,6 +29,7 @@ from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.fetcher import Fetches
 from streamtable.streams.group_offsets import GroupOffsets
+from streamtable.streams.layout import Layout
 from streamtable.streams.topics import Topics
 
 __all__ = ["Control"]
@@ -45,7 +46,7 @@ class Control:
         catalog: the region's tables and consumers.
         settings: the node's.
         log: the change log.
-        shards: number of its shards.
+        layout: the region's shards.
         kafka: the brokers, `host:port,...`.
         changelog: the log's topic.
         handlers: the executors of DynamoDB's operations.
@@ -57,7 +58,7 @@ class Control:
         catalog: Catalog,
         settings: NodeSettings,
         log: Fetches,
-        shards: int,
+        layout: Layout,
         kafka: str,
         changelog: str,
         handlers: Mapping[str, Handler],
@@ -65,7 +66,7 @@ class Control:
     ) -> None:
         self._catalog = catalog
         self._settings = settings
-        self._shards = shards
+        self._layout = layout
         self._handlers = handlers
         self._tell_others = tell_others
         self._groups = GroupOffsets(kafka, changelog)
@@ -77,7 +78,7 @@ class Control:
         """What consumers keep."""
         self.registrations = Registrations(
             catalog,
-            Starts(log, shards),
+            Starts(log, layout),
             workers=self.workers.running,
             members=self._groups.members,
             region=settings.region,
@@ -85,7 +86,7 @@ class Control:
         """The consumers that there are."""
         self.overview = Overview(
             log,
-            shards,
+            layout,
             workers=self.workers,
             committed=self._committed,
             parked=self._parked,
@@ -188,7 +189,7 @@ class Control:
     async def _parked(self, consumer: ConsumerDocument) -> dict[int, int]:
         """Count what a consumer has parked, from what it keeps."""
         found = {}
-        for shard in range(self._shards):
+        for shard in self._layout:
             kept = await self.state.load(consumer.owner(shard))
             found[shard] = sum(each.startswith(_PARKED) for each in kept)
         return found
@@ -196,7 +197,7 @@ class Control:
     async def _forget_state(self, consumer: ConsumerDocument) -> int:
         """Remove what a generation that is over keeps; return how much of it was parked."""
         parked = 0
-        for shard in range(self._shards):
+        for shard in self._layout:
             owner = consumer.owner(shard)
             kept = await self.state.load(owner)
             parked += sum(each.startswith(_PARKED) for each in kept)

@@ -17,6 +17,7 @@ import orjson
 from streamtable.consumers.indexes.settling import Applied
 from streamtable.core.errors import ApiError
 from streamtable.streams.fetcher import Fetches, LogTrimmed
+from streamtable.streams.layout import Layout
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.peers.calls import ShardCall
 from streamtable.streams.records import COMMIT
@@ -36,7 +37,7 @@ class ShardPages:
     """The pages.
 
     Args:
-        shards: how many shards the region has.
+        layout: the region's shards.
         ask: asks a shard's owner.
         owner: tells the address of the node that has a shard, None where none is known.
         log: reads the change log: what was written lately is counted there.
@@ -46,22 +47,27 @@ class ShardPages:
     def __init__(
         self,
         *,
-        shards: int,
+        layout: Layout,
         ask: AskShard,
         owner: Callable[[int], str | None],
         log: Fetches,
         drain: Callable[[], Awaitable[None]],
     ) -> None:
-        self._shards = shards
+        self._layout = layout
         self._ask = ask
         self._owner = owner
         self._log = log
         self._drain = drain
 
     async def list(self, _query: Mapping[str, str]) -> dict[str, Any]:
-        """Answer how the shards are; `serving` is false for one whose owner does not answer."""
-        numbers = range(self._shards)
-        return {"shards": await asyncio.gather(*(self._describe(number) for number in numbers))}
+        """Answer how the shards are; `serving` is false for one whose owner does not answer.
+
+        `reshard` has target and phase of a change of their number, None where none is under way.
+        """
+        reshard = self._layout.document.reshard
+        found = await asyncio.gather(*(self._describe(number) for number in self._layout))
+        known = None if reshard is None else {"target": reshard.target, "phase": reshard.phase}
+        return {"shards": found, "reshard": known}
 
     async def drain(self, _body: dict[str, Any]) -> dict[str, Any]:
         """Hand this node's shards over to others; answered when they serve.

@@ -8,6 +8,7 @@ from typing import Final
 from streamtable.core.errors import ValidationError
 from streamtable.core.starts import LATEST, AtPositions, AtTime, Edge, parse_start
 from streamtable.streams.fetcher import Fetches
+from streamtable.streams.layout import Layout
 
 __all__ = ["Starts"]
 
@@ -20,13 +21,13 @@ class Starts:
 
     Args:
         log: the log.
-        shards: the number of its shards.
+        layout: the region's shards.
         now: the time, seconds since 1970.
     """
 
-    def __init__(self, log: Fetches, shards: int, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, log: Fetches, layout: Layout, now: Callable[[], float] = time.time) -> None:
         self._log = log
-        self._shards = range(shards)
+        self._layout = layout
         self._now = now
 
     async def resolve(self, text: str) -> dict[int, int]:
@@ -54,8 +55,9 @@ class Starts:
         return await self._positions(start, bounds)
 
     async def _bounds(self) -> dict[int, tuple[int, int]]:
-        found = await asyncio.gather(*(self._log.bounds(number) for number in self._shards))
-        return dict(zip(self._shards, found, strict=True))
+        numbers = list(self._layout)
+        found = await asyncio.gather(*(self._log.bounds(number) for number in numbers))
+        return dict(zip(numbers, found, strict=True))
 
     async def _at(self, ms: int, bounds: dict[int, tuple[int, int]]) -> dict[int, int]:
         found = await asyncio.gather(*(self._log.offset_at(number, ms) for number in bounds))

@@ -18,6 +18,7 @@ from streamtable.core.tables import Table
 from streamtable.core.visibility import AFTER_HEADER, After, format_positions
 from streamtable.operations.lookup import item_lookup
 from streamtable.streams.catalog import Catalog
+from streamtable.streams.layout import Layout
 
 __all__ = ["Term", "Visibility", "WaitsForConsumers"]
 
@@ -59,7 +60,7 @@ class Visibility:
         catalog: the region's tables.
         frontiers: knows how far the views have got.
         settling: knows when the indexes have what was written.
-        shards: how many shards the region has.
+        layout: the region's shards.
         ends: returns by shard the offset of the last record of its log.
         terms: the writing ends of this node's shards, where it has them all.
     """
@@ -70,7 +71,7 @@ class Visibility:
         catalog: Catalog,
         frontiers: WaitsForConsumers,
         settling: Settling,
-        shards: int,
+        layout: Layout,
         ends: Callable[[], Awaitable[Mapping[int, int]]],
         terms: Callable[[], Mapping[int, Term]],
     ) -> None:
@@ -78,7 +79,7 @@ class Visibility:
         self._find = item_lookup(catalog)
         self._frontiers = frontiers
         self._settling = settling
-        self._shards = shards
+        self._layout = layout
         self._ends = ends
         self._terms = terms
 
@@ -92,7 +93,7 @@ class Visibility:
             NotYetVisible: it did not in time; the message says what is behind, and how far.
             ValidationError: a position is in no shard of the region.
         """
-        shards = self._shards
+        shards = self._layout.count
         unknown = [shard for shard in after.positions if shard >= shards]
         if unknown:
             raise ValidationError(

@@ -11,6 +11,7 @@ from streamtable.core.key_texts import InvalidKeyText, parse_key_text
 from streamtable.core.tables import Table
 from streamtable.streams.fetcher import LogTrimmed
 from streamtable.streams.item_history import ItemHistory, SoughtItem
+from streamtable.streams.layout import Layout
 
 __all__ = ["ConsumersOf", "Why"]
 
@@ -25,7 +26,7 @@ class Why:
 
     Args:
         find: returns the table of a name, or raises ResourceNotFound.
-        shards: how many shards there are.
+        layout: the region's shards.
         history: finds the item's changes.
         consumers: what is known of a table's consumers on a shard.
         now_ms: a clock.
@@ -35,13 +36,13 @@ class Why:
         self,
         *,
         find: Callable[[str], Table],
-        shards: int,
+        layout: Layout,
         history: ItemHistory,
         consumers: ConsumersOf,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._find = find
-        self._shards = shards
+        self._layout = layout
         self._history = history
         self._consumers = consumers
         self._now_ms = now_ms
@@ -54,8 +55,9 @@ class Why:
         `next` in the answer is less than `end`, the next request says `from=` what `next` was.
 
         Returns:
-            `table`, `key`, `shard`, `from`, `next`, `end`, and `changes`: each as the log has it,
-            with its position and `consumers`, what each made of it.
+            `table`, `key`, `shard`, `from`, `next`, `end`, `then` (the shard that the item went to
+            in a split, whose log is to be asked for when `next` is `end`), and `changes`: each as
+            the log has it, with its position and `consumers`, what each made of it.
 
         Raises:
             ResourceNotFound: there is no such table.
@@ -71,11 +73,17 @@ class Why:
         except InvalidKeyText as error:
             raise ValidationError(str(error)) from error
         number, _ = table.keys.locate(table.prefix, key)
-        item = SoughtItem(table.document.logged_as, table.id, key, number % self._shards)
+        since_ms = _number(query, "since_ms")
+        since_ms = self._now_ms() - _DAY_MS if since_ms is None else since_ms
+        document = self._layout.document
+        chain = document.chain(number % document.count, since_ms / 1000)
+        shard = _number(query, "shard")
+        if shard is not None and shard not in chain:
+            raise ValidationError(f"the item was never on shard {shard}")
+        at = 0 if shard is None else chain.index(shard)
+        item = SoughtItem(table.document.logged_as, table.id, key, chain[at])
         start = _number(query, "from")
         if start is None:
-            since_ms = _number(query, "since_ms")
-            since_ms = self._now_ms() - _DAY_MS if since_ms is None else since_ms
             start = await self._history.start(item.shard, since_ms)
         try:
             found = await self._history.read(item, start)
@@ -104,6 +112,7 @@ class Why:
             "from": start,
             "next": found.next,
             "end": found.end,
+            "then": chain[at + 1] if at + 1 < len(chain) else None,
             "changes": changes,
         }
 

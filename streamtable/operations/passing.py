@@ -62,7 +62,7 @@ def passed_on(
         shards: all shards.
         routes: the way to their owners.
     """
-    find, count = item_lookup(catalog), shards.count
+    find = item_lookup(catalog)
 
     def elsewhere(number: int, body: dict[str, Any]) -> bool:
         """Whether another node is to be asked."""
@@ -82,7 +82,7 @@ def passed_on(
 
         def execute(body: dict[str, Any], context: RequestContext) -> Awaitable[Any]:
             try:
-                number = hash_of(body) % count
+                number = hash_of(body) % shards.count
             except (ApiError, KeyError):
                 return handle(body, context)
             if not elsewhere(number, body):
@@ -93,7 +93,7 @@ def passed_on(
 
     async def query(body: dict[str, Any], context: RequestContext) -> bytes:
         planned = plan_query(body, find)
-        number = planned[1] % count
+        number = planned[1] % shards.count
         if elsewhere(number, body):
             return await send(routes.ask, number, "Query", body, context)
         return await answer_query(planned, shards)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -16,6 +16,7 @@ from streamtable.core.errors import (
     TrimmedDataAccess,
     ValidationError,
 )
+from streamtable.core.layouts import Part
 from streamtable.core.limits import (
     STREAM_KEPT_S,
     STREAM_PAGE_BYTES,
@@ -120,38 +121,67 @@ class _Streams:
                 return stream
         raise ResourceNotFound(f"Requested resource not found: Stream: {arn} not found")
 
-    def shard(self, stream: _Stream, text: str) -> int:
-        """Return the number of a stream's shard.
+    def parts(self, stream: _Stream) -> list[Part]:
+        """Return the parts of the log that are a stream's shards, parents before children.
+
+        One that was closed before the stream was switched on is none, nor is one that began after
+        it was switched off, nor one that was closed a day ago.
+        """
+        enabled, disabled = stream.document.enabled, stream.document.disabled
+        since = max(enabled - _CLOCKS_MS / 1000, time.time() - STREAM_KEPT_S)
+        return [
+            part
+            for part in self._reader.layout.document.parts()
+            if (part.ended is None or part.ended >= since)
+            and (
+                part.began is None or disabled is None or part.began <= disabled + _CLOCKS_MS / 1000
+            )
+        ]
+
+    def shard(self, stream: _Stream, text: str) -> Part:
+        """Return a stream's shard.
 
         Raises:
             ResourceNotFound: the stream has no such shard.
         """
-        number = parse_shard_id(text, stream.document, self._reader.shards)
-        if number is None:
-            raise ResourceNotFound("Requested resource not found: Shard does not exist")
-        return number
+        return self.part(stream, parse_shard_id(text, stream.document))
 
-    async def start(self, stream: _Stream, shard: int) -> int:
+    def part(self, stream: _Stream, code: int | None) -> Part:
+        """Return a stream's shard by its code; raises ResourceNotFound where there is none."""
+        for part in self.parts(stream):
+            if part.code == code:
+                return part
+        raise ResourceNotFound("Requested resource not found: Shard does not exist")
+
+    async def start(self, stream: _Stream, part: Part) -> int:
         """Return the offset at which a stream's shard starts, or the log if that is later."""
-        return await self._reader.offset_at(shard, int(stream.document.enabled * 1000) - _CLOCKS_MS)
+        since_ms = int(stream.document.enabled * 1000) - _CLOCKS_MS
+        start = max(part.first, await self._reader.offset_at(part.number, since_ms))
+        return start if part.end is None else min(start, part.end)
 
-    async def end(self, stream: _Stream, shard: int) -> int | None:
+    async def end(self, stream: _Stream, part: Part) -> int | None:
         """Return the offset at which a stream's shard ends, None while it is open.
 
         It is open until everything that was accepted while the stream was on is in the log.
         """
         disabled_ms = stream.disabled_ms
         if disabled_ms is None or time.time() * 1000 <= disabled_ms + _CLOSING_MS:
-            return None
-        key = stream.arn, shard
+            return part.end
+        key = stream.arn, part.code
         end = self._ends.get(key)
         if end is None:
             # What is later in the log than the end found now was accepted later, too.
-            end = await self._reader.offset_at(shard, disabled_ms + _CLOSING_MS)
+            end = await self._reader.offset_at(part.number, disabled_ms + _CLOSING_MS)
+            if part.end is not None:
+                end = min(end, part.end)
             if len(self._ends) >= _ENDS_KEPT:
                 self._ends.clear()
             self._ends[key] = end
         return end
+
+    def numbered_from(self, part: Part) -> int:
+        """Return what is added to a shard's offsets in its sequence numbers."""
+        return self._reader.layout.document.numbered_from(part.number)
 
 
 def stream_handlers(catalog: Catalog, reader: StreamReader) -> dict[str, Handler]:
@@ -191,10 +221,10 @@ def stream_handlers(catalog: Catalog, reader: StreamReader) -> dict[str, Handler
         after = body.get("ExclusiveStartShardId", "")
         limit = body.get("Limit", STREAM_PAGE_SHARDS)
         shards = {
-            shard_id(stream.document, number): number
-            for number in _chosen(streams, stream, body.get("ShardFilter", {}), reader.shards)
+            shard_id(stream.document, part.code): part
+            for part in _chosen(streams, stream, body.get("ShardFilter", {}))
         }
-        left = [name for name in shards if name > after]
+        left = sorted(name for name in shards if name > after)
         shown = left[:limit]
         description: dict[str, Any] = {
             "CreationRequestDateTime": round(stream.document.enabled, 3),
@@ -220,36 +250,37 @@ def stream_handlers(catalog: Catalog, reader: StreamReader) -> dict[str, Handler
         kind = body["ShardIteratorType"]
         _check_parameters(kind, body)
         stream = streams.find(body["StreamArn"])
-        shard = streams.shard(stream, body["ShardId"])
-        offset, index = await _answer(_locate(streams, reader, stream, shard, body))
-        return {
-            "ShardIterator": ShardIterator(stream.arn, shard, offset, index).encode(time.time())
-        }
+        part = streams.shard(stream, body["ShardId"])
+        offset, index = await _answer(_locate(streams, reader, stream, part, body))
+        iterator = ShardIterator(stream.arn, part.code, offset, index)
+        return {"ShardIterator": iterator.encode(time.time())}
 
     async def get_records(body: dict[str, Any], _context: RequestContext) -> bytes:
         iterator = ShardIterator.decode(body["ShardIterator"], time.time())
-        shard = iterator.shard
         stream = streams.find(iterator.arn)
-        end = await _answer(streams.end(stream, shard))
+        part = streams.part(stream, iterator.shard)
+        end = await _answer(streams.end(stream, part))
         page = await _answer(
             reader.read(
-                shard,
+                part.number,
                 (iterator.offset, iterator.index),
                 stream.wanted(end),
                 limit=body.get("Limit", STREAM_PAGE_RECORDS),
                 max_bytes=STREAM_PAGE_BYTES,
             )
         )
-        view_type = stream.document.view_type
+        view_type, numbered_from = stream.document.view_type, streams.numbered_from(part)
         answer: dict[str, Any] = {
             "Records": [
-                stream_record(change, Position(shard, offset, index), view_type)
+                stream_record(
+                    change, Position(part.number, offset, index), view_type, numbered_from
+                )
                 for offset, index, change in page.changes
             ]
         }
         offset, index = page.next
         if end is None or offset < end:
-            following = ShardIterator(iterator.arn, shard, offset, index)
+            following = ShardIterator(iterator.arn, part.code, offset, index)
             answer["NextShardIterator"] = following.encode(time.time())
         return orjson.dumps(answer)
 
@@ -261,31 +292,39 @@ def stream_handlers(catalog: Catalog, reader: StreamReader) -> dict[str, Handler
     }
 
 
-def _chosen(streams: _Streams, stream: _Stream, choice: dict[str, Any], count: int) -> range:
-    """Return the shards that a ShardFilter lets through; a shard here never has children.
+def _chosen(streams: _Streams, stream: _Stream, choice: dict[str, Any]) -> list[Part]:
+    """Return the shards that a ShardFilter lets through: all, or the children of one.
 
     Raises:
         ValidationError: a part of the filter is missing.
         ResourceNotFound: the parent is no shard of the stream.
     """
     if not choice:
-        return range(count)
+        return streams.parts(stream)
     if "Type" not in choice or "ShardId" not in choice:
         raise ValidationError("Both Type and ShardId must be specified in ShardFilter")
-    streams.shard(stream, choice["ShardId"])
-    return range(0)
+    parent = streams.shard(stream, choice["ShardId"])
+    return [part for part in streams.parts(stream) if part.parent == parent.code]
 
 
 async def _describe_shard(
-    streams: _Streams, stream: _Stream, name: str, number: int
+    streams: _Streams, stream: _Stream, name: str, part: Part
 ) -> dict[str, Any]:
-    start = await streams.start(stream, number)
-    end = await streams.end(stream, number)
-    numbers = {"StartingSequenceNumber": print_sequence_number(start, 0)}
+    start = await streams.start(stream, part)
+    end = await streams.end(stream, part)
+    base = streams.numbered_from(part)
+    numbers = {"StartingSequenceNumber": print_sequence_number(base + start, 0)}
     if end is not None:
-        last = print_sequence_number(end - 1, CHANGES_PER_COMMIT - 1) if end > start else None
+        last = None
+        if end > start:
+            last = print_sequence_number(base + end - 1, CHANGES_PER_COMMIT - 1)
         numbers["EndingSequenceNumber"] = last or numbers["StartingSequenceNumber"]
-    return {"ShardId": name, "SequenceNumberRange": numbers}
+    described: dict[str, Any] = {"ShardId": name, "SequenceNumberRange": numbers}
+    # A part that ended before the stream was switched on is no shard of it.
+    if part.parent in [each.code for each in streams.parts(stream)]:
+        assert part.parent is not None
+        described["ParentShardId"] = shard_id(stream.document, part.parent)
+    return described
 
 
 def _check_parameters(kind: str, body: dict[str, Any]) -> None:
@@ -311,26 +350,30 @@ def _check_parameters(kind: str, body: dict[str, Any]) -> None:
 
 
 async def _locate(
-    streams: _Streams, reader: StreamReader, stream: _Stream, shard: int, body: dict[str, Any]
+    streams: _Streams, reader: StreamReader, stream: _Stream, part: Part, body: dict[str, Any]
 ) -> tuple[int, int]:
     """Return the offset and the index at which an iterator starts."""
     match body["ShardIteratorType"]:
         case "TRIM_HORIZON":
-            return await streams.start(stream, shard), 0
+            return await streams.start(stream, part), 0
         case "LATEST":
-            end = await streams.end(stream, shard)
-            return (await reader.bounds(shard))[1] if end is None else end, 0
+            end = await streams.end(stream, part)
+            return (await reader.bounds(part.number))[1] if end is None else end, 0
         case "AT_TIMESTAMP":
-            return await _locate_time(reader, stream, shard, body["Timestamp"])
+            return await _locate_time(streams, reader, stream, part, body["Timestamp"])
         case kind:
-            position = _parse_number(body["SequenceNumber"])
-            first, end = await reader.bounds(shard)
+            number, index = _parse_number(body["SequenceNumber"])
+            position = number - streams.numbered_from(part), index
+            first, end = await reader.bounds(part.number)
+            if part.end is not None:
+                end = min(end, part.end)
+            if position < (part.first, 0):
+                raise ValidationError("Invalid SequenceNumber")
             if position < (first, 0):
                 raise TrimmedDataAccess(_TRIMMED)
             if position > (end, 0):
                 raise ValidationError("Invalid SequenceNumber")
-            offset, index = position
-            return (offset, index + 1) if kind == "AFTER_SEQUENCE_NUMBER" else position
+            return (position[0], index + 1) if kind == "AFTER_SEQUENCE_NUMBER" else position
 
 
 def _parse_number(text: str) -> tuple[int, int]:
@@ -341,22 +384,20 @@ def _parse_number(text: str) -> tuple[int, int]:
 
 
 async def _locate_time(
-    reader: StreamReader, stream: _Stream, shard: int, timestamp: float
+    streams: _Streams, reader: StreamReader, stream: _Stream, part: Part, timestamp: float
 ) -> tuple[int, int]:
     """Return the position of the stream's first record of a time or later, or the log's end."""
     if timestamp > time.time():
         raise ValidationError("Timestamp must not be in the future")
     since = max(int(timestamp * 1000), int(stream.document.enabled * 1000))
-    wanted = Wanted(
-        stream.table.name,
-        stream.table.id,
-        stream.document.view_type,
-        since,
-        stream.disabled_ms,
-    )
-    position = await reader.offset_at(shard, since - _CLOCKS_MS), 0
+    end = await streams.end(stream, part)
+    wanted = replace(stream.wanted(end), first_ms=since)
+    found = max(part.first, await reader.offset_at(part.number, since - _CLOCKS_MS))
+    position = found if end is None else min(found, end), 0
     while True:
-        page = await reader.read(shard, position, wanted, limit=1, max_bytes=STREAM_PAGE_BYTES)
+        page = await reader.read(
+            part.number, position, wanted, limit=1, max_bytes=STREAM_PAGE_BYTES
+        )
         if page.changes:
             offset, index, _ = page.changes[0]
             return offset, index

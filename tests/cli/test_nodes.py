@@ -70,3 +70,13 @@ async def test_init_makes_the_topics_once(tmp_path: Path) -> None:
 def test_init_without_a_broker() -> None:
     line = error_line("init", "--kafka", "127.0.0.1:9")
     assert "no Kafka broker answers at 127.0.0.1:9" in line
+
+
+def test_what_reshard_says_where_there_is_nothing_to_do(server: Server) -> None:
+    at = ("--endpoint", server.endpoint)
+    assert run("reshard", "--shards", "4", *at) == (0, "the region has 4 shards\n", "")
+    assert run("reshard", "--cancel", *at) == (0, "nothing is under way\n", "")
+    line = error_line("reshard", "--shards", "6", *at)
+    assert "can be made a multiple of that" in line
+    assert "8, 12, 16 and so on. It can't be made 6." in line
+    assert "goes without --shards" in error_line("reshard", "--cancel", "--shards", "8", *at)

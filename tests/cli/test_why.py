@@ -38,18 +38,24 @@ async def explained(node: Any) -> list[Any]:
 
 async def test_it_asks_on_until_the_end() -> None:
     node = Node(
-        {"from": 5, "next": 9, "end": 20, "changes": ["a", "b"]},
-        {"from": 9, "next": 20, "end": 20, "changes": ["c"]},
+        {"shard": 1, "from": 5, "next": 9, "end": 20, "then": 3, "changes": ["a", "b"]},
+        {"shard": 1, "from": 9, "next": 20, "end": 20, "then": 3, "changes": ["c"]},
+        {"shard": 3, "from": 0, "next": 2, "end": 2, "then": None, "changes": ["d"]},
     )
-    assert await explained(node) == ["a", "b", "c"]
+    assert await explained(node) == ["a", "b", "c", "d"]
+    asked = {"table": "users", "key": "id=ada", "since_ms": "7"}
     assert node.asked == [
-        {"table": "users", "key": "id=ada", "since_ms": "7"},
-        {"table": "users", "key": "id=ada", "from": "9"},
+        asked,
+        {**asked, "shard": "1", "from": "9"},
+        # In a split it went there.
+        {**asked, "shard": "3"},
     ]
 
 
 async def test_a_page_that_does_not_move_on_is_the_last() -> None:
-    assert await explained(Node({"from": 5, "next": 5, "end": 20, "changes": ["a"]})) == ["a"]
+    assert await explained(
+        Node({"shard": 1, "from": 5, "next": 5, "end": 20, "then": None, "changes": ["a"]})
+    ) == ["a"]
 
 
 async def test_what_the_node_refuses() -> None:

@@ -22,6 +22,7 @@ from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.group import Group
 from streamtable.streams.held import HeldShards
+from streamtable.streams.layout import Layout
 from streamtable.streams.log import LogFenced, LogUnavailable, ShardLog
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.placement import Placement
@@ -37,7 +38,7 @@ class Node:
     def __init__(self, placement: Placement | None = None) -> None:
         self._placement = placement
         self.stores: dict[int, ShardStore] = {}
-        self.shards = HeldShards(2)
+        self.shards = HeldShards(Layout(2))
         self.failed: list[BaseException] = []
         self.address = ""
         self._parts = AsyncExitStack()
@@ -66,7 +67,8 @@ class Node:
 
         holdings = Holdings(
             address=broker.address,
-            topic=topics.changelog,
+            topics=topics,
+            catalog=lambda: 0,
             held=self.shards,
             stores=self.stores,
             path=lambda number: path / str(number),
@@ -76,11 +78,12 @@ class Node:
             make=make,
             opened=lambda _shard: None,
             closed=lambda _number: None,
+            fail=self.failed.append,
         )
         sender = IndexSender(
             address=broker.address,
             topic=topics.indexes,
-            shards=2,
+            layout=self.shards.layout,
             tables=lambda: [TABLE],
             find={TABLE.id: TABLE}.get,
             epoch_before=lambda number, offset: self.stores[number].epoch_before(offset),

@@ -15,6 +15,7 @@ from streamtable.core.documents import DestinationDocument, KeyElement, TableDoc
 from streamtable.core.tables import Table
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.fetcher import LogFetcher
+from streamtable.streams.layout import Layout
 from streamtable.streams.topics import Topics
 from tests.support.changelog import Changelog, change
 from tests.support.topics import read_topic
@@ -52,6 +53,7 @@ class Tables:
             keys=(KeyElement(name="id", kind="HASH"),),
             destinations=(destination(**changes),),
         )
+        self.layout = Layout(2)
         self._table: Table | None = Table(document)
         self._callbacks: list[Any] = []
 
@@ -123,7 +125,6 @@ async def running(log: Changelog, tables: Any) -> AsyncIterator[None]:
     copies = Destinations(
         address=log.address,
         topics=Topics(log.region),
-        shards=log.shards,
         catalog=tables,
         epochs=log,
         log=fetcher,

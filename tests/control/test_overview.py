@@ -5,6 +5,7 @@ from streamtable.control.overview import Overview
 from streamtable.control.workers import Workers
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.streams.fetcher import Fetched, LogTrimmed
+from streamtable.streams.layout import Layout
 from streamtable.streams.records import COMMIT, LogRecord
 
 NOW_S = 1000.0
@@ -33,7 +34,7 @@ class Situation:
         self.parked = {}
         self.overview = Overview(
             Log(),
-            2,
+            Layout(2),
             workers=self.workers,
             committed=self._committed,
             parked=self._parked,

@@ -6,6 +6,7 @@ from streamtable.control.starts import Starts
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import ResourceInUse, ResourceNotFound, ValidationError
 from streamtable.streams.catalog import Catalog, ConsumerChangedMeanwhile
+from streamtable.streams.layout import Layout
 from tests.support.failures import unexpected
 
 
@@ -13,7 +14,7 @@ class MemoryCatalog(Catalog):
     """Consumers in memory; `rival` is put before the next change, which is refused then."""
 
     def __init__(self):
-        super().__init__("nowhere:1", "catalog", unexpected)
+        super().__init__("nowhere:1", "catalog", Layout(1), unexpected)
         self.rival = None
 
     async def put_consumer(self, document):

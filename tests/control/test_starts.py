@@ -3,6 +3,7 @@ import pytest
 from streamtable.control.starts import Starts
 from streamtable.core.errors import ValidationError
 from streamtable.streams.fetcher import Fetched
+from streamtable.streams.layout import Layout
 from streamtable.streams.records import COMMIT, LogRecord
 
 NOW_S = 2_000_000_000.0
@@ -35,7 +36,7 @@ class Log:
 
 @pytest.fixture
 def starts():
-    return Starts(Log(), 3, lambda: NOW_S)
+    return Starts(Log(), Layout(3), lambda: NOW_S)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from streamtable.control.visibility import Visibility
 from streamtable.core.documents import ViewDocument
 from streamtable.core.errors import NotYetVisible, ValidationError
 from streamtable.core.visibility import After
+from streamtable.streams.layout import Layout
 from tests.operations.conftest import Service
 
 INDEX = {
@@ -37,6 +38,7 @@ class Shard:
     began: int = 0
     last: int = 100
     applied: int = 100
+    index_offset: int = 0
     indexed: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def indexed_position(self, source):
@@ -72,7 +74,7 @@ class World:
             catalog=self.catalog,  # type: ignore[arg-type]
             frontiers=self.frontiers,
             settling=Settling(self._ask),
-            shards=len(self.shards),
+            layout=Layout(len(self.shards)),
             ends=self._ends,
             terms=lambda: terms,
         )

@@ -10,8 +10,11 @@ from streamtable.control.why import Why
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.documents import KeyElement, TableDocument
 from streamtable.core.errors import ResourceNotFound, ValidationError
+from streamtable.core.layouts import LayoutDocument, Split
 from streamtable.core.tables import Table
+from streamtable.streams import records
 from streamtable.streams.item_history import ItemHistory
+from streamtable.streams.layout import Layout
 from tests.streams.logs import MemoryFetches, put
 
 T0 = 1_700_000_000_000
@@ -62,7 +65,7 @@ def why(log: MemoryFetches) -> Why:
 
     return Why(
         find=find,
-        shards=1,
+        layout=Layout(1),
         history=ItemHistory(log, log),
         consumers=consumers,
         now_ms=lambda: T0 + DAY_MS,
@@ -146,3 +149,41 @@ async def test_what_the_log_has_lost(why: Why, log: MemoryFetches) -> None:
     assert [each["offset"] for each in found["changes"]] == [2, 3]
     with pytest.raises(ValidationError):
         await ask(why, table="users", key="id=ada", **{"from": "1"})
+
+
+async def test_what_was_before_a_split_is_in_the_parents_log() -> None:
+    log = MemoryFetches(shards=2)
+    log.barrier("one")
+    log.commit("one", put("ada", "0", created_ms=T0), put("grace"))
+    end = log.append(records.split("one", "attempt", 0))
+    log.barrier("two", 1)
+    log.commit("two", put("ada", "1", created_ms=T0 + 3_600_000), shard=1)
+    layout = Layout(1)
+    at = T0 / 1000 + 60
+    split = Split(before=1, after=2, ends=(end,), index_ends=(0,), at=at)
+    layout.take(LayoutDocument(count=2, splits=(split,)))
+
+    async def nobody(_table: str, _shard: int) -> list[ConsumerOnShard]:
+        return []
+
+    why = Why(
+        find=lambda _name: TABLE,
+        layout=layout,
+        history=ItemHistory(log, log),
+        consumers=nobody,
+        now_ms=lambda: T0 + DAY_MS,
+    )
+    number, _ = TABLE.keys.locate(TABLE.prefix, {"id": {"S": "ada"}})
+    assert number % 2 == 1, "it went to the new shard"
+    first = await ask(why, table="users", key="id=ada")
+    assert (first["shard"], first["then"]) == (0, 1)
+    second = await ask(why, table="users", key="id=ada", shard="1")
+    assert (second["shard"], second["then"]) == (1, None)
+    changes = [each for page in (first, second) for each in page["changes"]]
+    found = [each["dynamodb"]["NewImage"]["v"] for each in changes]
+    assert found == [{"S": "0"}, {"S": "1"}]
+    # Its parent's log has nothing of it since then.
+    late = await ask(why, table="users", key="id=ada", since_ms=str(int(at * 1000) + 1))
+    assert (late["shard"], late["then"]) == (1, None)
+    with pytest.raises(ValidationError, match="never on shard 7"):
+        await ask(why, table="users", key="id=ada", shard="7")

@@ -14,20 +14,20 @@ def test_a_shard_id_has_the_streams_time_and_the_shards_number():
 
 @pytest.mark.parametrize("number", [0, 3])
 def test_a_shard_id_is_read_back(number):
-    assert parse_shard_id(shard_id(STREAM, number), STREAM, 4) == number
+    assert parse_shard_id(shard_id(STREAM, number), STREAM) == number
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "shardId-00000001700000000000-00000004",
+        "shardId-00000001700000000000-4",
         "shardId-00000001700000000001-00000000",
         "shardId-1700000000000-0",
         "nonsense",
     ],
 )
 def test_shards_that_the_stream_does_not_have(text):
-    assert parse_shard_id(text, STREAM, 4) is None
+    assert parse_shard_id(text, STREAM) is None
 
 
 def test_an_arn_is_read():

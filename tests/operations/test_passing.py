@@ -1,6 +1,7 @@
 """Operations on one item, asked of a node that does not own its shard: the owner executes them."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,7 +44,7 @@ class Asked:
         self.handlers: dict[str, Any] = {}
         catalog: Any = Catalog()
         for node in nodes.nodes.values():
-            shards = Shards({n: RoutedShard(n, node.routes) for n in range(2)})
+            shards = Shards(partial(RoutedShard, routes=node.routes), 2)
             local = {**item_handlers(catalog, shards), **read_handlers(catalog, shards)}
             node.calls |= request_calls(local)
             if node.address == "a":

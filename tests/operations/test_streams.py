@@ -13,10 +13,14 @@ from streamtable.core.errors import (
     TrimmedDataAccess,
     ValidationError,
 )
+from streamtable.core.layouts import LayoutDocument, Split
+from streamtable.core.positions import sequence_number
 from streamtable.core.shapes import validate
 from streamtable.core.tables import Table
 from streamtable.operations import streams
 from streamtable.operations.streams import stream_handlers
+from streamtable.streams import records
+from streamtable.streams.layout import Layout
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.stream_reader import StreamReader
 from tests.fakes import CONTEXT
@@ -86,7 +90,8 @@ class Service:
             self.log.barrier("one", shard)
         self.catalog = Catalog()
         self.catalog.documents = [table(stream())]
-        reader = StreamReader(self.log, self.log, shards)
+        self.layout = Layout(shards)
+        reader = StreamReader(self.log, self.log, self.layout)
         catalog: Any = self.catalog
         self.handlers = stream_handlers(catalog, reader)
 
@@ -101,6 +106,14 @@ class Service:
 
     def put(self, name: str, at: float = NOW + 1, shard: int = 0) -> int:
         return self.log.commit("one", put(name, created_ms=int(at * 1000)), shard=shard)
+
+    def split(self, at: float) -> None:
+        """Split the only shard in two."""
+        end = self.log.append(records.split("one", "attempt", 0))
+        split = Split(before=1, after=2, ends=(end,), index_ends=(0,), at=at)
+        self.layout.take(LayoutDocument(count=2, splits=(split,)))
+        self.log.shards.append([])
+        self.log.barrier("one", 1)
 
     async def describe(self, arn: str = ARN, **body: Any) -> dict[str, Any]:
         answer = await self("DescribeStream", StreamArn=arn, **body)
@@ -244,6 +257,45 @@ class TestDescribeStream:
             service, ResourceNotFound, "DescribeStream", StreamArn=ARN, ShardFilter=other
         )
         assert message == "Requested resource not found: Shard does not exist"
+
+    async def test_after_a_split_its_shards_have_children(self, clock):
+        service = Service(1)
+        service.put("older")
+        before = service.put("a")
+        service.split(NOW + 10)
+        after = service.put("b", shard=1)
+        parent, *children = (await service.describe())["Shards"]
+        assert "EndingSequenceNumber" in parent["SequenceNumberRange"]
+        assert [each["ParentShardId"] for each in children] == [parent["ShardId"]] * 2
+        assert all("EndingSequenceNumber" not in each["SequenceNumberRange"] for each in children)
+        found = await service.describe(
+            ShardFilter={"Type": "CHILD_SHARDS", "ShardId": parent["ShardId"]}
+        )
+        assert found["Shards"] == children
+        # The parent is read to its end, and no further.
+        token = await service.iterator(shard=parent["ShardId"])
+        answer = await service("GetRecords", ShardIterator=token)
+        assert names(answer) == ["older", "a"]
+        assert "NextShardIterator" not in answer
+        [_, first] = [each["dynamodb"]["SequenceNumber"] for each in answer["Records"]]
+        assert first == sequence_number(before, 0)
+        token = await service.iterator(shard=children[1]["ShardId"])
+        answer = await service("GetRecords", ShardIterator=token)
+        assert names(answer) == ["b"]
+        [second] = [each["dynamodb"]["SequenceNumber"] for each in answer["Records"]]
+        assert second > first
+        assert after < before, "its offset is smaller"
+        again = await service.iterator(
+            "AT_SEQUENCE_NUMBER", children[1]["ShardId"], SequenceNumber=second
+        )
+        assert await service.names(again) == ["b"]
+
+    async def test_a_stream_that_is_switched_on_after_a_split_knows_nothing_of_it(self, clock):
+        service = Service(1)
+        service.split(NOW - 3600)
+        shards = (await service.describe())["Shards"]
+        assert len(shards) == 2
+        assert not any("ParentShardId" in each for each in shards)
 
     async def test_unknown_streams(self, service):
         arn = ARN.replace("one", "two")

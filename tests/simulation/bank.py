@@ -16,6 +16,7 @@ from streamtable.core.errors import (
     TransactionConflict,
 )
 from streamtable.streams.clock import HybridClock
+from streamtable.streams.layout import Layout
 from streamtable.streams.owner import LogGap
 from streamtable.streams.shard import Shard
 from streamtable.streams.transactions import Read, Transactions
@@ -90,7 +91,7 @@ class Process(Work):
                     fail=bank.fail,
                 )
             )
-        self.transactions = Transactions(SHARDS, {TABLE.id: TABLE}.get)
+        self.transactions = Transactions(Layout(SHARDS), {TABLE.id: TABLE}.get)
         for shard in self.shards:
             self.transactions.join(shard)
         self._chance = bank.chance

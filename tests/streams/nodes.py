@@ -12,6 +12,7 @@ from streamtable.core.errors import ApiError, ResourceNotFound
 from streamtable.core.operations.put import Put, plan_put
 from streamtable.core.tables import Table
 from streamtable.streams.held import HeldShards
+from streamtable.streams.layout import Layout
 from streamtable.streams.owner import Moved
 from streamtable.streams.peers.calls import shard_calls
 from streamtable.streams.peers.client import PeerLost
@@ -57,11 +58,11 @@ class Node:
 
     def __init__(self, nodes: "Nodes", address: str) -> None:
         self.address = address
-        self.held = HeldShards(len(nodes.logs))
+        self.held = HeldShards(Layout(len(nodes.logs)))
         self.placement = Placement(address)
         self.calls = shard_calls(find, {TABLE.id: TABLE}.get)
         self.routes = Routes(self.held, self.placement, nodes, self.calls, lambda: 0)  # type: ignore[arg-type]
-        self.transactions = Transactions(len(nodes.logs), {TABLE.id: TABLE}.get, self.routes)
+        self.transactions = Transactions(self.held.layout, {TABLE.id: TABLE}.get, self.routes)
         self.calls |= participant_calls(self.transactions.participant, find)
         self._nodes = nodes
 

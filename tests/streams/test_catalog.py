@@ -10,6 +10,7 @@ from streamtable.core.errors import ResourceNotFound
 from streamtable.streams import catalog as catalog_module
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.catalog import Catalog
+from streamtable.streams.layout import Layout
 from streamtable.streams.topics import Topics
 from tests.support.failures import unexpected
 
@@ -25,7 +26,7 @@ async def address(tmp_path: Path) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def catalog(address: str) -> AsyncIterator[Catalog]:
-    made = Catalog(address, "test.catalog", unexpected)
+    made = Catalog(address, "test.catalog", Layout(1), unexpected)
     await made.start()
     yield made
     await made.stop()
@@ -61,7 +62,7 @@ class TestEndedTables:
         [period] = ended.streams
         assert period.disabled is not None
         assert before <= period.disabled <= time.time()
-        other = Catalog(address, "test.catalog", unexpected)
+        other = Catalog(address, "test.catalog", Layout(1), unexpected)
         await other.start()
         assert other.ended_tables() == [ended]
         await other.stop()

@@ -9,6 +9,7 @@ import pytest
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.catalog import Catalog, ConsumerChangedMeanwhile
+from streamtable.streams.layout import Layout
 from streamtable.streams.topics import Topics
 from tests.support.failures import unexpected
 
@@ -18,7 +19,7 @@ async def catalogs(tmp_path: Path) -> AsyncIterator[list[Catalog]]:
     broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
     await broker.start()
     await Topics("test").create(broker.address, 1)
-    made = [Catalog(broker.address, "test.catalog", unexpected) for _ in range(2)]
+    made = [Catalog(broker.address, "test.catalog", Layout(1), unexpected) for _ in range(2)]
     for catalog in made:
         await catalog.start()
     yield made

@@ -9,6 +9,7 @@ from streamtable.core.documents import StreamDocument, ViewDocument
 from streamtable.core.errors import ResourceNotFound
 from streamtable.streams.catalog import Catalog, ChangedMeanwhile
 from streamtable.streams.catalog_log import CatalogUnavailable
+from streamtable.streams.layout import Layout
 from tests.streams.test_catalog import address, catalog, table
 from tests.support.failures import unexpected
 
@@ -42,7 +43,7 @@ async def both(catalog):
 
 async def again(catalog, address):
     """Read the catalog as a node does that starts."""
-    made = Catalog(address, "test.catalog", unexpected)
+    made = Catalog(address, "test.catalog", Layout(1), unexpected)
     await made.start()
     await made.stop()
     return made
@@ -130,7 +131,7 @@ async def test_a_change_that_came_first_wins(both):
 
 
 async def test_of_two_renames_one_wins(both, address):
-    other = Catalog(address, "test.catalog", unexpected)
+    other = Catalog(address, "test.catalog", Layout(1), unexpected)
     await other.start()
     results = await asyncio.gather(
         both.rename(both.table("users~2"), NEW),

@@ -4,6 +4,7 @@ import random
 import pytest
 
 from streamtable.streams.fetcher import LogTrimmed
+from streamtable.streams.layout import Layout
 from streamtable.streams.records import LogRecord
 from streamtable.streams.stream_reader import StreamReader, Wanted
 from tests.streams.logs import TABLE_ID, MemoryFetches, put
@@ -18,7 +19,7 @@ def names(page):
 
 
 def reader(log, cache_bytes=MIB):
-    return StreamReader(log, log, len(log.shards), cache_bytes)
+    return StreamReader(log, log, Layout(len(log.shards)), cache_bytes)
 
 
 async def read(source, start=(0, 0), wanted=WANTED, limit=1000, max_bytes=MIB):
@@ -115,7 +116,7 @@ class TestPages:
             log.commit("one", put("a", text, table="posts", table_id="other"))
         log.commit("one", put("b"))
         # As long as it takes: how fast this machine is says nothing about the reader.
-        page = await read(StreamReader(log, log, len(log.shards), MIB, search_s=60))
+        page = await read(StreamReader(log, log, Layout(len(log.shards)), MIB, search_s=60))
         assert names(page) == ["b"]
 
     async def test_a_call_that_has_found_something_goes_through_a_bounded_part(self, log):
@@ -133,7 +134,7 @@ class TestPages:
         log.batch = 1
         for _ in range(3):
             log.commit("one", put("a", table="posts", table_id="other"))
-        source = StreamReader(log, log, len(log.shards), MIB, search_s=0)
+        source = StreamReader(log, log, Layout(len(log.shards)), MIB, search_s=0)
         page = await read(source)
         assert (page.changes, page.next, page.at_end) == ([], (1, 0), False)
 

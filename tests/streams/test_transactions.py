@@ -15,6 +15,7 @@ from streamtable.core.errors import (
 )
 from streamtable.streams import transactions
 from streamtable.streams.epochs import BARRIER
+from streamtable.streams.layout import Layout
 from streamtable.streams.participant import Part, Refused
 from streamtable.streams.records import LogRecord
 from streamtable.streams.transactions import Read, Transactions, UsedToken
@@ -55,7 +56,7 @@ class Node:
     def __init__(self, path: Path, logs: list[MemoryLog]) -> None:
         self.logs = logs
         self.shards = [make_shard(path / str(n), log) for n, log in enumerate(logs)]
-        self.transactions = Transactions(len(logs), {TABLE.id: TABLE}.get)
+        self.transactions = Transactions(Layout(len(logs)), {TABLE.id: TABLE}.get)
         for number, shard in enumerate(self.shards):
             shard.number = shard.owner.number = number
             self.transactions.join(shard)

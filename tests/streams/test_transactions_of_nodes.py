@@ -14,6 +14,7 @@ from streamtable.core.errors import (
 )
 from streamtable.core.images import Image
 from streamtable.streams import transactions
+from streamtable.streams.layout import Layout
 from streamtable.streams.participant import Part
 from streamtable.streams.peers.client import PeerLost
 from streamtable.streams.routes import RoutedShard
@@ -159,7 +160,7 @@ def look(*images: Image | None, removals: int = 0, epoch: str = "e", held: bool 
 async def read(*looks: Look) -> list[Image | None]:
     routes: Any = Looks(*looks)
     reads = [Read(0, b"%d" % number) for number in range(len(looks[0].images))]
-    found = await Transactions(1, lambda _: None, routes).read(reads)
+    found = await Transactions(Layout(1), lambda _: None, routes).read(reads)
     assert len(routes.left) == 1, "it looked less often than it must"
     return found
 
@@ -210,7 +211,7 @@ async def test_who_finds_no_moment_without_changes_is_told_so(
 
     busy.reach = reach
     with pytest.raises(TransactionCanceled, match="TransactionConflict"):
-        await Transactions(1, lambda _: None, busy).read([Read(0, b"0")])
+        await Transactions(Layout(1), lambda _: None, busy).read([Read(0, b"0")])
 
 
 def test_regions_of_versions_are_compared() -> None:

@@ -18,6 +18,7 @@ from streamtable.operations import Handler, handlers
 from streamtable.operations.streams import stream_handlers
 from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog
+from streamtable.streams.layout import Layout
 from streamtable.streams.shards import Shards
 
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
@@ -76,8 +77,8 @@ def serving() -> dict[str, Handler]:
 
     async def build() -> dict[str, Handler]:
         nothing = cast("Any", None)
-        catalog = Catalog("", "", nothing)
-        served = handlers(catalog, Shards({}), nothing, NodeSettings())
+        catalog = Catalog("", "", Layout(1), nothing)
+        served = handlers(catalog, Shards(nothing, 0), nothing, NodeSettings())
         return {**served, **stream_handlers(catalog, nothing)}
 
     return asyncio.run(build())

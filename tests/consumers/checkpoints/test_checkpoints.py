@@ -5,6 +5,7 @@ import hashlib
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,8 @@ from streamtable.consumers.checkpoints.objects import NoObject, Objects, Storage
 from streamtable.consumers.checkpoints.restore import NoCheckpoint, Restorer, open_store, verify
 from streamtable.consumers.checkpoints.taker import Checkpointer
 from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.core.layouts import LayoutDocument, Split
+from streamtable.streams.layout import Layout
 from tests.streams.shards import (
     CONTEXT,
     TABLE,
@@ -53,7 +56,7 @@ class Place:
             objects=self.objects,
             region="test",
             node="node-1",
-            shards=1,
+            layout=Layout(1),
             stores={0: self.store},
             owns=lambda _: True,
             scratch=self.tmp_path / "scratch",
@@ -73,7 +76,7 @@ class Place:
         async def make() -> ShardStore:
             return ShardStore(path, MEMORY, {TABLE.id: TABLE}.get)
 
-        found = Restorer(self.objects, "test", 1) if restorer else None
+        found = Restorer(self.objects, "test", Layout(1)) if restorer else None
         return await open_store(0, path, log or self.log, make, found)  # type: ignore[arg-type]
 
     def files(self) -> list[Path]:
@@ -199,6 +202,41 @@ async def test_one_that_is_ahead_of_the_log_is_passed_over(place: Place) -> None
     await place.checkpointer().take()
     del place.log.records[2:]
     assert (await place.open()).applied == -1
+
+
+async def test_for_a_shard_that_is_split_off_only_one_from_before_the_split_will_do(
+    place: Place,
+) -> None:
+    await place.write("a")
+    [before] = await place.checkpointer().take()
+    await place.write("b")
+    [after] = await place.checkpointer().take()
+    # Taken as soon as the shard was split: rows may be gone from it.
+    restorer = Restorer(place.objects, "test", Layout(1))
+    log: Any = place.log
+    found, passed_over = await restorer.restore(
+        0, place.tmp_path / "child", log, above=-1, below=after.offset
+    )
+    assert found == before
+    [reason] = passed_over
+    assert f"the shard was split at {after.offset}" in reason
+
+
+@pytest.mark.parametrize(("known", "usable"), [(1, True), (2, True), (3, False)])
+async def test_one_of_a_number_of_shards_that_there_never_was_is_passed_over(
+    place: Place, known: int, usable: bool
+) -> None:
+    await place.write("a")
+    [manifest] = await place.checkpointer().take()
+    layout = Layout(known)
+    if known == 2:
+        split = Split(before=1, after=2, ends=(9,), index_ends=(0,), at=1.0)
+        layout.take(LayoutDocument(count=2, splits=(split,)))
+    log: Any = place.log
+    found, _ = await Restorer(place.objects, "test", layout).restore(
+        0, place.tmp_path / "other", log, above=-1
+    )
+    assert found == (manifest if usable else None)
 
 
 async def test_a_newer_format_is_not_read(place: Place) -> None:

@@ -1,0 +1,1 @@
+"""More shards: copies of the parents' rows, and what the parents have no more removed."""

@@ -1,0 +1,69 @@
+"""Where requests wait while the number of shards changes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
+
+from streamtable.core.errors import ServiceUnavailable
+
+__all__ = ["Gate"]
+
+_WAIT_S: Final = 10.0
+
+Arguments = ParamSpec("Arguments")
+ResultT = TypeVar("ResultT")
+
+
+class Gate:
+    """Lets requests through; while it is shut, those under way end and others wait."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._open.set()
+        self._running = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def shut(self) -> None:
+        """Let nothing more through."""
+        self._open.clear()
+
+    def open(self) -> None:
+        """Let everything through."""
+        self._open.set()
+
+    async def empty(self) -> None:
+        """Return when nothing that was let through is under way."""
+        await self._empty.wait()
+
+    def keeps(
+        self, call: Callable[Arguments, Awaitable[ResultT]]
+    ) -> Callable[Arguments, Coroutine[Any, Any, ResultT]]:
+        """Return a function as it is with the gate before it.
+
+        It raises ServiceUnavailable where the gate stays shut for too long; nothing was done then.
+        """
+
+        @wraps(call)
+        async def kept(*args: Arguments.args, **kwargs: Arguments.kwargs) -> ResultT:
+            if not self._open.is_set():
+                await self._wait()
+            self._running += 1
+            self._empty.clear()
+            try:
+                return await call(*args, **kwargs)
+            finally:
+                self._running -= 1
+                if not self._running:
+                    self._empty.set()
+
+        return kept
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                while not self._open.is_set():
+                    await self._open.wait()
+        except TimeoutError:
+            raise ServiceUnavailable("The number of shards is being changed. Try again.") from None
