@@ -388,11 +388,9 @@ class _Lane:
 
     async def _send_batch(self) -> None:
         batch = self._next_batch()
+        # Also where it all cancels out: the node has to know, should a part of it come again.
         operations = merge(op for entry in batch for op in entry.operations)
         through = batch[-1].place
-        if not operations:
-            self._finish(through)
-            return
         try:
             applied = await self._feed.send(self, self.token, through, operations)
         except (ConnectionError, ShardsChanged):

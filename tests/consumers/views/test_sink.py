@@ -97,6 +97,23 @@ async def test_what_comes_again_counts_once():
     assert node.views["v"].items() == []
 
 
+async def test_what_adds_up_to_nothing_is_known_to_be_done_when_a_part_of_it_comes_again():
+    node = FakeNode(shards=1)
+    first = await opened(AGGREGATE, node)
+    put = record(5, (None, row(id="1", status="new", total=3)))
+    removed = record(6, (row(id="1", status="new", total=3), None))
+    for each in (put, removed):
+        await first.take(each, lambda: None)
+    await first.stop()
+    # The group has said that the first one is done, and lost its worker before the second.
+    second = await opened(AGGREGATE, node)
+    done = Done()
+    await second.take(removed, done.of(removed))
+    assert done.offsets == [6]
+    await second.stop()
+    assert node.views["v"].items() == []
+
+
 async def test_a_full_feed_waits_and_a_node_that_is_away_is_waited_for():
     node, done = FakeNode(), Done()
     sink = await opened(VIEW, node)
