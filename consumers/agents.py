@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _FETCH_BYTES: Final = 4 * 1024 * 1024
 _COMMIT_INTERVAL_S: Final = 1.0
+_LAST_COMMIT_S: Final = 3.0
 _START_S: Final = 60.0
 _RETRY_S: Final = 0.5
 # Between nodes a shard moves as soon as its members hear of it, with their next heartbeats.
@@ -170,7 +171,9 @@ class Agents:
     async def _stop_following(self) -> None:
         if self._committing is not None:
             self._committing.cancel()
-            await self._commit()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_COMMIT_S):
+                    await self._commit()
         await self._app.stop()
 
     # Assignment

@@ -119,9 +119,10 @@ class Intake:
         Returns:
             False if this member has no say about them any more.
         """
-        if not self._app.consumer.started:
-            return False
         found: Any = self._app.consumer
+        if not found.started or found.should_stop:
+            # Its thread is not there, and would be waited for without end.
+            return False
         done: bool = await found.commit_offsets(offsets)
         return done
 

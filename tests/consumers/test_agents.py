@@ -294,3 +294,13 @@ async def test_terms_begin_anew_when_the_group_has_gone_on_without_this_node(
     finally:
         await node.stop()
     assert not node.failed
+
+
+async def test_what_is_applied_after_the_group_was_left_is_not_told_to_it(node: Node) -> None:
+    await node.write(0, "a")
+    await node.agents.leave()
+    left: Any = node.agents
+    left._pass(TP("test.changelog", 0), 1000)
+    async with asyncio.timeout(20):
+        await left.stop()
+    assert await node.committed(0) < 1000
