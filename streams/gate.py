@@ -42,23 +42,40 @@ class Gate:
     ) -> Callable[Arguments, Coroutine[Any, Any, ResultT]]:
         """Return a function as it is with the gate before it.
 
-        It raises ServiceUnavailable where the gate stays shut for too long; nothing was done then.
+        What `call` does before it is awaited is done at once where the gate is open, and its
+        arguments are not kept after that. What is returned is to be awaited, at once. It raises
+        ServiceUnavailable where the gate stays shut for too long; nothing was done then.
         """
 
         @wraps(call)
-        async def kept(*args: Arguments.args, **kwargs: Arguments.kwargs) -> ResultT:
+        def kept(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Coroutine[Any, Any, ResultT]:
             if not self._open.is_set():
-                await self._wait()
+                return later(*args, **kwargs)
             self._running += 1
             self._empty.clear()
             try:
-                return await call(*args, **kwargs)
-            finally:
-                self._running -= 1
-                if not self._running:
-                    self._empty.set()
+                begun = call(*args, **kwargs)
+            except BaseException:
+                self._end()
+                raise
+            return self._rest(begun)
+
+        async def later(*args: Arguments.args, **kwargs: Arguments.kwargs) -> ResultT:
+            await self._wait()
+            return await kept(*args, **kwargs)
 
         return kept
+
+    async def _rest(self, begun: Awaitable[ResultT]) -> ResultT:
+        try:
+            return await begun
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._empty.set()
 
     async def _wait(self) -> None:
         try:

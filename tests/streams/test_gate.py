@@ -1,6 +1,8 @@
 """The gate before requests: shut, it lets those under way end and the others wait."""
 
 import asyncio
+import weakref
+from collections.abc import Awaitable
 
 import pytest
 
@@ -57,6 +59,42 @@ async def test_a_call_that_fails_has_ended() -> None:
     gate = Gate()
 
     async def fail() -> None:
+        raise ServiceUnavailable
+
+    with pytest.raises(ServiceUnavailable):
+        await gate.keeps(fail)()
+    await gate.empty()
+
+
+async def test_what_a_call_does_at_once_is_done_at_once_and_its_arguments_are_let_go() -> None:
+    class Body:
+        pass
+
+    gate = Gate()
+    end = asyncio.Event()
+    begun = []
+
+    def call(body: Body) -> Awaitable[bool]:
+        begun.append(weakref.ref(body))
+        return end.wait()
+
+    body = Body()
+    ending = gate.keeps(call)(body)
+    del body
+    assert begun[0]() is None
+    gate.shut()
+    empty = asyncio.create_task(gate.empty())
+    await asyncio.sleep(0)
+    assert not empty.done()
+    end.set()
+    assert await ending
+    await empty
+
+
+async def test_a_call_that_fails_at_once_has_ended() -> None:
+    gate = Gate()
+
+    def fail() -> Awaitable[None]:
         raise ServiceUnavailable
 
     with pytest.raises(ServiceUnavailable):
