@@ -128,8 +128,7 @@ class ReshardMember:
         """
         if self._catalog.next < split.catalog:
             self._start(self._wait_for(split))
-            return False
-        return not self._layout.swapping(split.attempt)
+        return self._is_known(split)
 
     async def _wait_for(self, split: SplitMark) -> None:
         """Have shards go on that wait for a catalog that this node has not read so far."""
@@ -178,13 +177,13 @@ class ReshardMember:
     async def _go_on_with_more(self) -> None:
         count = self._layout.count
         await self._agents.grow()
-        while self._all_held and not self._serve(range(count)):  # noqa: ASYNC110 - likewise
+        while self._all_held and not self._serve(range(count)):  # noqa: ASYNC110 - owners tell nobody
             await asyncio.sleep(_LOOK_S)
         self._grown(count)
         if self._layout.count == count:
             self._open()
         # Whoever takes over a new shard finds it in a checkpoint.
-        while not self._serve(self._agents.assigned):  # noqa: ASYNC110 - owners tell nobody
+        while not self._serve(self._agents.assigned):  # noqa: ASYNC110 - likewise
             await asyncio.sleep(_SOON_S)
         await self._checkpoint(None)
 

@@ -17,7 +17,7 @@ from streamtable.consumers.search.bulk import Rejection
 from streamtable.consumers.search.operations import Subject, subject_of
 from streamtable.consumers.triggers.entries import PARKED
 from streamtable.consumers.triggers.state import StateStore
-from streamtable.consumers.views.nodes import Node, error_code
+from streamtable.consumers.views.nodes import Node, tells_of_no_table
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.log import LogUnavailable
@@ -128,7 +128,7 @@ class SearchLetters:
         try:
             return await self._node.call("GetItem", ask)
         except StreamtableError as error:
-            if error_code(error) != "ResourceNotFoundException":
+            if not tells_of_no_table(error):
                 raise
             return {}
 

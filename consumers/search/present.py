@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from typing import Any, Final
+from typing import Final
 
-from streamtable.consumers.views.nodes import Node, error_code
+from streamtable.consumers.views.nodes import Node, find_table
 from streamtable.core.changes import Change
 from streamtable.core.errors import StreamtableError
 
@@ -13,7 +13,6 @@ __all__ = ["PresentTable"]
 
 logger = logging.getLogger(__name__)
 
-_MISSING_TABLE: Final = "ResourceNotFoundException"
 _RETRY_S: Final = 1.0
 # For so long a table is believed to be there still: no index of the next one is built as quickly.
 _BELIEVED_S: Final = 0.5
@@ -40,7 +39,7 @@ class PresentTable:
         Raises:
             StreamtableError: the node does not answer.
         """
-        table = await self._describe()
+        table = await find_table(self._node, self._name)
         return None if table is None else str(table["TableId"])
 
     async def has(self, change: Change) -> bool:
@@ -63,7 +62,7 @@ class PresentTable:
     async def _replaced(self, change: Change) -> bool:
         while True:
             try:
-                table = await self._describe()
+                table = await find_table(self._node, self._name)
             except StreamtableError as error:
                 logger.warning("the node does not say which table %s is: %s", self._name, error)
                 await asyncio.sleep(_RETRY_S)
@@ -72,13 +71,3 @@ class PresentTable:
                 return False
             # A node that is behind may tell of the table before.
             return float(table["CreationDateTime"]) * 1000 > change.created_ms
-
-    async def _describe(self) -> dict[str, Any] | None:
-        try:
-            answer = await self._node.call("DescribeTable", {"TableName": self._name})
-        except StreamtableError as error:
-            if error_code(error) != _MISSING_TABLE:
-                raise
-            return None
-        table: dict[str, Any] = answer["Table"]
-        return table

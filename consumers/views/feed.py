@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from streamtable.consumers.views.nodes import INGEST, TOKENS, Node, Place, error_code
+from streamtable.consumers.views.nodes import INGEST, TOKENS, Node, Place, tells_of_no_table
 from streamtable.consumers.views.operations import Operation, merge
 from streamtable.core.errors import StreamtableError
 
@@ -420,7 +420,7 @@ class _Lane:
 
     def _refused(self, batch: list[_Entry], error: StreamtableError) -> None:
         """Find out whose fault it is: try again with fewer, down to a single change's."""
-        if error_code(error) == "ResourceNotFoundException":
+        if tells_of_no_table(error):
             raise ViewGone(str(error)) from error
         if len(batch) == 1:
             offset, _ = batch[0].place

@@ -1,9 +1,20 @@
 """What feeding and building a view needs of a node."""
 
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-__all__ = ["INGEST", "SNAPSHOT", "TOKENS", "Node", "Place", "error_code"]
+from streamtable.core.errors import StreamtableError
+
+__all__ = [
+    "INGEST",
+    "SNAPSHOT",
+    "TOKENS",
+    "Node",
+    "Place",
+    "error_code",
+    "find_table",
+    "tells_of_no_table",
+]
 
 Place = tuple[int, int]
 """A place in a source shard's log: an offset, and a number that grows within it."""
@@ -11,6 +22,8 @@ Place = tuple[int, int]
 INGEST = "/_streamtable/views/ingest"
 SNAPSHOT = "/_streamtable/snapshot"
 TOKENS = "/_streamtable/views/tokens"
+
+_MISSING_TABLE: Final = "ResourceNotFoundException"
 
 
 class Node(Protocol):
@@ -39,3 +52,24 @@ class Node(Protocol):
 def error_code(error: BaseException) -> str:
     """Return what DynamoDB calls an error that a node answered with."""
     return str(getattr(error, "code", ""))
+
+
+def tells_of_no_table(error: BaseException) -> bool:
+    """Say whether a node answered that there is no such table."""
+    return error_code(error) == _MISSING_TABLE
+
+
+async def find_table(node: Node, name: str) -> dict[str, Any] | None:
+    """Return a table's description, as DescribeTable has it; None if there is none.
+
+    Raises:
+        StreamtableError: the node does not answer, or refuses.
+    """
+    try:
+        answer = await node.call("DescribeTable", {"TableName": name})
+    except StreamtableError as error:
+        if not tells_of_no_table(error):
+            raise
+        return None
+    table: dict[str, Any] = answer["Table"]
+    return table

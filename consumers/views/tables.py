@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from streamtable.consumers.views.builds import SourceTable
-from streamtable.consumers.views.nodes import Node, error_code
+from streamtable.consumers.views.nodes import Node, find_table
 from streamtable.consumers.views.specs import ViewSpec
-from streamtable.core.errors import StreamtableError
 
 __all__ = ["SIDES", "STATE", "Described", "ViewTables", "part_name"]
 
@@ -56,15 +55,9 @@ class ViewTables:
 
     async def describe(self, name: str) -> Described | None:
         """Return what is known of a table, None if there is none."""
-        try:
-            answer = await self._node.call("DescribeTable", {"TableName": name})
-        except ConnectionError:
-            raise
-        except StreamtableError as error:
-            if error_code(error) != "ResourceNotFoundException":
-                raise
+        table = await find_table(self._node, name)
+        if table is None:
             return None
-        table = answer["Table"]
         keys = tuple(element["AttributeName"] for element in table["KeySchema"])
         return Described(
             SourceTable(table["TableId"], keys),
