@@ -14,10 +14,9 @@ from faust.assignor.partition_assignor import PartitionAssignor
 
 from streamtable.streams.security import KafkaAddress
 
-__all__ = ["READ_BYTES", "Group"]
+__all__ = ["READ_BYTES", "SESSION_S", "Group"]
 
 _COMMIT_INTERVAL_S: Final = 0.2
-_SESSION_S: Final = 10.0
 _HEARTBEAT_S: Final = 3.0
 _BUFFER_RECORDS: Final = 64
 _METADATA_MS: Final = 3_000
@@ -25,6 +24,9 @@ _METADATA_MS: Final = 3_000
 # megabytes drops out of the processor's caches between two copies.
 _FETCH_BYTES: Final = 512 * 1024
 _DAY_S: Final = 86_400.0
+
+SESSION_S: Final = 10.0
+"""How long a member that is not heard of stays in its group, seconds."""
 
 READ_BYTES: Final = 64 * 1024 * 1024
 """How much an answer's connection holds before it stops reading.
@@ -64,7 +66,7 @@ class Group(faust.App):
             # A member that could not ask about its topic while the brokers were away is given no
             # shards, and asks again when what it knows is this old, not sooner.
             "consumer_metadata_max_age_ms": _METADATA_MS,
-            "broker_session_timeout": _SESSION_S,
+            "broker_session_timeout": SESSION_S,
             "broker_heartbeat_interval": _HEARTBEAT_S,
             "broker_commit_interval": _COMMIT_INTERVAL_S,
             # A slow handler is not a dead one: its shards stay with it, so that order holds.

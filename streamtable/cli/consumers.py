@@ -28,6 +28,8 @@ __all__ = [
 _PATH: Final = "/_streamtable/consumers"
 _LEAST_WIDTH: Final = 110
 _LOOK_S: Final = 0.1
+# A node waits that long for the end of a worker that died, with something to spare.
+_CHANGE_S: Final = 20.0
 _MOST_NAMED: Final = 20
 _STYLES: Final = {"running": "green", "building": "green", "stopped": "red", "paused": "yellow"}
 
@@ -118,7 +120,7 @@ async def change(
 ) -> dict[str, Any]:
     """Have the node change a consumer; see `streamtable.control.bodies.Change`."""
     body = {"app": consumer["app"], "name": consumer["name"], "action": action, **more}
-    return await node.post(f"{_PATH}/change", body)
+    return await node.post(f"{_PATH}/change", body, timeout_s=_CHANGE_S)
 
 
 async def until_stopped(node: Endpoint, consumer: Mapping[str, Any], limit_s: float) -> None:

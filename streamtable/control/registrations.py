@@ -1,5 +1,6 @@
 """Registrations of consumers: where each began, and what may become of one."""
 
+import asyncio
 import logging
 import time
 import uuid
@@ -14,12 +15,15 @@ from streamtable.control.starts import Starts
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.errors import ResourceInUse, ResourceNotFound, ValidationError
 from streamtable.streams.catalog import Catalog, ConsumerChangedMeanwhile
+from streamtable.streams.group import SESSION_S
 
 __all__ = ["Registrations"]
 
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS: Final = 10
+_SPARE_S: Final = 3.0
+_ASK_AGAIN_S: Final = 0.2
 # What the app writes as start= is kept beside the rest of its definition, to see it changed.
 _START: Final = "start"
 
@@ -36,6 +40,7 @@ class Registrations:
         workers: returns the ids of the workers that run a consumer now, by its key.
         members: returns how many members a consumer group has.
         region: the region's name.
+        session_s: how long a worker that died stays in its group, with something to spare.
     """
 
     def __init__(
@@ -46,12 +51,14 @@ class Registrations:
         workers: Callable[[str], list[str]],
         members: Callable[[str], Awaitable[int]],
         region: str,
+        session_s: float = SESSION_S + _SPARE_S,
     ) -> None:
         self._catalog = catalog
         self._starts = starts
         self._workers = workers
         self._members = members
         self._region = region
+        self._session_s = session_s
 
     def find(self, app: str, name: str) -> ConsumerDocument:
         """Return a consumer's registration.
@@ -296,10 +303,17 @@ class Registrations:
         }
 
     async def _refuse_while_run(self, found: ConsumerDocument, advice: str) -> None:
-        workers = self._workers(found.key)
-        if workers or await self._members(found.group(self._region)):
-            named = f" ({', '.join(workers)})" if workers else ""
-            raise ResourceInUse(f"Workers{named} run {found.key}: {advice}")
+        # A member that no worker reports may be one that died, or left while it was joining: the
+        # group tells it from one that reports to another node when its session ends.
+        group, given_up = found.group(self._region), time.monotonic() + self._session_s
+        while not (workers := self._workers(found.key)):
+            if not await self._members(group):
+                return
+            if time.monotonic() > given_up:
+                break
+            await asyncio.sleep(_ASK_AGAIN_S)
+        named = f" ({', '.join(workers)})" if workers else ""
+        raise ResourceInUse(f"Workers{named} run {found.key}: {advice}")
 
 
 def _definition(asked: Registration) -> dict[str, Any]:

@@ -175,7 +175,9 @@ class Endpoint:
         """
         return await self._request("GET", path, params=query)
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def post(
+        self, path: str, body: Mapping[str, Any], *, timeout_s: float = _TIMEOUT_S
+    ) -> dict[str, Any]:
         """Send a JSON object to a page of the node.
 
         Raises:
@@ -185,7 +187,10 @@ class Endpoint:
         headers = {"Content-Type": "application/json"}
         # Numbers of shards are keys.
         data = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
-        return await self._request("POST", path, data=_in_pieces(data), headers=headers)
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        return await self._request(
+            "POST", path, data=_in_pieces(data), headers=headers, timeout=timeout
+        )
 
     async def stream(
         self, path: str, query: Mapping[str, str] | None = None

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from streamtable.control.bodies import Change, Registration
@@ -8,6 +10,7 @@ from streamtable.core.errors import ResourceInUse, ResourceNotFound, ValidationE
 from streamtable.streams.catalog import Catalog, ConsumerChangedMeanwhile
 from streamtable.streams.layout import Layout
 from tests.support.failures import unexpected
+from tests.support.waiting import until
 
 
 class MemoryCatalog(Catalog):
@@ -40,7 +43,8 @@ class CountedStarts(Starts):
 
 
 class Region:
-    def __init__(self):
+    def __init__(self, session_s=0.0):
+        self.asked = 0
         self.catalog = MemoryCatalog()
         self.starts = CountedStarts()
         self.running: dict[str, list[str]] = {}
@@ -51,9 +55,11 @@ class Region:
             workers=lambda key: self.running.get(key, []),
             members=self._members,
             region="eu",
+            session_s=session_s,
         )
 
     async def _members(self, group):
+        self.asked += 1
         return self.members.get(group, 0)
 
     async def register(self, name="welcome", **given):
@@ -259,6 +265,17 @@ class TestChange:
         region.members[document.group("eu")] = 1
         with pytest.raises(ResourceInUse, match="Workers run shop/welcome"):
             await region.change(action, to="LATEST")
+
+    @pytest.mark.parametrize("action", ["reset", "remove"])
+    async def test_a_worker_that_died_is_waited_for(self, action):
+        region = Region(session_s=60.0)
+        document, _ = await region.register()
+        region.members[document.group("eu")] = 1
+        changing = asyncio.create_task(region.change(action, to="LATEST"))
+        await until(lambda: region.asked > 1, "it to be asked again")
+        assert not changing.done()
+        region.members.clear()
+        assert (await changing).key == "shop/welcome"
 
     async def test_one_that_was_removed_begins_anew(self, region):
         await region.register()
