@@ -3,7 +3,6 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST_ARGS ?=
 ARGS ?=
 # Twice: once still shows a warning about editable installations that is not for users.
 QUIET := --quiet --quiet --disable-pip-version-check
@@ -23,8 +22,14 @@ run: .venv/.installed ## start a node on 127.0.0.1:8000 (ARGS="--port 8001" and 
 shop: .venv/.installed ## run the example shop beside `make run`: its worker, and traffic
 	@exec $(BIN)/python examples/shop/run.py
 
+# Clusters have both cores for themselves: what they promise is in seconds.
 test: lint tools ## check everything: style, types, imports, all tests
+ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+else
+	$(BIN)/python -m pytest -m "not clusters" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m clusters
+endif
 
 setup: .venv/.dev ## install the project and what its development needs
 
