@@ -355,13 +355,18 @@ async def test_places_that_cant_be(tmp_path: Path) -> None:
         await Objects(str(tmp_path)).get("nothing")
 
 
+@pytest.mark.parametrize("folder", [True, False])
 @pytest.mark.parametrize("size", [0, 1000, 10_500])
-async def test_a_file_comes_whole_in_parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+async def test_a_file_comes_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, *, folder: bool
 ) -> None:
     monkeypatch.setattr(objects, "_PART_BYTES", 1000)
     content = os.urandom(size)
     place = Objects(str(tmp_path / "objects"))
+    if not folder:  # then in parts, as from a bucket
+        monkeypatch.setattr(place, "_folder", None)
     await place.put("file", content)
     assert await place.download("file", tmp_path / "file") == hashlib.sha256(content).hexdigest()
     assert (tmp_path / "file").read_bytes() == content
+    with pytest.raises(NoObject):
+        await place.download("other", tmp_path / "other")
