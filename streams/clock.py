@@ -34,6 +34,10 @@ class HybridClock:
         self._last = time
         return time
 
+    def tell(self, time: int) -> None:
+        """Have every tick from now on be later than a time of another clock."""
+        self._last = max(self._last, time)
+
     @staticmethod
     def milliseconds(time: int) -> int:
         """The wall clock's part of a time."""

@@ -74,6 +74,10 @@ class ShardState(Protocol):
     def split(self) -> SplitMark | None:
         """The last split record applied, None before the first."""
 
+    @property
+    def removed_at(self) -> int:
+        """The latest version's time at which an item was removed, 0 before the first."""
+
     def get(self, row_key: bytes) -> Image | None:
         """Return a row's image."""
 

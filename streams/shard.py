@@ -635,6 +635,8 @@ class Shard:
         await self.owner.close()
 
     def _start_term(self) -> None:
+        # An item that is there has its version; of one that was removed nothing else tells.
+        self.clock.tell(self.state.removed_at)
         self.ledger.load(self.state.entries())
         if self.on_started is not None:
             self.on_started()

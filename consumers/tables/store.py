@@ -171,6 +171,7 @@ class ShardStore:
         path.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._memory = memory
+        self.removed_at = 0
         self._db = Rdict(str(path), _options(memory), access_type=AccessType.read_write())
         in_memory = WriteOptions()
         # Its types take the property for a method.
@@ -189,6 +190,7 @@ class ShardStore:
                 self._db.close()
                 raise
             self.applied = position["offset"]
+            self.removed_at = position.get("removed", 0)
             self._epochs = EpochFilter(position["epoch"], position["barrier"])
         self._forgot_ms = 0
         self._totals = {prefix: _TOTAL.unpack(value) for prefix, value in self._below(_TOTALS)}
@@ -297,7 +299,7 @@ class ShardStore:
         sizes: dict[bytes, int | None] = {}
         collections: dict[bytes, int] = {}
         prepared: dict[str, dict[str, Any]] = {}
-        split = self.split
+        split, removed_at = self.split, self.removed_at
         for record in found:
             if epochs.admit(record.kind, record.epoch, record.offset):
                 valid.append(record)
@@ -314,6 +316,9 @@ class ShardStore:
                         batch.delete(row_key)
                     else:
                         batch.put(row_key, image.encode())
+                for change in changes:
+                    if change.new is None and change.time > removed_at:
+                        removed_at = change.time
                 if self._count(changes, totals, collections):
                     for key, value in self._expiry_rows(changes):
                         _put(batch, key, value)
@@ -333,12 +338,10 @@ class ShardStore:
         for collection, size in collections.items():
             _put(batch, _COLLECTIONS + collection, _SIZE.pack(size) if size else None)
         applied = found[-1].offset
-        batch.put(
-            _APPLIED,
-            orjson.dumps({"offset": applied, "epoch": epochs.epoch, "barrier": epochs.barrier}),
-        )
+        batch.put(_APPLIED, _position(applied, epochs, removed_at))
         self._write(batch)
         self.applied, self._epochs, self.split = applied, epochs, split
+        self.removed_at = removed_at
         self._totals.update(totals)
         return valid
 
@@ -577,8 +580,9 @@ class ShardStore:
         batch = WriteBatch(raw_mode=True)
         for key, _ in self._below(_EPOCHS):
             batch.delete(_EPOCHS + key)
-        for key in (_APPLIED, _SPLIT, _INDEX_OFFSET):
+        for key in (_SPLIT, _INDEX_OFFSET):
             batch.delete(key)
+        batch.put(_APPLIED, _position(-1, EpochFilter(), self.removed_at))
         batch.put(_SEED, orjson.dumps([*copied[:2], True]))
         self._write(batch)
         self.applied, self._epochs, self.split = -1, EpochFilter(), None
@@ -730,6 +734,18 @@ class ShardStore:
         while rows.valid() and (key := rows.key()).startswith(prefix):
             yield key[len(prefix) :], rows.value()
             rows.next()
+
+
+def _position(offset: int, epochs: EpochFilter, removed_at: int) -> bytes:
+    """What is kept about how far a store is."""
+    return orjson.dumps(
+        {
+            "offset": offset,
+            "epoch": epochs.epoch,
+            "barrier": epochs.barrier,
+            "removed": removed_at,
+        }
+    )
 
 
 def _put(batch: WriteBatch, key: bytes, value: bytes | None) -> None:

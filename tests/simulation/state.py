@@ -18,6 +18,7 @@ class MemoryState:
     def __init__(self) -> None:
         self.applied = -1
         self.split = None
+        self.removed_at = 0
         self.rows: dict[bytes, Image] = {}
         self._epochs = EpochFilter()
         self._prepared: dict[str, dict[str, Any]] = {}

@@ -14,6 +14,7 @@ from streamtable.core.errors import (
 )
 from streamtable.core.images import Image
 from streamtable.core.tables import Table
+from streamtable.streams.clock import HybridClock
 from streamtable.streams.epochs import BARRIER
 from streamtable.streams.owner import LogGap, StateAheadOfLog
 from streamtable.streams.shard import Row, Shard
@@ -359,6 +360,20 @@ async def test_versions_of_an_item_grow(shard: Shard) -> None:
         assert outcome.new is not None
         times.append(outcome.new.time)
     assert times == sorted(set(times))
+
+
+async def test_an_item_that_was_removed_comes_back_with_a_later_version(
+    tmp_path: Path, shard: Shard, log: MemoryLog
+) -> None:
+    await shard.write(PutWrite("a", 1), CONTEXT)
+    removed = await shard.write(DeleteWrite("a"), CONTEXT)
+    [change] = log.records[removed.offset].changes()
+    later = make_shard(tmp_path / "later", log)
+    later.clock = HybridClock(lambda: 1)
+    await later.take_over()
+    back = await later.write(PutWrite("a", 2), CONTEXT)
+    assert back.new is not None
+    assert back.new.time > change.time
 
 
 async def test_reads_go_on_while_an_outcome_is_unknown(shard: Shard, log: MemoryLog) -> None:

@@ -119,7 +119,10 @@ async def test_a_copy_becomes_a_shard_of_its_own_at_the_start_of_its_logs(
     folder: Path, tmp_path: Path
 ) -> None:
     share = Share(1, 2)
+    removed = put("gone")
+    removed.old, removed.new = removed.new, None
     with opened(folder) as store:
+        append(store, records.commit("one", [removed], []))
         await store.freeze(tmp_path / "child")
     with opened(tmp_path / "child") as child:
         seen = [child.copy_of]
@@ -130,10 +133,11 @@ async def test_a_copy_becomes_a_shard_of_its_own_at_the_start_of_its_logs(
         assert (child.applied, child.split, child.index_offset) == (-1, None, 0)
         assert child.epoch_before(10_000) is None
         child.share(share, 2)
+        assert child.removed_at == removed.time
         change = put(own(share)[0], "w")
         append(child, records.barrier("two", {}), records.commit("two", [change], []))
     with opened(tmp_path / "child") as again:
         assert again.copy_of == (0, 1, True)
-        assert again.applied == 1
+        assert (again.applied, again.removed_at) == (1, removed.time)
         assert again.share(share, 2)
         assert sorted(names(again)) == sorted(own(share))
