@@ -32,6 +32,10 @@ class Serving(Protocol):
     def serving(self) -> bool:
         """Whether it owns the shard now."""
 
+    @property
+    def held(self) -> bool:
+        """Whether writes wait for a split to be decided."""
+
 
 class ExpiringShard(Protocol):
     """A shard, as the sweeper needs it."""
@@ -133,7 +137,8 @@ class Sweeper:
         context = RequestContext(uuid.uuid4().hex, EXPIRY_SERVICE, EXPIRY_SERVICE)
         last = b""
         # A row stays until the store has applied the removal, so each is looked at once a sweep.
-        while keys := self._look(index, table, now, last):
+        # What is found while the shard is split may be another shard's before it is removed.
+        while not shard.owner.held and (keys := self._look(index, table, now, last)):
             last = keys[-1]
             found = [index.expired(table, key) for key in keys]
             writes = [

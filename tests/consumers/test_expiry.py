@@ -74,6 +74,7 @@ class Shard:
         self.items: dict[bytes, Any] = {}
         self.owner = self
         self.serving = True
+        self.held = False
         self.written: list[tuple[Any, Any]] = []
         self.fails: list[Exception] = []
 
@@ -202,6 +203,13 @@ class TestSweep:
         world.shard.put("a", NOW - 1)
         world.shard.serving = False
         assert await world.sweep() == {"a"}
+
+    async def test_while_a_shard_is_split_it_is_left_alone(self, world):
+        world.shard.put("a", NOW - 1)
+        world.shard.held = True
+        assert await world.sweep() == {"a"}
+        world.shard.held = False
+        assert await world.sweep() == set()
 
     async def test_tables_without_time_to_live_are_left_alone(self, world):
         world.shard.put("a", NOW - 1)
