@@ -167,6 +167,13 @@ class LayoutDocument(BaseModel):
                 return split.ends[shard], split.index_ends[shard]
         return -1, 0
 
+    def children(self, shard: int) -> range:
+        """Return the shards that were split off a shard when it was split last."""
+        for split in reversed(self.splits):
+            if shard < split.before:
+                return range(shard + split.before, split.after, split.before)
+        return range(0)
+
     def parts(self) -> list[Part]:
         """Return what the splits have cut the log into, the oldest parts first."""
         found = []

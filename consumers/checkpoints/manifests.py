@@ -128,6 +128,11 @@ class Names:
         return f"{self.manifests}/{manifest.offset:020}-{manifest.taken_ms}.json"
 
     @staticmethod
+    def offset(manifest: str) -> int:
+        """Return the offset in the name of a manifest."""
+        return int(manifest.rpartition("/")[2].partition("-")[0])
+
+    @staticmethod
     def newest_first(found: Iterable[ObjectEntry]) -> list[str]:
         """Return the names of manifests, that of the newest checkpoint first."""
         return sorted((each.key for each in found if each.key.endswith(".json")), reverse=True)

@@ -40,7 +40,8 @@ class Checkpointer:
 
     A shard's files are linked, not copied, and RocksDB never changes a file that it has written.
     Nobody waits for that, nor for reading and sending them. What an earlier
-    checkpoint has is not sent again. The newest three checkpoints of a shard are kept.
+    checkpoint has is not sent again. The newest three checkpoints of a shard are kept, and of one
+    that was split the newest of before, until all that was split off it has one.
 
     Args:
         objects: where they are kept.
@@ -152,7 +153,7 @@ class Checkpointer:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         self.last[number] = manifest
         # 4. What is too old.
-        await self._remove_old(names, listed)
+        await self._remove_old(number, names, listed)
         return manifest
 
     def _entries(self, number: int, folder: Path) -> list[FileEntry]:
@@ -169,11 +170,13 @@ class Checkpointer:
         self._hashes[number] = hashes
         return entries
 
-    async def _remove_old(self, names: Names, listed: Sequence[ObjectEntry]) -> None:
+    async def _remove_old(self, number: int, names: Names, listed: Sequence[ObjectEntry]) -> None:
         manifests = names.newest_first(await self._objects.list(names.manifests))
-        await self._objects.delete(manifests[_KEPT:])
+        old = manifests[_KEPT:]
+        wanted = manifests[:_KEPT] + await self._for_children(number, old)
+        await self._objects.delete([key for key in old if key not in wanted])
         try:
-            kept = [await Manifest.read(self._objects, key) for key in manifests[:_KEPT]]
+            kept = [await Manifest.read(self._objects, key) for key in wanted]
         except DamagedCheckpoint as error:
             logger.warning("no old files are removed: %s", error)
             return
@@ -182,3 +185,14 @@ class Checkpointer:
         await self._objects.delete(
             [each.key for each in listed if each.key not in needed and each.modified < before]
         )
+
+    async def _for_children(self, number: int, old: Sequence[str]) -> list[str]:
+        """Of old checkpoints the one that is needed for as long as a child has none of its own."""
+        end, _ = self._layout.document.began(number)
+        before = [key for key in old if Names.offset(key) < end]
+        if before:
+            for child in self._layout.document.children(number):
+                names = Names(self._region, child)
+                if not names.newest_first(await self._objects.list(names.manifests)):
+                    return before[:1]
+        return []

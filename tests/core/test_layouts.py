@@ -35,6 +35,13 @@ def test_a_shard_is_born_of_the_one_that_had_its_items():
     assert LAYOUT.birth(8) is None
 
 
+def test_a_shards_children_are_those_of_its_last_split():
+    assert [[*LAYOUT.children(n)] for n in (0, 3, 5)] == [[4], [7], []]
+    assert [
+        *LayoutDocument(count=6, splits=(FIRST.model_copy(update={"after": 6}),)).children(1)
+    ] == [3, 5]
+
+
 def test_a_shard_that_is_to_be_has_a_parent_and_no_beginning_yet():
     reshard = Reshard(id="one", target=6, since=1.0)
     document = LayoutDocument(count=2, reshard=reshard)

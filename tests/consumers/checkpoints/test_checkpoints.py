@@ -44,6 +44,7 @@ class Place:
         self.log = MemoryLog()
         self.objects = Objects(str(tmp_path / "objects"))
         self.path = tmp_path / "tables"
+        self.layout = Layout(1)
         self.shard = make_shard(self.path, self.log)
 
     @property
@@ -56,7 +57,7 @@ class Place:
             objects=self.objects,
             region="test",
             node="node-1",
-            layout=Layout(1),
+            layout=self.layout,
             stores={0: self.store},
             owns=lambda _: True,
             scratch=self.tmp_path / "scratch",
@@ -298,6 +299,35 @@ async def test_old_ones_are_removed_with_their_files(place: Place) -> None:
     }
     assert {file.name for file in place.files()} == needed
     assert (await place.open()).applied == place.store.applied
+
+
+async def test_one_of_before_a_split_is_kept_until_what_was_split_off_has_its_own(
+    place: Place,
+) -> None:
+    checkpointer = place.checkpointer()
+
+    async def taken() -> int:
+        await place.write("a", value=place.store.applied)
+        [manifest] = await checkpointer.take()
+        return manifest.offset
+
+    before = [await taken(), await taken()][-1]
+    split = Split(before=1, after=2, ends=(before + 1,), index_ends=(0,), at=1.0)
+    place.layout.take(LayoutDocument(count=2, splits=(split,)))
+    after = [await taken() for _ in range(5)]
+    assert [Names.offset(path.name) for path in place.manifests()] == [
+        before,
+        *after[-taker._KEPT :],
+    ]
+    restorer, log = Restorer(place.objects, "test", place.layout), place.log
+    path = place.tmp_path / "child"
+    found, _ = await restorer.restore(0, path, log, above=-1, below=before + 1)  # type: ignore[arg-type]
+    assert found is not None
+    child = place.tmp_path / "objects" / Names("test", 1).manifests
+    child.mkdir(parents=True)
+    (child / f"{0:020}-1.json").touch()
+    after.append(await taken())
+    assert [Names.offset(path.name) for path in place.manifests()] == after[-taker._KEPT :]
 
 
 async def test_one_that_was_not_finished_is_none(
