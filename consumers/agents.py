@@ -60,6 +60,7 @@ class Agents:
         between: for each shard, held while a batch of its changes is applied and its index rows
             are sent.
         on_taken: called with the number of each shard whose term has started.
+        waiting: by shard of this node why it is not served yet.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Agents:
     ) -> None:
         self.between: dict[int, asyncio.Lock] = {}
         self.on_taken: list[Callable[[int], None]] = []
+        self.waiting: dict[int, str] = {}
         self._address = address
         self._topics = topics
         self._holdings = holdings
@@ -272,16 +274,23 @@ class Agents:
             if number not in self._assigned:
                 await self._let_go(number)
                 return
-            while number in self._assigned and not self._opened[number].is_set():
-                try:
-                    await self._take(number)
-                except (LogUnavailable, StateUnavailable) as error:
-                    # A node that does not reach the log does not start. One that another node was
-                    # faster than, or slower, has its shards a moment later.
-                    if not (self._ready.done() or isinstance(error, LogFenced)):
-                        raise
-                    logger.warning("shard %d is not served: %s; trying again", number, error)
-                    await asyncio.sleep(_RETRY_S)
+            try:
+                while number in self._assigned and not self._opened[number].is_set():
+                    await self._try_to_take(number)
+            finally:
+                self.waiting.pop(number, None)
+
+    async def _try_to_take(self, number: int) -> None:
+        try:
+            await self._take(number)
+        except (LogUnavailable, StateUnavailable) as error:
+            # A node that does not reach the log does not start. One that another node was
+            # faster than, or slower, has its shards a moment later.
+            if not (self._ready.done() or isinstance(error, LogFenced)):
+                raise
+            self.waiting[number] = f"shard {number} is not served: {error}"
+            logger.warning("%s; trying again", self.waiting[number])
+            await asyncio.sleep(_RETRY_S)
 
     async def _let_go(self, number: int) -> None:
         """Close a shard that is another node's, and follow its log where that is wanted."""

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from streamtable.consumers.checkpoints.restore import NoCheckpoint, Restorer
+from streamtable.consumers.checkpoints.restore import Restorer
 from streamtable.consumers.indexes.messages import read
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.errors import StreamtableError
@@ -55,6 +55,10 @@ class CopyStatus(NamedTuple):
     split: str | None
     index_offset: int
     error: str | None
+
+
+class _UselessCopy(StateUnavailable):
+    """What was copied can't be gone on with; it is begun anew."""
 
 
 class _Copying:
@@ -152,8 +156,7 @@ class Copies:
 
         Raises:
             LogUnavailable: the parent's logs can't be read.
-            NoCheckpoint: its parent's rows can't be had.
-            StateUnavailable: its files can't be written.
+            StateUnavailable: its parent's rows can't be had so far, or its files can't be written.
         """
         copying = self._copying.pop(number, None) or _Copying()
         if copying.task is not None:
@@ -216,10 +219,12 @@ class Copies:
             if copying.store is None:
                 copying.store = await self._begin(number, birth, log)
             await self._follow(number, birth.parent, copying, copying.store)
-        except OffsetOutOfRangeError as error:
+        except (OffsetOutOfRangeError, _UselessCopy) as error:
             copying.close()
             await asyncio.to_thread(shutil.rmtree, self._path(number), ignore_errors=True)
-            raise StateUnavailable(f"the copy of shard {number} is too old") from error
+            raise StateUnavailable(f"the copy of shard {number} is of no use: {error!r}") from error
+        except StateUnavailable:
+            raise
         except CLIENT_ERRORS as error:
             raise LogUnavailable(f"the logs of shard {birth.parent}: {error!r}") from error
         finally:
@@ -245,10 +250,11 @@ class Copies:
             first, _ = await log.bounds()
             if first > 0 or self._layout.document.birth(parent) is not None:
                 place = "--checkpoints none" if self._restorer is None else self._restorer.place
-                raise NoCheckpoint(
+                raise StateUnavailable(
                     f"the rows of shard {number} are to be copied from shard {parent}, which is "
                     f"on another node, and no checkpoint of that in {place} helps. Name a place "
-                    "that all nodes reach with --checkpoints."
+                    "that all nodes reach with --checkpoints, or stop this node, so that one that "
+                    "has the shard's rows gets it."
                 )
             store = await self._make(path)
         store.begin_copy(parent, birth.before)
@@ -340,7 +346,7 @@ class Copies:
         _, _, end, index_end = self._birth(number)
         if end is None or index_end is None:
             return False
-        self._check(number, store, end, index_end)
+        self._check(store, end, index_end)
         return store.applied >= end and store.index_offset >= index_end
 
     def _is_decided(self, split: SplitMark) -> bool:
@@ -348,13 +354,13 @@ class Copies:
         return known and not self._layout.swapping(split.attempt)
 
     @staticmethod
-    def _check(number: int, store: ShardStore, end: int, index_end: int) -> None:
+    def _check(store: ShardStore, end: int, index_end: int) -> None:
         """Check that a copy has nothing that its shard must not have."""
         wrong = store.applied > end and (store.split is None or store.split.offset != end)
         if wrong or store.index_offset > index_end:
-            raise NoCheckpoint(
-                f"the copy of shard {number} has offset {store.applied} of its parent's log, "
-                f"which was split at {end}, and {store.index_offset} of {index_end} of the indexes'"
+            raise _UselessCopy(
+                f"it has offset {store.applied} of its parent's log, which was split at {end}, "
+                f"and {store.index_offset} of {index_end} of the indexes'"
             )
 
     @staticmethod

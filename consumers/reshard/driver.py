@@ -127,10 +127,14 @@ class ReshardDriver:
         document = self._layout.document
         answers: Mapping[str, Any] = {}
         errors = set()
+        away = False
         try:
             answers = await self._ask_all("reshard_copies", None)
         except (ApiError, StreamtableError) as error:
+            away = True
             errors.add(str(error))
+        for answer in answers.values():
+            errors.update(answer["errors"])
         copies = [each for answer in answers.values() for each in answer["copies"].values()]
         paused = [each["paused_s"] for each in answers.values() if each["paused_s"] is not None]
         return {
@@ -139,7 +143,7 @@ class ReshardDriver:
             "failed": document.failed,
             "lag": sum(each["lag"] for each in copies),
             "errors": sorted(errors | {each["error"] for each in copies if each["error"]}),
-            "waiting": bool(errors) or any(answer["shut"] for answer in answers.values()),
+            "waiting": away or any(answer["shut"] for answer in answers.values()),
             "cleaning": sum(answer["cleaning"] for answer in answers.values()),
             "paused_s": max(paused, default=None),
         }
@@ -210,14 +214,20 @@ class ReshardDriver:
             raise LayoutChangedMeanwhile
 
     async def _until_copied(self, reshard: Reshard) -> None:
-        """Return when every new shard's rows are nearly all there, where it is to be."""
+        """Return when every new shard's rows are nearly all there, where it is to be.
+
+        And each parent has a checkpoint: with that any other node can have a new shard, too.
+        """
         while True:
             self._is_current(reshard)
             if not self._leads(_LEADING):
                 raise ServiceUnavailable("Another node leads.")
-            copies = await self._copies()
+            answers = await self._ask_all("reshard_copies", None)
+            copies = self._placed(answers)
             new = range(self._layout.count, reshard.target)
-            if (
+            if not all(answer["saved"] for answer in answers.values()):
+                await self._ask_all("reshard_checkpoint", None)
+            elif (
                 all(
                     number in copies
                     and copies[number]["error"] is None
@@ -237,9 +247,8 @@ class ReshardDriver:
             if index.is_global
         )
 
-    async def _copies(self) -> dict[int, dict[str, Any]]:
+    def _placed(self, answers: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
         """How far each new shard's copy is on the node that is to own it."""
-        answers = await self._ask_all("reshard_copies", None)
         return {
             int(number): copy
             for address, answer in answers.items()
@@ -281,7 +290,7 @@ class ReshardDriver:
     async def _are_whole(
         self, document: LayoutDocument, attempt: Reshard, index_ends: list[int]
     ) -> bool:
-        copies = await self._copies()
+        copies = self._placed(await self._ask_all("reshard_copies", None))
         return all(
             number in copies
             and copies[number]["split"] == attempt.id

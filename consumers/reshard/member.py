@@ -12,7 +12,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from streamtable.consumers.checkpoints.objects import StorageUnavailable
@@ -36,6 +35,7 @@ logger = logging.getLogger(__name__)
 _DRAIN_S: Final = 3.0
 _LOOK_S: Final = 0.005
 _SOON_S: Final = 0.1
+_RETRY_S: Final = 1.0
 
 NodeCall = Callable[[Any], Awaitable[Any]]
 
@@ -52,6 +52,10 @@ class Growing(Protocol):
     @property
     def assigned(self) -> frozenset[int]:
         """The shards that are this node's."""
+
+    @property
+    def waiting(self) -> Mapping[int, str]:
+        """By shard of this node why it is not served yet."""
 
 
 class ReshardMember:
@@ -96,6 +100,8 @@ class ReshardMember:
         self._grown = grown
         self._all_held = all_held
         self._tasks: set[asyncio.Task[None]] = set()
+        self._saving: asyncio.Task[None] | None = None
+        self._unsaved: str | None = None
         self._shut_at = 0.0
         self.paused_s: float | None = None
         """How long requests waited the last time."""
@@ -185,15 +191,18 @@ class ReshardMember:
         # Whoever takes over a new shard finds it in a checkpoint.
         while not self._serve(self._agents.assigned):  # noqa: ASYNC110 - likewise
             await asyncio.sleep(_SOON_S)
-        await self._checkpoint(None)
+        checkpointer = self._checkpointer()
+        if checkpointer is not None:
+            await self._save(checkpointer)
 
     def _serve(self, numbers: Iterable[int]) -> bool:
         return all(n in self._held and self._held[n].owner.serving for n in numbers)
 
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -240,22 +249,40 @@ class ReshardMember:
         return shard.number, offset
 
     async def _status(self, _arguments: Any) -> Any:
-        """Tell how far copies are here, and what is left to do after a swap."""
+        """Tell how far copies are here, and what is left to do before a swap and after it."""
         copies = {str(number): each._asdict() for number, each in self._copies.status().items()}
+        errors = [*self._agents.waiting.values()]
+        saved = self._is_saved()
+        if self._unsaved is not None and not saved:
+            errors.append(self._unsaved)
         return {
             "copies": copies,
+            "saved": saved,
+            "errors": errors,
             "cleaning": self._cleaner.left(),
             "shut": bool(self._shut_at),
             "paused_s": self.paused_s,
         }
 
+    def _is_saved(self) -> bool:
+        """Whether there is a checkpoint of each of this node's shards, if it takes any."""
+        checkpointer = self._checkpointer()
+        return checkpointer is None or all(
+            shard.number in checkpointer.last for shard in self._owned()
+        )
+
     async def _checkpoint(self, _arguments: Any) -> None:
         """Begin to take checkpoints of this node's shards, if it takes any."""
         checkpointer = self._checkpointer()
-        if checkpointer is not None:
-            self._start(_taken(checkpointer))
+        if checkpointer is not None and (self._saving is None or self._saving.done()):
+            self._saving = self._start(self._save(checkpointer))
 
-
-async def _taken(checkpointer: Checkpointer) -> None:
-    with suppress(StorageUnavailable, StateUnavailable):
-        await checkpointer.take()
+    async def _save(self, checkpointer: Checkpointer) -> None:
+        try:
+            await checkpointer.take()
+        except (StorageUnavailable, StateUnavailable) as error:
+            self._unsaved = f"no checkpoint: {error}"
+            logger.warning("%s", self._unsaved)
+            await asyncio.sleep(_RETRY_S)
+        else:
+            self._unsaved = None

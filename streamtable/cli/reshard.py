@@ -95,6 +95,8 @@ def _step(found: Mapping[str, Any]) -> str:
         return f"copying the rows of {reshard['target'] - found['shards']} new shards{told}"
     if reshard is not None or found["waiting"]:
         return "changing the number"
+    if found["errors"]:
+        return f"waiting: {'; '.join(found['errors'])}"
     if found["cleaning"]:
         return "removing rows that have moved"
     return ""

@@ -31,8 +31,8 @@ class ReshardPages:
 
         `reshard` has target, phase and attempts, None where nothing is under way; `failed` says
         why the last one was given up. `lag` is how many records the copies lack, `errors` what
-        keeps them from going on, `waiting` whether requests wait, `cleaning` how many shards have
-        rows of others still, `paused_s` how long requests waited the last time.
+        keeps them or the shards from going on, `waiting` whether requests wait, `cleaning` how
+        many shards have rows of others still, `paused_s` how long requests waited the last time.
         """
         return await self._driver.status()
 

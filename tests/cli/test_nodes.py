@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
+from streamtable.cli.reshard import _step
 from streamtable.streams.broker import Broker, BrokerSettings
 from tests.support.commands import error_line, run
 from tests.support.server import Server, client_settings
@@ -80,3 +81,10 @@ def test_what_reshard_says_where_there_is_nothing_to_do(server: Server) -> None:
     assert "can be made a multiple of that" in line
     assert "8, 12, 16 and so on. It can't be made 6." in line
     assert "goes without --shards" in error_line("reshard", "--cancel", "--shards", "8", *at)
+
+
+def test_reshard_says_what_a_new_shard_waits_for() -> None:
+    found = {"shards": 8, "reshard": None, "failed": None, "waiting": False, "cleaning": 0}
+    errors = ["shard 5 is not served: no rows", "no checkpoint: away"]
+    assert _step({**found, "errors": errors}) == "waiting: " + "; ".join(errors)
+    assert _step({**found, "errors": []}) == ""

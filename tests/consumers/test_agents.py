@@ -15,7 +15,8 @@ from streamtable.consumers import agents
 from streamtable.consumers.agents import Agents
 from streamtable.consumers.holdings import Holdings, Tables
 from streamtable.consumers.indexes.sender import IndexSender
-from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.consumers.tables.store import ShardStore, Share, StoreMemory
+from streamtable.core.layouts import LayoutDocument, Split
 from streamtable.streams import gulps
 from streamtable.streams.admin import open_admin
 from streamtable.streams.broker import Broker, BrokerSettings
@@ -49,7 +50,7 @@ class Node:
         await broker.start()
         parts.push_async_callback(broker.stop)
         self.address = broker.address
-        topics = Topics("test")
+        topics = self.topics = Topics("test")
         await topics.create(broker.address, 2)
         clock = HybridClock(lambda: time.time_ns() // 1_000_000)
 
@@ -107,6 +108,15 @@ class Node:
     async def write(self, number: int, key: str) -> int:
         outcome = await self.shards[number].write(PutWrite(key, 1), CONTEXT)
         return outcome.offset
+
+    async def split(self, number: int) -> int:
+        """Split a shard; return the offset of its split record when it is applied."""
+        owner = self.shards[number].owner
+        owner.hold()
+        await owner.settled()
+        offset = await owner.split("attempt", 0)
+        await self.applied(number, offset)
+        return offset
 
     async def committed(self, number: int) -> int:
         partition = TopicPartition("test.changelog", number)
@@ -304,3 +314,40 @@ async def test_what_is_applied_after_the_group_was_left_is_not_told_to_it(node: 
     async with asyncio.timeout(20):
         await left.stop()
     assert await node.committed(0) < 1000
+
+
+async def test_a_shard_that_was_split_off_waits_for_its_rows_and_stops_no_node(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [str(number) for number in range(20)]
+    for key in keys:
+        await node.write(1, key)
+    await node.topics.grow(node.address, 4)
+    ends = (await node.split(0), await node.split(1))
+    # The parent's rows are not what they were at the split, and its log has lost its beginning.
+    bounds, lost = ShardLog.bounds, [0, 1]
+
+    async def cut_bounds(log: ShardLog) -> tuple[int, int]:
+        first, end = await bounds(log)
+        return (1 if log._shard in lost else first), end
+
+    monkeypatch.setattr(ShardLog, "bounds", cut_bounds)
+    split = Split(before=2, after=4, ends=ends, index_ends=(0, 0), at=1.0)
+    node.shards.layout.take(LayoutDocument(count=4, splits=(split,)))
+    assigned = [TP("test.changelog", number) for number in node.shards.layout]
+    await node.agents.grow()
+    await node.agents._on_assigned(None, assigned)
+    await until(lambda: node.agents.waiting.keys() == {2, 3}, "the new shards to wait")
+    told = node.agents.waiting[3]
+    assert "is not served: the rows of shard 3 are to be copied from shard 1" in told
+    assert "Name a place that all nodes reach with --checkpoints" in told
+    assert not node.failed
+    assert node.shards.keys() == {0, 1}
+    lost.clear()
+    await until(lambda: not node.agents.waiting, "the new shards to be served")
+    assert node.shards[3].owner.serving
+    share = Share(3, 4)
+    rows = node.stores[3].scan(TABLE.prefix, TABLE.end)
+    own = {key for key in keys if share.has(PutWrite(key, 1).row_key)}
+    assert {image.item["id"]["S"] for _, image in rows} == own
+    assert own
