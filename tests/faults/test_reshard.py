@@ -5,23 +5,40 @@ import json
 import os
 import random
 import shutil
-import urllib.request
+import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
-from tests.support.audit import check_indexes, check_stream, read_all
+from streamtable.core.operations.expire import EXPIRY_SERVICE
+from streamtable.core.visibility import AFTER_HEADER, POSITION_HEADER, WAIT_HEADER
+from tests.support.audit import check_indexes, check_stream, read_all, stream_records
 from tests.support.commands import BIN, Background, run
-from tests.support.load import AsyncConnection, Item, Key, Load, State, create_table, key_of
-from tests.support.server import Server
-from tests.support.waiting import until
+from tests.support.load import (
+    INDEXES,
+    AsyncConnection,
+    Item,
+    Key,
+    Load,
+    State,
+    create_table,
+    key_of,
+)
+from tests.support.reshard import page, resharded
+from tests.support.server import Server, client_settings
+from tests.support.waiting import until, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
 TABLE = "grown"
+OTHER = "filled"
+PAINTS = "paints"
+PAINTERS = {"red": "Ada", "green": "Grace"}
 BEFORE = 2
 AFTER = 6
 
@@ -49,34 +66,32 @@ def by_op(item: dict) -> dict | None:
 @app.aggregate("grown_colors", source="grown", key="color", measures={"items": Count()})
 def colors(item: dict) -> dict | None:
     return {"color": item["color"]} if "color" in item else None
+
+@app.join("grown_painted", left="grown", right="paints", on=("color", "color"),
+          key=("color", "item"))
+def painted(item: dict, paint: dict) -> dict:
+    return {"color": paint["color"], "item": item["owner"] + "/" + item["n"], "by": paint["by"]}
 """
 
 
-def page(endpoint: str, name: str, body: dict[str, Any] | None = None) -> Any:
-    """Ask a node's page, or have it do something."""
-    request = urllib.request.Request(
-        f"{endpoint}/_streamtable/{name}",
-        None if body is None else json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
-
-
-async def resharded(endpoint: str, shards: int) -> dict[str, Any]:
-    """Wait until a region has so many shards, and each only its own rows."""
-
-    def done() -> Any:
-        found = page(endpoint, "reshard")
-        assert found["failed"] is None, found
-        left = found["reshard"] or found["waiting"] or found["cleaning"]
-        return found if found["shards"] == shards and not left else None
-
-    return await until(lambda: asyncio.to_thread(done), f"{shards} shards", 60)
+async def make_tables(endpoint: str) -> None:
+    """Make the load's table, and the one that it is joined with: some colors have no paint."""
+    async with AsyncConnection(endpoint) as connection:
+        await create_table(connection, TABLE)
+        await connection.ok(
+            "CreateTable",
+            TableName=PAINTS,
+            KeySchema=[{"AttributeName": "color", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "color", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        for color, by in PAINTERS.items():
+            paint = {"color": {"S": color}, "by": {"S": by}}
+            await connection.ok("PutItem", TableName=PAINTS, Item=paint)
 
 
 class Followers:
-    """A worker with a trigger, a view and an aggregate on the table."""
+    """A worker with a trigger, a view, an aggregate and a join on the table."""
 
     def __init__(self, folder: Path) -> None:
         self._notes = folder / "notes"
@@ -119,18 +134,22 @@ class Followers:
         assert self.seen() == expected
         items = await read_all(connection, TABLE)
         ops = {(each["op"]["S"], "/".join(key_of(each))) for each in items if "op" in each}
-        colors: dict[str, int] = {}
-        for each in items:
-            if "color" in each:
-                colors[each["color"]["S"]] = colors.get(each["color"]["S"], 0) + 1
+        colored = [
+            (each["color"]["S"], "/".join(key_of(each))) for each in items if "color" in each
+        ]
+        colors = Counter(color for color, _ in colored)
+        joined = {(color, key, PAINTERS[color]) for color, key in colored if color in PAINTERS}
 
         async def views_are_right() -> bool:
             rows = await _rows(connection, "grown_by_op")
             counts = await _rows(connection, "grown_colors")
-            shown = {(row["op"]["S"], row["key"]["S"]) for row in rows}
-            return shown == ops and colors == {
-                row["color"]["S"]: int(row["items"]["N"]) for row in counts
-            }
+            pairs = await _rows(connection, "grown_painted")
+            return (
+                {(row["op"]["S"], row["key"]["S"]) for row in rows} == ops
+                and {row["color"]["S"]: int(row["items"]["N"]) for row in counts} == colors
+                and {tuple(row[name]["S"] for name in ("color", "item", "by")) for row in pairs}
+                == joined
+            )
 
         await until(views_are_right, "the views to be what the table implies")
 
@@ -174,8 +193,7 @@ def followers(tmp_path: Path) -> Iterator[Followers]:
 
 def test_shards_are_split_under_load(server, followers, chance):
     async def going_on() -> None:
-        async with AsyncConnection(server.start().endpoint) as connection:
-            await create_table(connection, TABLE)
+        await make_tables(server.start().endpoint)
         followers.start(server.endpoint)
         load = Load(TABLE, 16, chance)
 
@@ -223,6 +241,123 @@ async def check_lineage(connection: AsyncConnection) -> None:
         children = answer["StreamDescription"]["Shards"]
         assert {each["ParentShardId"] for each in children} == {parent}
         assert len(children) == AFTER // BEFORE
+
+
+def test_what_was_there_before_a_split_is_there_after_it(server, followers):
+    """Expiry, an index that is being filled, reads that wait, an item's history, the streams."""
+    asyncio.run(_tables(server.start().endpoint))
+    server.kill()
+    # It looks once for what has expired, as it starts, and knows all expiry rows from then on.
+    server.options = (*server.options, "--ttl-interval-s", "3600")
+    client = boto3.client(**client_settings(server.start().endpoint))
+    followers.start(server.endpoint)
+    for number in range(40):
+        client.put_item(TableName=OTHER, Item=_item(number, due={"N": str(int(time.time()) - 9)}))
+    written = [client.put_item(TableName=TABLE, Item=_item(number)) for number in range(9)]
+    positions = [each["ResponseMetadata"]["HTTPHeaders"][POSITION_HEADER] for each in written]
+    index = {**INDEXES["by-color"], "Projection": {"ProjectionType": "ALL"}}
+    client.update_table(
+        TableName=OTHER,
+        AttributeDefinitions=[{"AttributeName": "color", "AttributeType": "S"}],
+        GlobalSecondaryIndexUpdates=[{"Create": index}],
+    )
+    page(server.endpoint, "reshard", {"shards": AFTER})
+    asyncio.run(resharded(server.endpoint, AFTER))
+    [filled] = client.describe_table(TableName=OTHER)["Table"]["GlobalSecondaryIndexes"]
+    assert filled["IndexStatus"] == "ACTIVE"
+    # Nothing has expired so far.
+    assert client.scan(TableName=OTHER, IndexName="by-color")["Count"] == 40
+    # A view shows what was written before the split to whoever names that.
+    client.meta.events.register(
+        "before-call.dynamodb",
+        lambda params, **_: params["headers"].update({
+            AFTER_HEADER: ",".join(positions), WAIT_HEADER: "10000"
+        }),
+    )  # fmt: skip
+    wait_until(lambda: _is_active(client, "grown_by_op"), "the view")
+    assert client.scan(TableName="grown_by_op")["Count"] == 9
+    moved = _moved(server.endpoint)
+    assert moved
+    _check_history(server.endpoint, client, moved[0])
+    server.kill()
+    followers.kill()
+    server.options = ("--ttl-interval-s", "0.2")
+    client = boto3.client(**client_settings(server.start().endpoint))
+    wait_until(lambda: not client.scan(TableName=OTHER)["Count"], "all to expire")
+    asyncio.run(_check_removals(server.endpoint))
+
+
+async def _tables(endpoint: str) -> None:
+    await make_tables(endpoint)
+    async with AsyncConnection(endpoint) as connection:
+        await create_table(connection, OTHER, indexes=False)
+        await connection.ok(
+            "UpdateTimeToLive",
+            TableName=OTHER,
+            TimeToLiveSpecification={"Enabled": True, "AttributeName": "due"},
+        )
+
+
+def _item(number: int, **more: Any) -> Item:
+    keys = {"owner": {"S": f"owner {number}"}, "n": {"S": "0"}}
+    return {**keys, "op": {"S": f"before {number}"}, "color": {"S": "red"}, **more}
+
+
+def _is_active(client: Any, table: str) -> bool:
+    if table not in client.list_tables()["TableNames"]:
+        return False
+    return bool(client.describe_table(TableName=table)["Table"]["TableStatus"] == "ACTIVE")
+
+
+def _moved(endpoint: str) -> list[int]:
+    """Which of the table's items are on a shard that was split off another."""
+    asked = {n: f"why?table={TABLE}&key=owner%3Downer+{n}+n%3D0" for n in range(9)}
+    return [n for n, query in asked.items() if page(endpoint, query)["then"] is not None]
+
+
+def _check_history(endpoint: str, client: Any, number: int) -> None:
+    """An item's changes of before and after the split are told in one."""
+    client.put_item(TableName=TABLE, Item=_item(number, op={"S": "after"}))
+    key = [f"owner=owner {number}", "n=0"]
+    code, out, error = run("log", "why", TABLE, *key, "--json", "--endpoint", endpoint)
+    assert code == 0, error
+    changes = [json.loads(line) for line in out.splitlines()]
+    said = [change["dynamodb"]["NewImage"]["op"]["S"] for change in changes]
+    assert said == [f"before {number}", "after"]
+    parent, child = [change["shard"] for change in changes]
+    assert parent == child % BEFORE != child
+
+
+async def _check_removals(endpoint: str) -> None:
+    """Each item was removed once, by the service, on the shard that it has gone to."""
+    async with AsyncConnection(endpoint) as connection:
+        shards = await stream_records(connection, OTHER)
+        parents, children = shards[:BEFORE], shards[BEFORE:]
+        removed = [each for records in children for each in records]
+        assert {each["eventName"] for records in parents for each in records} == {"INSERT"}
+        assert {each["eventName"] for each in removed} == {"REMOVE"}
+        assert {each["userIdentity"]["PrincipalId"] for each in removed} == {EXPIRY_SERVICE}
+        assert sorted(key_of(each["dynamodb"]["Keys"])[0] for each in removed) == sorted(
+            f"owner {number}" for number in range(40)
+        )
+        await check_ends(connection)
+
+
+async def check_ends(connection: AsyncConnection) -> None:
+    """Who reads a shard that was split comes to its end; the others go on."""
+    [listed] = (await connection.ok("ListStreams", TableName=OTHER))["Streams"]
+    arn = listed["StreamArn"]
+    stream = (await connection.ok("DescribeStream", StreamArn=arn))["StreamDescription"]
+    for shard in stream["Shards"]:
+        ends = "EndingSequenceNumber" in shard["SequenceNumberRange"]
+        asked = {"StreamArn": arn, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
+        iterator = (await connection.ok("GetShardIterator", **asked))["ShardIterator"]
+        for _ in range(10):
+            answer = await connection.ok("GetRecords", ShardIterator=iterator)
+            iterator = answer.get("NextShardIterator")
+            if iterator is None:
+                break
+        assert (iterator is None) == ends
 
 
 def test_a_node_that_is_killed_in_each_phase_goes_on_by_itself(server, chance):
@@ -279,8 +414,7 @@ def forget_what_came_after_the_split(data: Path) -> None:
 
 async def grow(endpoints: list[str], chance: random.Random, followers: Followers | None) -> None:
     """Make the number of shards larger under load on several nodes, and compare everything."""
-    async with AsyncConnection(endpoints[0]) as connection:
-        await create_table(connection, TABLE)
+    await make_tables(endpoints[0])
     if followers is not None:
         followers.start(endpoints[-1])
     load = Load(TABLE, 16, chance)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.support.audit import read_all
 from tests.support.commands import BIN, Background
 from tests.support.elasticsearch import Elasticsearch
 from tests.support.load import AsyncConnection, Load, create_table, key_of
+from tests.support.reshard import page, resharded
 from tests.support.server import Server
 from tests.support.waiting import wait_until
 
@@ -109,6 +111,12 @@ def index(table_name: str) -> str:
     return table_name
 
 
+async def split(endpoint: str) -> None:
+    """Make the number of shards larger."""
+    page(endpoint, "reshard", {"shards": 8})
+    await resharded(endpoint, 8)
+
+
 def test_elasticsearch_is_paused_and_killed_under_load(searcher, elasticsearch, chance):
     async def run() -> None:
         async with AsyncConnection(searcher.server.endpoint) as connection:
@@ -119,6 +127,7 @@ def test_elasticsearch_is_paused_and_killed_under_load(searcher, elasticsearch, 
         await searcher.settle(load)
         # What is written in the meantime waits in the log; the worker holds a part of it.
         await load.run(searcher.server.endpoint, 300, elasticsearch.pause)
+        await load.run(searcher.server.endpoint, 300, partial(split, searcher.server.endpoint))
         await load.run(searcher.server.endpoint, 300, elasticsearch.resume)
         await load.run(searcher.server.endpoint, 300, elasticsearch.kill)
         await load.run(searcher.server.endpoint, 300, lambda: None)
