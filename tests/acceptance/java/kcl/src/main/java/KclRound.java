@@ -8,6 +8,9 @@ import com.amazonaws.services.dynamodbv2.streamsadapter.model.DynamoDBStreamsPro
 import com.amazonaws.services.dynamodbv2.streamsadapter.polling.DynamoDBStreamsPollingConfig;
 import com.amazonaws.services.dynamodbv2.streamsadapter.processor.DynamoDBStreamsShardRecordProcessor;
 import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
@@ -97,13 +100,23 @@ public final class KclRound {
     put(101, 1);
     same(Map.of(name(100), "INSERT 1", name(101), "INSERT 1"), read(2));
 
+    // An item's changes of after a split come after those of before, from a child of its shard.
+    int parents = shards(stream);
+    split(2 * parents);
+    for (int number = 1; number < ITEMS; number += 4) {
+      put(number, 3);
+      expected.put(name(number), "MODIFY 1-3");
+    }
+    expected.values().removeIf(told -> told.startsWith("INSERT"));
+    same(expected, read(ITEMS / 4));
+    Set<String> ended = ended(parents);
+
     int shards = shards(stream);
+    same(3 * parents, shards);
     client.updateTable(request -> request.tableName(table)
         .streamSpecification(specification -> specification.streamEnabled(false)));
-    Set<String> ended = new HashSet<>();
-    while (ended.size() < shards) {
-      ended.add(Objects.requireNonNull(endedShards.poll(60, TimeUnit.SECONDS), "no shard ended"));
-    }
+    ended.addAll(ended(shards - parents));
+    same(shards, ended.size());
     same(null, records.poll());
     second.shutdown();
     client.deleteTable(request -> request.tableName(table));
@@ -119,6 +132,28 @@ public final class KclRound {
             .streamViewType(StreamViewType.NEW_AND_OLD_IMAGES)));
     client.waiter().waitUntilTableExists(request -> request.tableName(table));
     return created.tableDescription().latestStreamArn();
+  }
+
+  private Set<String> ended(int count) throws InterruptedException {
+    Set<String> ended = new HashSet<>();
+    while (ended.size() < count) {
+      ended.add(Objects.requireNonNull(endedShards.poll(60, TimeUnit.SECONDS), "no shard ended"));
+    }
+    return ended;
+  }
+
+  // Have the region's number of shards made larger, and wait until it is.
+  private void split(int count) throws Exception {
+    URI page = endpoint.resolve("/_streamtable/reshard");
+    var asked = HttpRequest.newBuilder(page)
+        .POST(HttpRequest.BodyPublishers.ofString("{\"shards\":" + count + "}")).build();
+    var told = HttpResponse.BodyHandlers.ofString();
+    HttpClient http = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+    same(200, http.send(asked, told).statusCode());
+    var status = HttpRequest.newBuilder(page).build();
+    while (!http.send(status, told).body().contains("\"shards\":" + count)) {
+      Thread.sleep(100);
+    }
   }
 
   private int shards(String stream) {
