@@ -12,6 +12,7 @@ from streamtable.core.context import RequestContext
 from streamtable.core.errors import ServiceUnavailable, StreamtableError, TransactionConflict
 from streamtable.core.operations.expire import EXPIRY_SERVICE, Expire
 from streamtable.core.tables import Table
+from streamtable.streams.background import Background
 from streamtable.streams.shard import Outcome, Write
 
 __all__ = ["ExpiringShard", "Serving", "Sweeper"]
@@ -48,12 +49,12 @@ class ExpiringShard(Protocol):
         """Carry out one write; when this returns it is durable."""
 
 
-class Sweeper:
+class Sweeper(Background):
     """Removes expired items of the shards that this node owns.
 
     Each goes by a write of its own through the shard's owner, on the condition that it still
     expires when it did, so that an item that was renewed meanwhile stays. In the log it is the
-    service that removes it.
+    service that removes it. It is stopped before the shards are.
 
     Args:
         shards: this node's shards by number, as they come and go.
@@ -78,17 +79,6 @@ class Sweeper:
         self._now = now
         self._interval_s = interval_s
         self._looked_s = 0.0
-        self._sweeping: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Sweep from now on, in the background."""
-        self._sweeping = asyncio.get_running_loop().create_task(self._run())
-
-    async def stop(self) -> None:
-        """Stop sweeping; call it before the shards stop."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
 
     async def sweep(self) -> bool:
         """Look through every table once and remove what has expired.

@@ -22,6 +22,7 @@ from streamtable.consumers.checkpoints.objects import (
     sha256_of,
 )
 from streamtable.consumers.tables.store import ShardStore
+from streamtable.streams.background import Background
 from streamtable.streams.layout import Layout
 from streamtable.streams.owner import StateUnavailable
 
@@ -35,7 +36,7 @@ _ORPHAN_AGE: Final = timedelta(hours=1)
 _RETRY_S: Final = 30.0
 
 
-class Checkpointer:
+class Checkpointer(Background):
     """Freezes each shard at an offset now and then, and keeps it in object storage.
 
     A shard's files are linked, not copied, and RocksDB never changes a file that it has written.
@@ -75,20 +76,9 @@ class Checkpointer:
         self._scratch = scratch
         self._interval_s = interval_s
         self._turn = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
         self._hashes: dict[int, dict[tuple[int, int, int], str]] = {}
         self.last: dict[int, Manifest] = {}
         """The newest checkpoint that was taken here, by shard."""
-
-    def start(self) -> None:
-        """Take checkpoints until `stop`."""
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """Stop; a checkpoint that is not finished is none."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         while True:

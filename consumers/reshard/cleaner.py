@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from streamtable.consumers.tables.store import ShardStore, Share
+from streamtable.streams.background import Background
 from streamtable.streams.layout import Layout
 from streamtable.streams.owner import StateUnavailable
 
@@ -21,7 +22,7 @@ _LOOK_S: Final = 0.1
 _RETRY_S: Final = 1.0
 
 
-class Cleaner:
+class Cleaner(Background):
     """Has each store show its own shard's rows only, and removes the others in the background.
 
     Args:
@@ -34,17 +35,6 @@ class Cleaner:
         self._stores = stores
         self._cursors: dict[int, tuple[ShardStore, bytes]] = {}
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Clean up until `stop`."""
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """Stop; what is left is removed after the next start."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
 
     def left(self) -> int:
         """Of how many shards here not all is removed yet."""

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 from streamtable.core.documents import ACTIVE
 from streamtable.core.errors import ApiError, ServiceUnavailable, StreamtableError, ValidationError
 from streamtable.core.layouts import LayoutDocument, Reshard, Split, check_target
+from streamtable.streams.background import Background
 from streamtable.streams.catalog import Catalog, LayoutChangedMeanwhile
 from streamtable.streams.log import CLIENT_ERRORS
 from streamtable.streams.routes import AskShard
@@ -38,7 +39,7 @@ _ATTEMPTS: Final = 20
 _CLOSE_RECORDS: Final = 2000
 
 
-class ReshardDriver:
+class ReshardDriver(Background):
     """Leads, on the node that owns the first shard.
 
     Args:
@@ -75,24 +76,17 @@ class ReshardDriver:
         self._leads = leads
         self._attempt: str | None = None
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Lead until `stop`, whenever there is something to lead."""
         self._layout.watch(lambda _before: self._wake.set())
         self._wake.set()
-        self._task = asyncio.create_task(self._run())
+        super().start()
 
     def look(self, shard: int) -> None:
         """Lead from now on, if that shard is the one whose owner does."""
         if shard == _LEADING:
             self._wake.set()
-
-    async def stop(self) -> None:
-        """Stop; the next one who leads goes on."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
 
     async def ask_for(self, target: int) -> None:
         """Have the number of shards made larger; returns when that is noted.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from streamtable.consumers.tables.store import ShardStore
+from streamtable.streams.background import Background
 from streamtable.streams.owner import StateUnavailable
 
 __all__ = ["WritingOut"]
@@ -16,11 +17,12 @@ _LOOK_S: Final = 60.0
 _AGE_S: Final = 900.0
 
 
-class WritingOut:
+class WritingOut(Background):
     """Has each store of a node write out what has been in memory for a quarter of an hour.
 
     After a crash that is applied again from the change log, which is kept for a day. Much that is
-    written goes to files by itself; this is for the little that is not.
+    written goes to files by itself, and all of it when a store is closed; this is for the little
+    that stays.
 
     Args:
         stores: the stores of the shards that this node has, as they come and go.
@@ -38,17 +40,6 @@ class WritingOut:
         self._stores = stores
         self._age_s = age_s
         self._look_s = look_s
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Look after the stores until `stop`."""
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """Stop; a store writes out everything when it is closed."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
 
     async def _run(self) -> None:
         while True:
