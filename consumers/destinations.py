@@ -172,7 +172,7 @@ class Destinations:
             )
             following = asyncio.create_task(follower.run())
             ending = asyncio.create_task(self._wait_complete(copy, group))
-            growing = asyncio.create_task(self._layout.grown())
+            growing = asyncio.create_task(self._layout.grown(layout.count))
             tasks = {following, ending, growing}
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -50,8 +50,7 @@ class Layout:
         reshard = self.document.reshard
         return reshard is not None and reshard.phase == "swapping" and reshard.id == attempt
 
-    async def grown(self) -> None:
-        """Return when there are more shards than now."""
-        count = self.count
-        while self.count == count:
+    async def grown(self, count: int) -> None:
+        """Return when there are more shards than so many."""
+        while self.count <= count:
             await self._changed.wait()
