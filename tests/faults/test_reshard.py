@@ -31,6 +31,7 @@ from tests.support.load import (
 )
 from tests.support.reshard import page, resharded
 from tests.support.server import Server, client_settings
+from tests.support.topics import read_topic
 from tests.support.waiting import until, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -244,7 +245,7 @@ async def check_lineage(connection: AsyncConnection) -> None:
 
 
 def test_what_was_there_before_a_split_is_there_after_it(server, followers):
-    """Expiry, an index that is being filled, reads that wait, an item's history, the streams."""
+    """Expiry, an index that is filled, positions, tokens, an item's history, copies, streams."""
     asyncio.run(_tables(server.start().endpoint))
     server.kill()
     # It looks once for what has expired, as it starts, and knows all expiry rows from then on.
@@ -253,7 +254,9 @@ def test_what_was_there_before_a_split_is_there_after_it(server, followers):
     followers.start(server.endpoint)
     for number in range(40):
         client.put_item(TableName=OTHER, Item=_item(number, due={"N": str(int(time.time()) - 9)}))
-    written = [client.put_item(TableName=TABLE, Item=_item(number)) for number in range(9)]
+    stream = {"TableName": TABLE, "StreamArn": "arn:aws:kinesis:eu-central-1:000000000000:stream/a"}
+    client.enable_kinesis_streaming_destination(**stream)
+    written = [_put(client, number) for number in range(9)]
     positions = [each["ResponseMetadata"]["HTTPHeaders"][POSITION_HEADER] for each in written]
     index = {**INDEXES["by-color"], "Projection": {"ProjectionType": "ALL"}}
     client.update_table(
@@ -279,6 +282,9 @@ def test_what_was_there_before_a_split_is_there_after_it(server, followers):
     moved = _moved(server.endpoint)
     assert moved
     _check_history(server.endpoint, client, moved[0])
+    told = {f"owner {number}": [f"before {number}"] for number in range(9)}
+    told[f"owner {moved[0]}"].append("after")
+    wait_until(lambda: _copied(server.broker) == told, "the copy for Kafka's tools")
     server.kill()
     followers.kill()
     server.options = ("--ttl-interval-s", "0.2")
@@ -303,6 +309,14 @@ def _item(number: int, **more: Any) -> Item:
     return {**keys, "op": {"S": f"before {number}"}, "color": {"S": "red"}, **more}
 
 
+def _put(client: Any, number: int) -> Any:
+    """Put an item in a transaction with a token: the same again changes nothing."""
+    put = {"TableName": TABLE, "Item": _item(number)}
+    return client.transact_write_items(
+        TransactItems=[{"Put": put}], ClientRequestToken=f"token {number}"
+    )
+
+
 def _is_active(client: Any, table: str) -> bool:
     if table not in client.list_tables()["TableNames"]:
         return False
@@ -318,6 +332,8 @@ def _moved(endpoint: str) -> list[int]:
 def _check_history(endpoint: str, client: Any, number: int) -> None:
     """An item's changes of before and after the split are told in one."""
     client.put_item(TableName=TABLE, Item=_item(number, op={"S": "after"}))
+    # Its token is known where the item is now: this is no new put.
+    _put(client, number)
     key = [f"owner=owner {number}", "n=0"]
     code, out, error = run("log", "why", TABLE, *key, "--json", "--endpoint", endpoint)
     assert code == 0, error
@@ -326,6 +342,15 @@ def _check_history(endpoint: str, client: Any, number: int) -> None:
     assert said == [f"before {number}", "after"]
     parent, child = [change["shard"] for change in changes]
     assert parent == child % BEFORE != child
+
+
+def _copied(kafka: str) -> dict[str, list[str]]:
+    """What the copy of the table for Kafka's tools tells of each item, in order."""
+    found: dict[str, list[str]] = {}
+    for message in asyncio.run(read_topic(kafka, f"local.table.{TABLE}")):
+        image = message.value["dynamodb"]["NewImage"]
+        found.setdefault(image["owner"]["S"], []).append(image["op"]["S"])
+    return found
 
 
 async def _check_removals(endpoint: str) -> None:
