@@ -239,6 +239,8 @@ class ReshardMember:
         self._check_attempt(attempt)
         shard.owner.hold()
         await shard.owner.settled()
+        # Another attempt may be under way by now, and a record of this one would hide its own.
+        self._check_attempt(attempt)
         if shard.ledger.prepared:
             raise ServiceUnavailable(f"A transaction is under way on shard {shard.number}.")
         offset = await shard.owner.split(attempt, self._catalog.next)
