@@ -391,13 +391,21 @@ class Owner:
         """
         if self._appending is not None or not self.serving or not self.held:
             raise ServiceUnavailable(f"Shard {self.number} is not served right now.")
-        value, headers = records.split(self.epoch, attempt, catalog)
+        epoch = self.epoch
+        value, headers = records.split(epoch, attempt, catalog)
+        failed: Exception | None = None
+        offset, lost = -1, False
         try:
             offset = await self._log.append(value, headers)
             lost = offset != self._last + 1 and not await self._owned_until(offset)
-        except Exception as error:
-            self._recover(lost=isinstance(error, LogFenced))
-            raise ServiceUnavailable(f"Shard {self.number} can't be split: {error!r}") from error
+        except Exception as error:  # noqa: BLE001 - whatever failed, the log has the answer
+            failed = error
+        if self.epoch != epoch:
+            # The group gave the shard away and back meanwhile: the record may be void.
+            raise self._moved()
+        if failed is not None:
+            self._recover(lost=isinstance(failed, LogFenced))
+            raise ServiceUnavailable(f"Shard {self.number} can't be split: {failed!r}") from failed
         if lost:
             self._recover(lost=True)
             raise self._moved()

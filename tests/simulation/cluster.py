@@ -24,7 +24,7 @@ from tests.simulation.state import MemoryState
 from tests.streams.shards import CONTEXT, PutWrite
 from tests.support.linearizable import NEVER
 
-__all__ = ["KEYS", "ConditionalPut", "Operation", "Simulation"]
+__all__ = ["KEYS", "ConditionalPut", "Node", "Operation", "Simulation"]
 
 NODES = 3
 CLIENTS = 5
@@ -138,10 +138,10 @@ class Simulation(Run):
 
     async def run(self) -> None:
         """Let clients work until each has asked its share, then settle everything."""
-        self.nodes = [Node(self, number) for number in range(NODES)]
-        self._given = self.nodes[0]
+        self.nodes = [self.make_node(number) for number in range(NODES)]
+        self.given = self.nodes[0]
         self.nodes[0].run(self.nodes[0].take())
-        trouble = asyncio.create_task(self._trouble())
+        trouble = asyncio.create_task(self.trouble())
         async with asyncio.TaskGroup() as group:
             for number in range(CLIENTS):
                 group.create_task(self._client(number))
@@ -152,19 +152,24 @@ class Simulation(Run):
             node.die()
         await asyncio.sleep(10)
 
-    async def _trouble(self) -> None:
+    def make_node(self, number: int) -> Node:
+        """Return a node that has begun."""
+        return Node(self, number)
+
+    async def trouble(self) -> None:
+        """Give the shard to one node after the other, and stop and kill them, until cancelled."""
         while True:
             await asyncio.sleep(self.chance.expovariate(8))
             node = self.chance.choice(self.nodes)
             match self.chance.choice(("give", "give", "move", "pause", "die")):
                 case "move":
                     # As in good order: it stops serving before the other one is told to.
-                    old, self._given = self._given, node
+                    old, self.given = self.given, node
                     if old is not node and old.handle.running.is_set():
                         old.shard.owner.step_down()
                     node.run(node.take())
                 case "give":
-                    old, self._given = self._given, node
+                    old, self.given = self.given, node
                     if self.chance.random() < 0.7 and old is not node:
                         # It learns that it lost the shard; otherwise it never does.
                         old.run(self._step_down_later(old))
@@ -175,13 +180,13 @@ class Simulation(Run):
                     node.handle.running.set()
                 case "die":
                     node.die()
-                    if node is self._given:
+                    if node is self.given:
                         node.run(node.take())
 
     async def _step_down_later(self, node: Node) -> None:
         await asyncio.sleep(self.chance.expovariate(20))
         await node.handle.running.wait()
-        if node is not self._given:
+        if node is not self.given:
             node.shard.owner.step_down()
 
     async def _client(self, number: int) -> None:
@@ -189,7 +194,7 @@ class Simulation(Run):
         for _ in range(OPERATIONS):
             await asyncio.sleep(self.chance.expovariate(30))
             # Mostly it asks the right node, and sometimes one that was.
-            node = self._given if self.chance.random() < 0.7 else self.chance.choice(self.nodes)
+            node = self.given if self.chance.random() < 0.7 else self.chance.choice(self.nodes)
             operation = Operation(
                 number,
                 self.chance.choice(KEYS),
@@ -208,7 +213,7 @@ class Simulation(Run):
                 except Moved:
                     self.moved += 1
                     await asyncio.sleep(self.chance.expovariate(50))
-                    node = self._given
+                    node = self.given
                     continue
                 break
             if known is False:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from streamtable.core.images import Image
-from streamtable.streams.epochs import EpochFilter
+from streamtable.streams.epochs import SPLIT, EpochFilter
 from streamtable.streams.overlay import Overlay
-from streamtable.streams.records import LogRecord
+from streamtable.streams.records import LogRecord, SplitMark
 from tests.streams.shards import TABLE
 
 __all__ = ["MemoryState"]
@@ -17,7 +17,7 @@ class MemoryState:
 
     def __init__(self) -> None:
         self.applied = -1
-        self.split = None
+        self.split: SplitMark | None = None
         self.removed_at = 0
         self.rows: dict[bytes, Image] = {}
         self._epochs = EpochFilter()
@@ -65,6 +65,8 @@ class MemoryState:
                         self.rows.pop(row_key, None)
                     else:
                         self.rows[row_key] = change.new
+            elif record.kind == SPLIT and record.epoch == self._epochs.epoch:
+                self.split = record.split()
         self.applied = found[-1].offset
         return valid
 

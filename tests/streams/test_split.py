@@ -9,7 +9,7 @@ from streamtable.core.errors import ServiceUnavailable
 from streamtable.streams.epochs import SPLIT, EpochFilter
 from streamtable.streams.formats import check_format
 from streamtable.streams.owner import Moved
-from streamtable.streams.records import SplitMark, split
+from streamtable.streams.records import Headers, SplitMark, split
 from streamtable.streams.shard import Shard
 from tests.streams.shards import CONTEXT, MemoryLog, PutWrite, follow, make_shard, until
 
@@ -88,6 +88,27 @@ async def test_an_owner_that_was_overtaken_splits_nothing(
     await other.take_over()
     assert other.state.split is None
     assert not other.owner.held
+
+
+async def test_a_record_of_a_term_that_is_over_by_then_is_none(
+    shard: Shard, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = log.append
+
+    async def append_late(value: bytes, headers: Headers) -> int:
+        monkeypatch.setattr(log, "append", append)
+        # The group gives the shard away, and back.
+        shard.owner.step_down()
+        await shard.take_over()
+        return await append(value, headers)
+
+    monkeypatch.setattr(log, "append", append_late)
+    shard.owner.hold()
+    with pytest.raises(Moved):
+        await shard.owner.split("one", 7)
+    assert [record.kind for record in log.records] == ["barrier", "barrier", SPLIT]
+    await follow(shard, log)
+    assert shard.state.split is None
 
 
 async def test_whoever_takes_the_shard_over_waits_until_it_is_decided(
