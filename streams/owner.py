@@ -222,7 +222,7 @@ class Owner:
         self._wanted = False
         self._turn = asyncio.Lock()
         self._pending: Commit | None = None
-        self._proof: asyncio.Task[None] | None = None
+        self._proof: asyncio.Task[bool] | None = None
         self._provers: list[asyncio.Future[None]] = []
 
     # Serving
@@ -437,15 +437,18 @@ class Owner:
         """
         if self._proof is not None:
             await self._proven(self._proof)
-        if self._proof is None:
-            self._proof = asyncio.create_task(self._check_end())
-        await self._proven(self._proof)
-        if not self.serving:
-            await self.until_open(time.monotonic() + WAIT_S)
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            if self._proof is None:
+                self._proof = asyncio.create_task(self._check_end())
+            if await self._proven(self._proof):
+                return
+            # The next term proves nothing by itself: its barrier may be older than the read.
+            await self.until_open(deadline)
 
-    async def _proven(self, proof: asyncio.Task[None]) -> None:
+    async def _proven(self, proof: asyncio.Task[bool]) -> bool:
         try:
-            await asyncio.shield(proof)
+            return await asyncio.shield(proof)
         except asyncio.CancelledError:
             # Who steps down ends the check: nothing can be proven any more.
             if not proof.cancelled():
@@ -455,7 +458,8 @@ class Owner:
     def _moved(self) -> Moved:
         return Moved(f"Shard {self.number} is not served by this node any more. Try again.")
 
-    async def _check_end(self) -> None:
+    async def _check_end(self) -> bool:
+        """Say whether a term that is in force has everything up to the log's end."""
         try:
             _, end = await self._log.bounds()
             while self.serving and self._last + 1 < end:
@@ -472,6 +476,7 @@ class Owner:
             raise ServiceUnavailable(str(error)) from error
         finally:
             self._proof = None
+        return self.serving
 
     def _wake_provers(self) -> None:
         for waiter in self._provers:

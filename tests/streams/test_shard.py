@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ from streamtable.core.errors import (
 )
 from streamtable.core.images import Image
 from streamtable.core.tables import Table
+from streamtable.streams import owner, records
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.epochs import BARRIER
 from streamtable.streams.owner import LogGap, StateAheadOfLog
+from streamtable.streams.records import LogRecord
 from streamtable.streams.shard import Row, Shard
+from tests.streams.logs import put
 from tests.streams.shards import (
     CONTEXT,
     TABLE,
@@ -300,6 +304,35 @@ async def test_a_consistent_read_finds_out_that_the_shard_was_lost(
     image = await shard.read(PutWrite("a", 0).row_key, consistent=True)
     assert image is not None
     assert image.item["n"] == {"N": "2"}
+
+
+async def test_a_consistent_read_does_not_go_by_a_term_that_began_before_it(
+    tmp_path: Path, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, "_YIELD_S", 0)
+    shard = make_shard(tmp_path, log, exclusive=False)
+    await shard.take_over()
+    await shard.write(PutWrite("a", 1), CONTEXT)
+    awake, read = asyncio.Event(), log.read
+
+    async def read_when_awake(start: int) -> AsyncIterator[list[LogRecord]]:
+        await awake.wait()
+        async for batch in read(start):
+            yield batch
+
+    # Its next term has its barrier, and then this node stands still.
+    monkeypatch.setattr(log, "read", read_when_awake)
+    shard.owner._recover(lost=False)
+    await until(lambda: len(log.records) == 3)
+    log.foreign_barrier()
+    log.store(*records.commit("other", [put("a", "of another")], []))
+    reading = asyncio.create_task(shard.read(PutWrite("a", 0).row_key, consistent=True))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    awake.set()
+    image = await reading
+    assert image is not None
+    assert image.item["v"] == {"S": "of another"}
 
 
 async def test_consistent_reads_go_on_while_appends_are_in_flight(
