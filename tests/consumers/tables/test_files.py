@@ -46,6 +46,7 @@ async def test_a_store_is_frozen_whole_amid_writes_and_merges(
     for number in range(8):
         freezing_ = asyncio.create_task(freeze(number))
         while not freezing_.done():
+            await made.until_writable()
             written += 1
             write(made, written)
             await asyncio.sleep(0)
