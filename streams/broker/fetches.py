@@ -113,7 +113,7 @@ class _Fetch:
             self._call.on_close = None
             self._fetches.run(self._finish(answers))
         elif enough or size >= self._min_bytes or self._wait_ms <= 0:
-            self._send([one for one in answers if isinstance(one, _Answer)])
+            self._answer([one for one in answers if isinstance(one, _Answer)])
         else:
             self._wait(self._min_bytes - size)
 
@@ -156,7 +156,16 @@ class _Fetch:
                 one = one._replace(found=_NOTHING)
             left -= one.found.size
             done.append(one)
-        self._send(done)
+        self._answer(done)
+
+    def _answer(self, answers: Sequence[_Answer]) -> None:
+        if self._wait_ms > 0 and any(one.code == Code.KAFKA_STORAGE_ERROR for one in answers):
+            # Clients ask again at once, and would find the disk as it is.
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._wait_ms / 1000, self._send, answers)
+            self._call.on_close = self._timer.cancel
+        else:
+            self._send(answers)
 
     def _send(self, answers: Sequence[_Answer]) -> None:
         version = self._call.version

@@ -5,13 +5,16 @@ import errno
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from kio.schema.errors import ErrorCode
 
 from streamtable.streams.broker import Broker, BrokerSettings, disk
+from streamtable.streams.broker.log import PartitionLog
 from tests.streams.broker.behaviour import LATEST, create, new_producer
 from tests.support.kafka_wire import KafkaWire, batch
 
@@ -133,6 +136,23 @@ class TestFailedWrite:
         faults.write_fails_after = None
         answer = await wire.call(19, 7, **wanted)
         assert answer.topics[0].error_code is ErrorCode.none
+
+
+async def test_a_failed_read_is_answered_when_the_time_is_up(broker, wire, monkeypatch):
+    topic = await create(wire)
+    await wire.produce(topic, batch(b"a"))
+    with monkeypatch.context() as broken:
+        broken.setattr(PartitionLog, "read", Mock(side_effect=OSError(errno.EIO, "no disk")))
+        began = time.monotonic()
+        answer = await wire.fetch(topic, 0, wait_ms=200)
+        assert time.monotonic() - began >= 0.2
+        assert answer.error_code is ErrorCode.kafka_storage_error
+        # Who is gone meanwhile is not answered.
+        async with await KafkaWire.connect(broker.address) as other:
+            other.send_fetch(topic, 0, wait_ms=50)
+            await other.drain()
+        await wire.fetch(topic, 0, wait_ms=100)
+    assert (await wire.fetch(topic, 0)).error_code is ErrorCode.none
 
 
 class TestFailedSync:
