@@ -19,7 +19,9 @@ from streamtable.core.tables import Table
 __all__ = ["PlannedQuery", "plan_query"]
 
 _EXPRESSIONS: Final = ("ProjectionExpression", "FilterExpression", "KeyConditionExpression")
-_LEGACY: Final = ("AttributesToGet", "QueryFilter", "ConditionalOperator", "KeyConditions")
+# KeyConditions goes with every other expression: these are older than KeyConditionExpression.
+_LEGACY: Final = ("AttributesToGet", "QueryFilter", "ConditionalOperator")
+_LEGACY_BESIDE_KEY_CONDITION: Final = (*_LEGACY, "KeyConditions")
 _KEY_CONDITION: Final = "KeyConditionExpression"
 
 PlannedQuery = tuple[Reading, int, bytes, bytes, bool]
@@ -38,16 +40,17 @@ def plan_query(body: dict[str, Any], find: Callable[[str], Table]) -> PlannedQue
         ResourceNotFound: there is no such table.
     """
     check_select(body)
-    condition, projection, placeholders = plan_filter(body, _EXPRESSIONS, _LEGACY, "QueryFilter")
     text = body.get(_KEY_CONDITION)
+    legacy = _LEGACY if text is None else _LEGACY_BESIDE_KEY_CONDITION
+    condition, projection, placeholders = plan_filter(body, _EXPRESSIONS, legacy, "QueryFilter")
     if text is not None:
         node = placeholders.take(parse_condition(text, _KEY_CONDITION))
-        placeholders.check_unused()
     elif "KeyConditions" not in body:
         raise ValidationError(
             "Either the KeyConditions or KeyConditionExpression parameter must be specified in "
             "the request."
         )
+    placeholders.check_unused()
     if "ExclusiveStartKey" in body:
         check_start(body)
     try:

@@ -153,6 +153,26 @@ class TestQuery:
         )
         assert answer["Items"] == [{"seq": {"N": "6"}}, {"seq": {"N": "8"}}]
 
+    async def test_key_conditions_beside_other_expressions(self, service):
+        await service.sorted_table()
+        await fill(service)
+        body = {
+            "TableName": "posts",
+            "KeyConditions": {
+                "id": {"ComparisonOperator": "EQ", "AttributeValueList": [{"S": "a"}]},
+            },
+            "FilterExpression": "#even = :yes",
+            "ProjectionExpression": "seq",
+            "ExpressionAttributeValues": {":yes": {"BOOL": True}},
+        }
+        names = {"#even": "even"}
+        answer = await service("Query", **body, ExpressionAttributeNames=names)
+        assert times(answer) == [0, 2, 4, 6, 8]
+        names["#more"] = "more"
+        assert await refusal(service, "Query", **body, ExpressionAttributeNames=names) == (
+            "Value provided in ExpressionAttributeNames unused in expressions: keys: {#more}"
+        )
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
@@ -210,6 +230,14 @@ class TestQuery:
             (
                 {"condition": "seq = :id"},
                 "Query condition missed key schema element: id",
+            ),
+            (
+                {"KeyConditions": {}},
+                (
+                    "Can not use both expression and non-expression parameters in the same "
+                    "request: Non-expression parameters: {KeyConditions} "
+                    "Expression parameters: {KeyConditionExpression}"
+                ),
             ),
         ],
     )
