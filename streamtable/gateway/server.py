@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 from streamtable.core.errors import StreamtableError
 from streamtable.gateway.app import Gateway
 from streamtable.gateway.limits import GatewayLimits
+from streamtable.gateway.transports import JoiningTransport
 
 __all__ = ["HttpServer", "ListenError", "PortTaken"]
 
@@ -225,7 +226,8 @@ class _Connection(HttpToolsProtocol):
         self._waiting_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._joining = JoiningTransport(transport)
+        super().connection_made(self._joining)
         if len(self.connections) > self._limits.connections:
             self._turn_away(b"503 Service Unavailable")
 
@@ -239,6 +241,10 @@ class _Connection(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.header_bytes:
                 self._turn_away(b"431 Request Header Fields Too Large")
+
+    def on_response_complete(self) -> None:
+        self._joining.flush()  # an answer to HEAD has no body
+        super().on_response_complete()
 
     @property
     def unread_bytes(self) -> int:

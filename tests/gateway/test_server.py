@@ -1,5 +1,6 @@
 import asyncio
 import socket
+import sys
 
 import pytest
 
@@ -215,3 +216,32 @@ async def test_an_upgrade_is_not_taken(serve):
     endpoint = await serve()
     answer = await endpoint.ask(endpoint.request("GET", connection="Upgrade", upgrade="h2c"))
     assert answer.raw.startswith(b"healthy: ")
+
+
+_READER = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 20) as client:
+    for _ in range(100):  # a second packet is missed at times
+        client.sendall(bytes.fromhex(sys.argv[3]))
+        print(client.recv(65536).partition(b"\\r\\n\\r\\n")[2].decode())
+"""
+
+
+async def test_an_answer_comes_in_one_piece(serve):
+    endpoint = await serve({"GetItem": get_item})
+    request = endpoint.operation("GetItem", GET).hex()
+    address = (endpoint.server.host, str(endpoint.server.port))
+    reader = await asyncio.create_subprocess_exec(  # its own process: it reads while we write
+        sys.executable, "-c", _READER, *address, request, stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await asyncio.wait_for(reader.communicate(), 60)
+    assert printed.decode().split() == ['{"Item":{"id":{"S":"a"}}}'] * 100
+
+
+async def test_an_answer_without_a_body_is_sent(serve):
+    endpoint = await serve()
+    async with endpoint.wire() as wire:
+        for _ in range(2):
+            await wire.send(endpoint.request("HEAD"))
+            head = await asyncio.wait_for(wire.reader.readuntil(b"\r\n\r\n"), 20)
+            assert head.startswith(b"HTTP/1.1 200 OK")
