@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from streamtable.gateway.transports import JoiningTransport
 __all__ = ["HttpServer", "ListenError", "PortTaken"]
 
 _TICK_S = 1.0
+_UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 
 
 class ListenError(StreamtableError, OSError):
@@ -234,6 +236,8 @@ class _Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         cycle: RequestResponseCycle | None = self.cycle
         is_body = cycle is not None and cycle.more_body
+        if not is_body and b"pgrade:" in data:
+            data = _without_upgrade(data)
         super().data_received(data)
         if is_body or self.cycle is not cycle:
             self._head_bytes = 0
@@ -284,3 +288,13 @@ class _Connection(HttpToolsProtocol):
             b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         )
         self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Return the beginning of a request without what it offers to speak in place of HTTP/1.1.
+
+    Java's own client offers HTTP/2 with each first request. Answering in HTTP/1.1 declines, but the
+    parser takes what follows such a head for another protocol, and drops the request's body.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"\r\nx-upgrade:", head, count=1) + end + rest

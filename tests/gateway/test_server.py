@@ -218,6 +218,20 @@ async def test_an_upgrade_is_not_taken(serve):
     assert answer.raw.startswith(b"healthy: ")
 
 
+async def test_another_protocol_that_is_offered_is_declined(serve):
+    endpoint = await serve({"GetItem": get_item})
+    for headers in (
+        {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2_settings": "AAMA"},
+        {"Connection": "Upgrade", "Upgrade": "websocket"},
+    ):
+        async with endpoint.wire() as wire:
+            for _ in range(2):
+                await wire.send(endpoint.operation("GetItem", GET, **headers))
+                answer = await wire.read()
+                assert (answer.status, answer.json) == (200, {"Item": {"id": {"S": "a"}}})
+                assert not answer.closed
+
+
 _READER = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), 20) as client:
