@@ -223,6 +223,9 @@ class Gateway:
             await self._answer_operation(scope, headers, request_id, receive, send)
         elif scope["method"] == "POST" and scope["path"] in self._posts:
             await self._answer_post(scope, headers, request_id, receive, send)
+        elif scope["method"] == "POST" and b"x-amz-target" in headers:
+            # An endpoint with a path of its own, as behind a proxy: the target says what is asked.
+            await self._answer_operation(scope, headers, request_id, receive, send)
         elif await _drain(receive):
             if scope["method"] == "GET" and scope["path"] in self._stream_pages:
                 await self._answer_stream(scope, headers, request_id, receive, send)

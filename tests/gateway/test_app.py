@@ -316,6 +316,14 @@ async def test_other_paths_and_methods_do_not_exist(serve, method, path):
             assert (answer.status, answer.code) == (404, "UnknownOperationException")
 
 
+async def test_an_endpoint_may_have_a_path(serve):
+    endpoint = await serve({"GetItem": get_item})
+    for path in ("//", "/dynamodb/", "/a/b?c=d"):
+        request = endpoint.operation("GetItem", GET).replace(b"POST / ", f"POST {path} ".encode())
+        answer = await endpoint.ask(request)
+        assert (answer.status, answer.json) == (200, {"Item": GET["Key"]})
+
+
 async def test_browsers_from_anywhere_are_let_in(serve):
     endpoint = await serve({"GetItem": get_item})
     answer = await endpoint.ask(
