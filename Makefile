@@ -12,6 +12,7 @@ ELASTICSEARCH := .cache/elasticsearch/.installed
 JAVA := .cache/java/enhanced/.installed .cache/java/kcl/.installed
 AIO := .cache/aiobotocore/.installed
 TOXIPROXY := .cache/go/toxiproxy/server
+GO := .cache/go/sdk/round
 JS := tests/acceptance/js/node_modules/.package-lock.json
 
 .PHONY: run shop test setup tools lint types docs bench clean help
@@ -57,9 +58,9 @@ tools: .venv/.dev $(AIO) ## fetch the real servers and clients that the tests ru
 	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) --no-print-directory $(KAFKA) $(ELASTICSEARCH) $(JAVA); \
 	  else echo "no Java or no Maven: the tests on Apache Kafka, on Elasticsearch and with Java clients will be skipped"; fi
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(JS); \
-	  else echo "no Node.js: the tests with the JavaScript SDK and dynamodb-admin will be skipped"; fi
-	@if command -v go >/dev/null; then $(MAKE) --no-print-directory $(TOXIPROXY); \
-	  else echo "no Go: the tests with cut connections and with a checker of histories will be skipped"; fi
+	  else echo "no Node.js: the tests with JavaScript clients and dynamodb-admin will be skipped"; fi
+	@if command -v go >/dev/null; then $(MAKE) --no-print-directory $(TOXIPROXY) $(GO); \
+	  else echo "no Go: the tests with the Go SDK, with cut connections and with a checker of histories will be skipped"; fi
 	@command -v kcat >/dev/null || echo "no kcat: the tests with it will be skipped"
 	@command -v promtool >/dev/null || echo "no promtool: the tests of alarms and dashboard will be skipped"
 	@command -v haproxy >/dev/null || echo "no haproxy: the test of its configuration will be skipped"
@@ -85,6 +86,11 @@ $(TOXIPROXY):
 	@mkdir -p $(@D)
 	@GOBIN=$(CURDIR)/$(@D) go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
 
+$(GO): tests/acceptance/go/go.mod tests/acceptance/go/go.sum tests/acceptance/go/main.go
+	@echo "building a round with the Go SDK for the tests"
+	@mkdir -p $(@D)
+	@cd tests/acceptance/go && go build -o $(CURDIR)/$@ .
+
 .cache/java/%/.installed: tests/acceptance/java/%/pom.xml tests/acceptance/java/%/src/main/java/*.java
 	@echo "fetching AWS's Java client for the tests: $*"
 	@mvn -q -B -Dstyle.color=never -f $< compile dependency:copy-dependencies \
@@ -100,7 +106,7 @@ $(AIO): tests/acceptance/aiobotocore/requirements.txt | .venv/.dev
 	@touch $@
 
 $(JS): tests/acceptance/js/package.json tests/acceptance/js/package-lock.json
-	@echo "fetching the JavaScript SDK and dynamodb-admin for the tests"
+	@echo "fetching JavaScript clients and dynamodb-admin for the tests"
 	@npm ci --silent --prefix tests/acceptance/js
 	@touch $@
 

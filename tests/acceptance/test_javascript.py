@@ -1,4 +1,4 @@
-"""The AWS SDK for JavaScript v3, with its document client and its paginators."""
+"""The AWS SDK for JavaScript v3 with its document client and paginators; ElectroDB; Dynamoose."""
 
 import subprocess
 from pathlib import Path
@@ -12,12 +12,13 @@ pytestmark = pytest.mark.acceptance
 FOLDER = Path(__file__).parent / "js"
 
 
-def test_a_round_with_the_document_client(endpoint, table_name):
-    node = require("node", "install Node.js 20 or newer to test with the JavaScript SDK")
+@pytest.mark.parametrize("script", ["round.mjs", "electrodb.mjs", "dynamoose.mjs"])
+def test_a_round(endpoint, table_name, script):
+    node = require("node", "install Node.js 20 or newer to test with JavaScript clients")
     if not (FOLDER / "node_modules").exists():
-        pytest.skip("the JavaScript SDK is not installed: make tools")
+        pytest.skip("the JavaScript clients are not installed: make tools")
     done = subprocess.run(
-        [node, "round.mjs", endpoint, table_name],
+        [node, script, endpoint, table_name],
         cwd=FOLDER,
         env=aws_environment(endpoint),
         capture_output=True,
