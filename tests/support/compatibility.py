@@ -46,7 +46,23 @@ expressions are whole: every type, every function and every operator.
 
 Around the operations: requests and answers may be gzipped, answers carry `x-amz-crc32` and a
 request id, browsers are let in by CORS from any page. Signatures are read, not checked: any
-credentials do.
+credentials do. The endpoint may have a path, as behind a proxy.
+
+## Clients
+
+The tests play rounds with
+
+- Python: boto3, aiobotocore, PynamoDB, Powertools for AWS Lambda; the AWS CLI;
+- JavaScript: the SDK v3, ElectroDB, Dynamoose, dynamodb-admin;
+- Java: the SDK v2 with its enhanced client, the Kinesis Client Library;
+- Go: the SDK v2, guregu/dynamo.
+
+These were tried by hand, once, with what their guides show: DynamoDB Toolbox, OneTable, Powertools'
+idempotency, connect-dynamodb, and the SDK v2 with its data mapper for JavaScript; Powertools'
+idempotency, Dyntastic, the DynamoDB Encryption Client, AWS SDK for pandas, Celery's result backend,
+Flask-Session, LangGraph's checkpointer and python-dynamodb-lock; Java's SDK v1 with DynamoDBMapper
+and its document API, and the DynamoDB Lock Client. Terraform's `aws_dynamodb_table` was not run;
+each call that it makes for a table is served, except turning point-in-time recovery on.
 
 ## Where it differs
 
