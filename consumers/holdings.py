@@ -11,7 +11,8 @@ from typing import Final
 from streamtable.consumers.checkpoints.restore import Restorer, open_store
 from streamtable.consumers.reshard.cleaner import Cleaner
 from streamtable.consumers.reshard.copies import Copies
-from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.consumers.tables.memory import StoreMemory
+from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.tables import Table
 from streamtable.streams.appender import LocalAppend
 from streamtable.streams.held import HeldShards

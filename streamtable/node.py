@@ -24,7 +24,8 @@ from streamtable.consumers.indexes.settling import Settling, settling_calls
 from streamtable.consumers.reshard.driver import ReshardDriver
 from streamtable.consumers.reshard.member import ReshardMember
 from streamtable.consumers.tables.epochs import StoreEpochs, epoch_calls
-from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.consumers.tables.memory import StoreMemory
+from streamtable.consumers.tables.store import ShardStore
 from streamtable.consumers.tables.writing_out import WritingOut
 from streamtable.consumers.totals import TableTotals, total_calls
 from streamtable.control.checkpoints import CheckpointPages

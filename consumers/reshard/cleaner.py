@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from streamtable.consumers.tables.store import ShardStore, Share
+from streamtable.consumers.tables.share import Share
+from streamtable.consumers.tables.store import ShardStore
 from streamtable.streams.background import Background
 from streamtable.streams.layout import Layout
 from streamtable.streams.owner import StateUnavailable

@@ -10,28 +10,19 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import orjson
-from rocksdict import (
-    AccessType,
-    BlockBasedOptions,
-    Cache,
-    DBCompressionType,
-    Options,
-    Rdict,
-    RdictIter,
-    ReadOptions,
-    WriteBatch,
-    WriteBufferManager,
-    WriteOptions,
-)
+from rocksdict import AccessType, Rdict, ReadOptions, WriteBatch, WriteOptions
 
+from streamtable.consumers.tables.counts import Counts
 from streamtable.consumers.tables.freezing import link_files
+from streamtable.consumers.tables.memory import StoreMemory, store_options
+from streamtable.consumers.tables.share import Share
+from streamtable.consumers.tables.walking import keys, rows, values_below
 from streamtable.core.changes import Change
 from streamtable.core.expiry import expiry_rows
 from streamtable.core.formats import FIRST, NewerFormat, refuse_newer
 from streamtable.core.images import Image
 from streamtable.core.index_rows import index_rows
-from streamtable.core.item_collections import collection_change, collection_key
-from streamtable.core.keys import HASH_BYTES, after_prefix
+from streamtable.core.keys import after_prefix
 from streamtable.core.tables import EXPIRY_ROW, LOCAL_ROW, PREFIX_BYTES, TABLE_ROW, Table
 from streamtable.streams.commit import Row
 from streamtable.streams.epochs import BARRIER, SPLIT, EpochFilter
@@ -40,7 +31,7 @@ from streamtable.streams.overlay import Overlay
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.records import LogRecord, SplitMark
 
-__all__ = ["Frozen", "ShardStore", "Share", "StoreMemory"]
+__all__ = ["Frozen", "ShardStore"]
 
 # Of everything below; a later one would be noted beside the offset that is applied.
 _FORMAT: Final = 1
@@ -54,30 +45,19 @@ _DECIDED: Final = b"\x00decided/"
 _DECISIONS: Final = b"\x00decision/"
 _TOKENS: Final = b"\x00token/"
 _VIEWS: Final = b"\x00view/"
-_TOTALS: Final = b"\x00total/"
-_COLLECTIONS: Final = b"\x00collection/"
 _SPLIT: Final = b"\x00split"
 _SHARE: Final = b"\x00share"
 _SEED: Final = b"\x00seed"
 _ROWS: Final = b"\x01"
 _NUMBER = struct.Struct(">Q")
 _INDEX_POSITION = struct.Struct(">QQ")
-_TOTAL = struct.Struct(">qq")
-_SIZE = struct.Struct(">q")
 _HAPPENED: Final = b"\x01"
 _DROPPED: Final = b"\x00"
-_SECOND_BYTES: Final = 8
 _FEW_ROWS: Final = 1000
 _FORGET_MS: Final = 60_000
-# What a shard collects in memory before it becomes a file; less where many shards do.
-_MOST_BUFFERED: Final = 16 * 1024 * 1024
-_LEAST_BUFFERED: Final = 1024 * 1024
-_SHARES: Final = 4
 # RocksDB says that it slows writes down, or holds them: too much waits for the disk.
 _HELD_UP: Final = ("rocksdb.actual-delayed-write-rate", "rocksdb.is-write-stopped")
 _WAITING: Final = "rocksdb.num-immutable-mem-table"
-# Beyond what the shards' rows may take in memory, what is on its way to the disk.
-_ON_ITS_WAY: Final = 2
 _LOOK_S: Final = 0.01
 
 
@@ -96,56 +76,6 @@ class Frozen(NamedTuple):
     epoch: str | None
     barrier: int | None
     index_offset: int
-
-
-class Share(NamedTuple):
-    """Which items are a shard's.
-
-    Attributes:
-        number: the shard's number.
-        of: how many shards there are.
-    """
-
-    number: int
-    of: int
-
-    def has(self, row_key: bytes) -> bool:
-        """Whether a row's item, or the item whose row it is, is the shard's.
-
-        A row that is of no item is everyone's.
-        """
-        start = PREFIX_BYTES + _SECOND_BYTES if row_key[0] == EXPIRY_ROW else PREFIX_BYTES
-        hashed = row_key[start : start + HASH_BYTES]
-        return not hashed or int.from_bytes(hashed, "big") % self.of == self.number
-
-
-class StoreMemory:
-    """Memory that the shards of one node share.
-
-    Args:
-        cache_bytes: for blocks that were read.
-        write_bytes: for rows that are not in files yet, beyond that whoever writes writes out; a
-            megabyte a shard if that is more.
-        shards: how many there may be.
-
-    Attributes:
-        buffer_bytes: what one of them collects before it writes out.
-    """
-
-    def __init__(self, cache_bytes: int, write_bytes: int, shards: int = 1) -> None:
-        self.cache = Cache(cache_bytes)
-        self.buffer_bytes = min(
-            _MOST_BUFFERED, max(_LEAST_BUFFERED, _SHARES * write_bytes // shards)
-        )
-        write_bytes = max(write_bytes, shards * _LEAST_BUFFERED)
-        self.writes = WriteBufferManager(write_bytes, allow_stall=False)
-        self._most = (1 + _ON_ITS_WAY) * write_bytes
-
-    @property
-    def full(self) -> bool:
-        """Whether whoever waits for the disk may take nothing more."""
-        used: int = self.writes.get_usage()
-        return used >= self._most
 
 
 class ShardStore:
@@ -172,7 +102,7 @@ class ShardStore:
         self._path = path
         self._memory = memory
         self.removed_at = 0
-        self._db = Rdict(str(path), _options(memory), access_type=AccessType.read_write())
+        self._db = Rdict(str(path), store_options(memory), access_type=AccessType.read_write())
         in_memory = WriteOptions()
         # Its types take the property for a method.
         in_memory.disable_wal = True  # type: ignore[method-assign,assignment]
@@ -193,17 +123,16 @@ class ShardStore:
             self.removed_at = position.get("removed", 0)
             self._epochs = EpochFilter(position["epoch"], position["barrier"])
         self._forgot_ms = 0
-        self._totals = {prefix: _TOTAL.unpack(value) for prefix, value in self._below(_TOTALS)}
+        self._counts = Counts(self._db, find)
         self._indexed: dict[int, tuple[int, int]] = {}
         following = self._db.get(_INDEX_OFFSET)
         self._index_offset = 0 if following is None else _NUMBER.unpack(following)[0]
-        for key, value in self._below(_INDEXED):
+        for key, value in values_below(self._db, _INDEXED):
             self._indexed[_NUMBER.unpack(key)[0]] = _INDEX_POSITION.unpack(value)
         found = self._db.get(_SPLIT)
         self.split = None if found is None else SplitMark(*orjson.loads(found))
         # Rows of other shards are among these; None where there are none.
         self._share: Share | None = None
-        self._foreign: dict[bytes, tuple[int, int]] = {}
 
     def close(self) -> None:
         """Write out what is in memory and close the files."""
@@ -273,15 +202,7 @@ class ShardStore:
         self, start: bytes, end: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, Image]]:
         """Yield the rows with `start <= key < end`, as they are at the call, in order."""
-        options = ReadOptions()
-        options.set_iterate_upper_bound(end)
-        rows = self._db.iter(options)
-        if reverse:
-            rows.seek_to_last()
-            walked = _walk_back(rows, start, options)
-        else:
-            rows.seek(start)
-            walked = _walk(rows, options)
+        walked = rows(self._db, start, end, reverse=reverse)
         if self._share is None:
             return walked
         has = self._share.has
@@ -295,9 +216,7 @@ class ShardStore:
         batch = WriteBatch(raw_mode=True)
         epochs = EpochFilter(self._epochs.epoch, self._epochs.barrier)
         valid = []
-        totals: dict[bytes, tuple[int, int]] = {}
-        sizes: dict[bytes, int | None] = {}
-        collections: dict[bytes, int] = {}
+        counting = self._counts.begin()
         prepared: dict[str, dict[str, Any]] = {}
         split, removed_at = self.split, self.removed_at
         for record in found:
@@ -305,13 +224,13 @@ class ShardStore:
                 valid.append(record)
                 commit = known.commit(record.offset)
                 if commit is not None:
-                    rows, entries, changes = commit.rows, commit.entries, commit.changes
+                    written, entries, changes = commit.rows, commit.entries, commit.changes
                 else:
                     changes, entries = record.contents()
-                    rows = [row for change in changes for row in self._rows(change)]
-                for row_key, image in rows:
+                    written = [row for change in changes for row in self._rows(change)]
+                for row_key, image in written:
                     if row_key[0] == LOCAL_ROW:
-                        self._count_index_row(row_key, image, totals, sizes)
+                        counting.index_row(row_key, image)
                     if image is None:
                         batch.delete(row_key)
                     else:
@@ -319,7 +238,7 @@ class ShardStore:
                 for change in changes:
                     if change.new is None and change.time > removed_at:
                         removed_at = change.time
-                if self._count(changes, totals, collections):
+                if counting.changes(changes):
                     for key, value in self._expiry_rows(changes):
                         _put(batch, key, value)
                 for entry in entries:
@@ -333,16 +252,13 @@ class ShardStore:
                 batch.put(_SPLIT, orjson.dumps(list(split)))
         for transaction, entry in prepared.items():
             batch.put(_PREPARED + transaction.encode(), orjson.dumps(entry))
-        for prefix, total in totals.items():
-            batch.put(_TOTALS + prefix, _TOTAL.pack(*total))
-        for collection, size in collections.items():
-            _put(batch, _COLLECTIONS + collection, _SIZE.pack(size) if size else None)
+        counting.put(batch)
         applied = found[-1].offset
         batch.put(_APPLIED, _position(applied, epochs, removed_at))
         self._write(batch)
         self.applied, self._epochs, self.split = applied, epochs, split
         self.removed_at = removed_at
-        self._totals.update(totals)
+        self._counts.take(counting)
         return valid
 
     def _forget(self, batch: WriteBatch, now_ms: int) -> None:
@@ -361,81 +277,11 @@ class ShardStore:
 
         An estimate while rows of other shards are among them.
         """
-        count, size = self._totals.get(prefix, (0, 0))
-        foreign_count, foreign_size = self._foreign.get(prefix, (0, 0))
-        return max(0, count - foreign_count), max(0, size - foreign_size)
+        return self._counts.total(prefix)
 
     def collection_bytes(self, collection: bytes) -> int:
         """Size of an item collection; see `ShardState.collection_bytes`."""
-        stored = self._db.get(_COLLECTIONS + collection)
-        return 0 if stored is None else _SIZE.unpack(stored)[0]
-
-    def _count(
-        self,
-        changes: Iterable[Change],
-        totals: dict[bytes, tuple[int, int]],
-        collections: dict[bytes, int],
-    ) -> bool:
-        """Add what changes do to the totals of tables, and to the sizes of item collections.
-
-        Returns:
-            Whether one of the tables has items that expire.
-        """
-        expiring = False
-        table_id, table = "", None
-        count = size = 0
-        for change in changes:
-            if change.table_id != table_id:
-                if table is not None:
-                    totals[table.prefix] = (count, size)
-                table_id = change.table_id
-                table = self._find(table_id)
-                if table is not None:
-                    count, size = totals.get(table.prefix) or self._totals.get(table.prefix, (0, 0))
-                    expiring |= table.document.time_to_live is not None
-            if table is None:
-                continue
-            old, new = change.old, change.new
-            if old is not None:
-                count -= 1
-                size -= old.size_bytes
-            if new is not None:
-                count += 1
-                size += new.size_bytes
-            if table.has_collections:
-                collection = collection_key(table, change.keys)
-                before = collections.get(collection)
-                if before is None:
-                    before = self.collection_bytes(collection)
-                collections[collection] = before + collection_change(table, old, new)
-        if table is not None:
-            totals[table.prefix] = (count, size)
-        return expiring
-
-    def _count_index_row(
-        self,
-        row_key: bytes,
-        image: Image | None,
-        totals: dict[bytes, tuple[int, int]],
-        sizes: dict[bytes, int | None],
-    ) -> None:
-        """Add what a row of an index, written or removed, does to the index's totals.
-
-        What is written may replace a row, and what is removed may not be there: so it is looked
-        up, in the batch (`sizes`, None for a row that it removes) or in the store.
-        """
-        if row_key in sizes:
-            before = sizes[row_key]
-        else:
-            stored = self._db.get(row_key)
-            before = None if stored is None else Image.decode(stored).size_bytes
-        after = sizes[row_key] = None if image is None else image.size_bytes
-        prefix = row_key[:PREFIX_BYTES]
-        count, size = totals.get(prefix) or self._totals.get(prefix, (0, 0))
-        totals[prefix] = (
-            count + (after is not None) - (before is not None),
-            size + (after or 0) - (before or 0),
-        )
+        return self._counts.collection_bytes(collection)
 
     def _rows(self, change: Change) -> list[Row]:
         """The rows of this shard that follow from a change; none if its table was deleted."""
@@ -479,7 +325,7 @@ class ShardStore:
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield the entries that are needed at once; see `ShardState.entries`."""
         for prefix in (_PREPARED, _TOKENS, _VIEWS):
-            for _, value in self._below(prefix):
+            for _, value in values_below(self._db, prefix):
                 yield orjson.loads(value)
 
     def decision(self, transaction: str) -> bool | None:
@@ -523,20 +369,18 @@ class ShardStore:
             StateUnavailable: nothing was applied; it may be called again.
         """
         batch = WriteBatch(raw_mode=True)
-        totals: dict[bytes, tuple[int, int]] = {}
-        sizes: dict[bytes, int | None] = {}
+        counting = self._counts.begin()
         applied = dict(self._indexed)
         for source, entries in found:
             last = applied.get(source, (-1, 0))
-            for position, rows in entries:
+            for position, written in entries:
                 if position <= last:
                     continue
                 last = applied[source] = position
-                for row_key, image in rows:
-                    self._count_index_row(row_key, image, totals, sizes)
+                for row_key, image in written:
+                    counting.index_row(row_key, image)
                     _put(batch, row_key, None if image is None else image.encode())
-        for prefix, total in totals.items():
-            batch.put(_TOTALS + prefix, _TOTAL.pack(*total))
+        counting.put(batch)
         for source, last in applied.items():
             if last != self._indexed.get(source):
                 batch.put(_INDEXED + _NUMBER.pack(source), _INDEX_POSITION.pack(*last))
@@ -544,7 +388,7 @@ class ShardStore:
         batch.put(_INDEX_OFFSET, _NUMBER.pack(offset))
         self._write(batch)
         self._indexed, self._index_offset = applied, offset
-        self._totals.update(totals)
+        self._counts.take(counting)
 
     # Splits
 
@@ -578,7 +422,7 @@ class ShardStore:
         copied = self.copy_of
         assert copied is not None
         batch = WriteBatch(raw_mode=True)
-        for key, _ in self._below(_EPOCHS):
+        for key, _ in values_below(self._db, _EPOCHS):
             batch.delete(_EPOCHS + key)
         for key in (_SPLIT, _INDEX_OFFSET):
             batch.delete(key)
@@ -598,10 +442,7 @@ class ShardStore:
         if self._db.get(_SHARE) == _NUMBER.pack(share.of):
             return False
         self._share = share
-        self._foreign = {
-            prefix: (count - count // parts, size - size // parts)
-            for prefix, (count, size) in self._totals.items()
-        }
+        self._counts.estimate_foreign(parts)
         return True
 
     def drop_foreign(self, cursor: bytes, limit: int) -> bytes | None:
@@ -619,40 +460,31 @@ class ShardStore:
         Raises:
             StateUnavailable: none was removed; it may be called again.
         """
-        assert self._share is not None
+        share = self._share
+        assert share is not None
         batch = WriteBatch(raw_mode=True)
-        removed: dict[bytes, tuple[int, int]] = {}
-        rows = self._db.iter()
-        rows.seek(cursor or _ROWS)
+        counting = self._counts.begin()
+        found = self._db.iter()
+        found.seek(cursor or _ROWS)
         looked = 0
-        while rows.valid() and looked < limit:
-            key = rows.key()
+        while found.valid() and looked < limit:
+            key = found.key()
             looked += 1
-            if not self._share.has(key):
+            if not share.has(key):
                 batch.delete(key)
                 if key[0] != EXPIRY_ROW:
-                    prefix = key[:PREFIX_BYTES]
-                    count, size = removed.get(prefix, (0, 0))
-                    removed[prefix] = (count + 1, size + Image.decode(rows.value()).size_bytes)
-            rows.next()
-        following = rows.key() if rows.valid() else None
-        totals = {}
-        for prefix, (count, size) in removed.items():
-            known_count, known_size = self._totals.get(prefix, (0, 0))
-            totals[prefix] = known_count - count, known_size - size
-            batch.put(_TOTALS + prefix, _TOTAL.pack(*totals[prefix]))
+                    counting.foreign_row(key, Image.decode(found.value()))
+            found.next()
+        following = found.key() if found.valid() else None
+        counting.put(batch)
         if following is None:
-            for key, _ in self._below(_COLLECTIONS):
-                if not self._share.has(key):
-                    batch.delete(_COLLECTIONS + key)
-            batch.put(_SHARE, _NUMBER.pack(self._share.of))
+            self._counts.drop_foreign_collections(batch, share)
+            batch.put(_SHARE, _NUMBER.pack(share.of))
         self._write(batch)
-        self._totals.update(totals)
-        for prefix, (count, size) in removed.items():
-            known_count, known_size = self._foreign.get(prefix, (0, 0))
-            self._foreign[prefix] = max(0, known_count - count), max(0, known_size - size)
+        self._counts.take(counting)
         if following is None:
-            self._share, self._foreign = None, {}
+            self._share = None
+            self._counts.all_own()
         return following
 
     # Upkeep
@@ -660,18 +492,9 @@ class ShardStore:
     def keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
         """Yield the keys with `start <= key < end`, in order; of rows, those of this shard."""
         share = self._share
-        for key in self._keys(start, end):
+        for key in keys(self._db, start, end):
             if share is None or key < _ROWS or share.has(key):
                 yield key
-
-    def _keys(self, start: bytes, end: bytes) -> Iterator[bytes]:
-        options = ReadOptions()
-        options.set_iterate_upper_bound(end)
-        rows = self._db.iter(options)
-        rows.seek(start)
-        while rows.valid():
-            yield rows.key()
-            rows.next()
 
     def load(self, key: bytes) -> bytes | None:
         """Return what is kept under a key, as it is."""
@@ -689,22 +512,19 @@ class ShardStore:
         """Remove every row whose key begins with `prefix`."""
         batch = WriteBatch(raw_mode=True)
         end = after_prefix(prefix)
-        few = list(islice(self._keys(prefix, end), _FEW_ROWS + 1))
+        few = list(islice(keys(self._db, prefix, end), _FEW_ROWS + 1))
         if len(few) > _FEW_ROWS:
             batch.delete_range(prefix, end)
         else:
             # Every read has to look at every range that was deleted lately, but not at these.
             for key in few:
                 batch.delete(key)
-        batch.delete(_TOTALS + prefix)
-        for key, _ in self._below(_COLLECTIONS + prefix):
-            batch.delete(_COLLECTIONS + prefix + key)
+        self._counts.drop(batch, prefix)
         if prefix[0] == TABLE_ROW:
-            for source, _ in self._below(_VIEWS + prefix[1:]):
+            for source, _ in values_below(self._db, _VIEWS + prefix[1:]):
                 batch.delete(_VIEWS + prefix[1:] + source)
         self._write(batch)
-        self._totals.pop(prefix, None)
-        self._foreign.pop(prefix, None)
+        self._counts.dropped(prefix)
 
     def prefixes(self) -> Iterator[bytes]:
         """Yield the prefixes, kind and id, under which there are rows."""
@@ -726,14 +546,6 @@ class ShardStore:
         except Exception as error:
             # RocksDB's errors have no type of their own. It recovers by itself when it can.
             raise StateUnavailable(f"the tables' store can't be written: {error}") from error
-
-    def _below(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield what is kept under a prefix, the prefix cut off."""
-        rows = self._db.iter()
-        rows.seek(prefix)
-        while rows.valid() and (key := rows.key()).startswith(prefix):
-            yield key[len(prefix) :], rows.value()
-            rows.next()
 
 
 def _position(offset: int, epochs: EpochFilter, removed_at: int) -> bytes:
@@ -781,46 +593,3 @@ def _note(batch: WriteBatch, entry: dict[str, Any], prepared: dict[str, dict[str
         case "view":
             key = _VIEWS + UUID(entry["view"]).bytes + _NUMBER.pack(entry["source"])
             batch.put(key, orjson.dumps(entry))
-
-
-# An iterator looks at its upper bound in the memory of its options, and does not keep them: who
-# walks holds them. Without them it ends too early or runs on into other tables.
-
-
-def _walk(rows: RdictIter, _options: ReadOptions) -> Iterator[tuple[bytes, Image]]:
-    while rows.valid():
-        yield rows.key(), Image.decode(rows.value())
-        rows.next()
-
-
-def _walk_back(
-    rows: RdictIter, start: bytes, _options: ReadOptions
-) -> Iterator[tuple[bytes, Image]]:
-    while rows.valid() and (key := rows.key()) >= start:
-        yield key, Image.decode(rows.value())
-        rows.prev()
-
-
-def _options(memory: StoreMemory) -> Options:
-    options = Options(raw_mode=True)
-    options.create_if_missing(True)
-    options.set_write_buffer_size(memory.buffer_bytes)
-    options.set_write_buffer_manager(memory.writes)
-    # A write waits for nobody: files are written in the background. Where that is too far behind,
-    # nothing is written: see `until_writable`.
-    options.set_max_write_buffer_number(8)
-    options.set_level_zero_slowdown_writes_trigger(40)
-    options.set_level_zero_stop_writes_trigger(80)
-    # Most writes look for an item that is not there.
-    options.set_memtable_whole_key_filtering(True)
-    options.set_memtable_prefix_bloom_ratio(0.1)
-    options.set_max_background_jobs(2)
-    options.set_compression_type(DBCompressionType.lz4())
-    options.set_keep_log_file_num(2)
-    blocks = BlockBasedOptions()
-    blocks.set_block_cache(memory.cache)
-    blocks.set_bloom_filter(10, False)
-    blocks.set_cache_index_and_filter_blocks(True)
-    blocks.set_format_version(5)
-    options.set_block_based_table_factory(blocks)
-    return options

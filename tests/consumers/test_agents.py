@@ -15,7 +15,9 @@ from streamtable.consumers import agents
 from streamtable.consumers.agents import Agents
 from streamtable.consumers.holdings import Holdings, Tables
 from streamtable.consumers.indexes.sender import IndexSender
-from streamtable.consumers.tables.store import ShardStore, Share, StoreMemory
+from streamtable.consumers.tables.memory import StoreMemory
+from streamtable.consumers.tables.share import Share
+from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.layouts import LayoutDocument, Split
 from streamtable.streams import gulps
 from streamtable.streams.admin import open_admin

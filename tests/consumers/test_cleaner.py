@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from streamtable.consumers.reshard.cleaner import Cleaner
-from streamtable.consumers.tables.store import Share
+from streamtable.consumers.tables.share import Share
 from streamtable.core.layouts import LayoutDocument, Split
 from streamtable.streams.layout import Layout
 from streamtable.streams.owner import StateUnavailable

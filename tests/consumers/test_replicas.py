@@ -9,7 +9,8 @@ import pytest
 
 from streamtable.consumers.indexes.messages import encode
 from streamtable.consumers.replicas import Replicas
-from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.consumers.tables.memory import StoreMemory
+from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.formats import NewerFormat
 from streamtable.core.images import Image
 from streamtable.streams.broker import Broker, BrokerSettings

@@ -19,7 +19,8 @@ from streamtable.consumers.checkpoints.manifests import (
 from streamtable.consumers.checkpoints.objects import NoObject, Objects, StorageUnavailable
 from streamtable.consumers.checkpoints.restore import NoCheckpoint, Restorer, open_store, verify
 from streamtable.consumers.checkpoints.taker import Checkpointer
-from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.consumers.tables.memory import StoreMemory
+from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.layouts import LayoutDocument, Split
 from streamtable.streams.layout import Layout
 from tests.streams.shards import (

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.consumers.tables.memory import StoreMemory
+from streamtable.consumers.tables.store import ShardStore
 from streamtable.streams import records
 from streamtable.streams.ledger import DECISION_MS, Ledger, decide_entry, token_entry
 from streamtable.streams.overlay import Overlay

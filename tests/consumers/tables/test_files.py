@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from streamtable.consumers.tables import freezing, store
-from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.consumers.tables.memory import StoreMemory
+from streamtable.consumers.tables.store import ShardStore
 from streamtable.consumers.tables.writing_out import WritingOut
 from streamtable.streams.owner import StateUnavailable
 from tests.streams.shards import TABLE

@@ -4,7 +4,8 @@ import orjson
 import pytest
 from rocksdict import AccessType, Options, Rdict
 
-from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.consumers.tables.memory import StoreMemory
+from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.formats import NewerFormat
 
 MEMORY = StoreMemory(1024, 1024)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from streamtable.consumers.tables.store import ShardStore, Share, StoreMemory
+from streamtable.consumers.tables.memory import StoreMemory
+from streamtable.consumers.tables.share import Share
+from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.expiry import expiry_row
 from streamtable.core.tables import EXPIRY_ROW
 from streamtable.streams import records

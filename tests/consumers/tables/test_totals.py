@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from streamtable.consumers.tables.store import ShardStore, StoreMemory
+from streamtable.consumers.tables.memory import StoreMemory
+from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.images import Image
 from streamtable.core.tables import GLOBAL_ROW
 from streamtable.core.values import dump_item, item_size
