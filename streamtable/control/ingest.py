@@ -186,14 +186,15 @@ class Ingest:
             ValidationError: a row does not fit the view; nothing was done.
         """
         target = self._number(body.get("target"))
-        count = self._layout.count
-        if body.get("shards", count) != count:
-            return {"applied": False, "shards": count}
         answer: dict[str, Any] = await self._routes.change(target, "ingest", body)
         return answer
 
     async def _ingest(self, shard: Shard, body: Any) -> dict[str, Any]:
         target = shard.number
+        # Also while it waits for the shard their number may change.
+        count = self._layout.count
+        if body.get("shards", count) != count:
+            return {"applied": False, "shards": count}
         try:
             source = self._number(body["source"])
             after, through = _place(body["after"]), _place(body["through"])
