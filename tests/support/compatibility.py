@@ -71,7 +71,7 @@ each call that it makes for a table is served, except turning point-in-time reco
   for a while, as on AWS.
 - ItemCount and sizes of tables and indexes are current, not some hours old.
 - Region and account of an ARN that is given in place of a table's name are not looked at.
-- Items expire within seconds. The shards of a stream never split.
+- Items expire within seconds. The shards of a stream split only at `streamtable reshard`.
 - PartiQL: `IN` takes its operands one by one, `a IN [?, ?]` or `a IN (?, ?)`; a parameter that is a
   list is one operand, and `a IN ?` is refused. AWS's guide has it no other way, nor an example of
   it. A function or a sum among the columns of a SELECT, which the guide allows without an example,
