@@ -82,6 +82,16 @@ class Node:
         self._process.terminate()
         self._process.communicate()
 
+    def follow(self) -> None:
+        """Put an item in each shard, nearly surely, and wait until its table has them.
+
+        A node whose group of consumers is new has the whole log sent once more when it is ready,
+        and passes over it before it follows what comes.
+        """
+        Puts("first").run(self, partial(past, time.monotonic() + QUIET_S))
+        while any(shard["lag"] for shard in self.get("/_streamtable/shards")["shards"]):
+            time.sleep(QUIET_S)
+
     @staticmethod
     def headers(target: str | None) -> dict[str, str]:
         """Return the headers of a request to an operation, or to another path."""
@@ -90,6 +100,13 @@ class Node:
             headers["X-Amz-Target"] = f"DynamoDB_20120810.{target}"
             headers["Content-Type"] = "application/x-amz-json-1.0"
         return headers
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Return a page."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        with urllib.request.urlopen(url, timeout=READY_S) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
 
     def post(self, path: str, body: Any, target: str | None = None) -> dict[str, Any]:
         """Send a request and return its answer."""
@@ -140,6 +157,7 @@ def take(node: Node) -> tuple[Puts, Puts, float]:
     Returns:
         What the puts took while none was taken, and while one was; how long one took, seconds.
     """
+    node.follow()
     quiet, amid, took_s = Puts("no checkpoint"), Puts("amid a checkpoint"), 0.0
     with ThreadPoolExecutor(1) as threads:
         for _ in range(TAKES):
