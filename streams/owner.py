@@ -303,6 +303,7 @@ class Owner:
         return self._open[-1]
 
     async def _append_all(self) -> None:
+        epoch = self.epoch
         while self._open and not self._gone.is_set():
             commit = self._pending = self._open.popleft()
             value, headers = records.encoded_commit(
@@ -343,6 +344,11 @@ class Owner:
                 self._room.clear()
             commit.written(offset)
             self._wake_provers()
+            if self._open:
+                # Who was told goes on first: what follows at once joins the next commit.
+                await asyncio.sleep(0)
+                if self.epoch != epoch:
+                    return
         self._drop_open()
         self._appending = None
 

@@ -100,6 +100,26 @@ async def test_writes_that_arrive_during_an_append_form_the_next_commit(
     assert [(o.offset, o.place) for o in await asyncio.gather(*others)] == [(2, 0), (2, 1), (2, 2)]
 
 
+async def test_what_follows_from_an_answer_joins_the_commit_that_waits(
+    shard: Shard, log: MemoryLog
+) -> None:
+    async def one_after_the_other() -> None:
+        await shard.write(PutWrite("a", 1), CONTEXT)
+        await shard.write(PutWrite("b", 2), CONTEXT)
+
+    log.gate.clear()
+    first = asyncio.create_task(one_after_the_other())
+    await until(lambda: shard.owner._pending is not None)
+    waiting = asyncio.create_task(shard.write(PutWrite("c", 3), CONTEXT))
+    await asyncio.sleep(0)
+    log.gate.set()
+    await asyncio.gather(first, waiting)
+    written = [
+        [change.keys["id"]["S"] for change in record.changes()] for record in log.records[1:]
+    ]
+    assert written == [["a"], ["c", "b"]]
+
+
 async def test_a_write_is_evaluated_on_the_image_in_flight(shard: Shard, log: MemoryLog) -> None:
     log.gate.clear()
     first = asyncio.create_task(shard.write(PutWrite("a", 1), CONTEXT))
