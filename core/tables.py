@@ -114,6 +114,7 @@ class Table:
         key_names: names of the key attributes, the partition key first.
         indexes: its secondary indexes by name.
         has_collections: it has local indexes, so its items form item collections.
+        has_global_indexes: it has indexes whose rows follow on other shards.
         serving: items can be read and written.
         view: what makes it a view, whose items clients can't write; None for other tables.
         locate_key: from the Key parameter of a request to the checked key, the partition hash
@@ -127,6 +128,7 @@ class Table:
         "document",
         "end",
         "has_collections",
+        "has_global_indexes",
         "id",
         "indexes",
         "key_names",
@@ -150,6 +152,7 @@ class Table:
         self.key_names = self.keys.names
         self.indexes = {index.name: Index(index, document, self.keys) for index in document.indexes}
         self.has_collections = any(not index.is_global for index in self.indexes.values())
+        self.has_global_indexes = any(index.is_global for index in self.indexes.values())
         self.serving = document.status in ("ACTIVE", "UPDATING")
         self.view = document.view
         self.locate_key = _compile_locate(self.keys, self.prefix, self.keys.parse_key, exact=True)

@@ -63,6 +63,7 @@ class Catalog:
         self._names: dict[str, dict[str, Table]] = {}
         self._by_id: dict[str, Table] = {}
         self._by_name: tuple[Table, ...] | None = None
+        self._sources: frozenset[str] | None = None
         self._ended: dict[str, TableDocument] = {}
         self._consumers: dict[str, ConsumerDocument] = {}
         self._on_change: list[Callable[[Table | None, Table | None], None]] = []
@@ -121,6 +122,13 @@ class Catalog:
         if self._by_name is None:
             self._by_name = tuple(self._tables[name] for name in sorted(self._tables))
         return self._by_name
+
+    def feeds_view(self, name: str) -> bool:
+        """Whether a view follows from the table of that name."""
+        if self._sources is None:
+            views = [table.view for table in self._tables.values() if table.view is not None]
+            self._sources = frozenset(source for view in views for source in view.sources)
+        return name in self._sources
 
     def ended_tables(self) -> Iterable[TableDocument]:
         """Tables that were deleted, as long as their streams can be read."""
@@ -292,7 +300,7 @@ class Catalog:
         if not name.startswith(_TABLE):
             return
         table_name = name.removeprefix(_TABLE)
-        self._by_name = None
+        self._by_name = self._sources = None
         ids = []
         before = self._tables.pop(table_name, None)
         if before is not None:

@@ -97,7 +97,8 @@ class Ledger:
             too many to be kept in memory, and nearly none of them is asked for again.
 
     Attributes:
-        prepared: transactions that wait for their coordinator's decision.
+        prepared: transactions that wait for their coordinator's decision, or for the record that
+            does what it says to be begun.
         decisions: what was decided in this term and not every shard has heard yet.
     """
 
@@ -106,6 +107,8 @@ class Ledger:
         self.decisions: dict[str, bool] = {}
         self._decided = decided
         self._locks: dict[bytes, str] = {}
+        # Prepared in an earlier term: the client may have the answer, and the rows not show it.
+        self._doubtful: set[str] = set()
         self._tokens: dict[str, Token] = {}
         self._fed: dict[tuple[str, int], Fed] = {}
         self._waiting: list[asyncio.Future[None]] = []
@@ -117,10 +120,12 @@ class Ledger:
         self._locks.clear()
         self._tokens.clear()
         self._fed.clear()
+        self._doubtful.clear()
         for entry in entries:
             match entry["phase"]:
                 case "prepare":
                     self.prepare(read_prepared(entry))
+                    self._doubtful.add(entry["id"])
                 case "token":
                     self._tokens[entry["token"]] = Token(entry["digest"], entry["at"])
                 case "view":
@@ -137,6 +142,15 @@ class Ledger:
         """Whether a transaction holds the row."""
         return row_key in self._locks
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether an earlier term has left transactions that may have been answered."""
+        return bool(self._doubtful)
+
+    def doubts(self, row_key: bytes) -> bool:
+        """Whether such a transaction holds the row: what it shows may be out of date."""
+        return self._locks.get(row_key) in self._doubtful
+
     def decision(self, transaction: str) -> bool | None:
         """Whether a transaction happened, None where nothing was decided."""
         found = self.decisions.get(transaction)
@@ -149,11 +163,11 @@ class Ledger:
             self._locks[row_key] = prepared.id
 
     def release(self, transaction: str) -> None:
-        """Unlock the rows of a transaction that was resolved."""
-        prepared = self.prepared.pop(transaction, None)
-        if prepared is not None:
-            for row_key in prepared.locked:
-                self._locks.pop(row_key, None)
+        """Unlock the rows of a prepared transaction, whose end is on its way to the log."""
+        prepared = self.prepared.pop(transaction)
+        for row_key in prepared.locked:
+            self._locks.pop(row_key, None)
+        self._doubtful.discard(transaction)
         self._tell_released()
 
     async def released(self) -> None:

@@ -99,6 +99,16 @@ class Overlay:
         """The commit at `offset`, None if this node did not write it or the state has it."""
         return self._commits.get(offset)
 
+    def show(self, commit: Commit, first: int) -> None:
+        """Let reads see rows of a commit that is not in the log yet, from number `first` on.
+
+        For what other records make certain. Nothing else of these rows may be in flight.
+        """
+        for slot, (_, image) in zip(commit.slots[first:], commit.rows[first:], strict=True):
+            slot.durable = image
+            if image is None:
+                self.removals += 1
+
     def made_durable(self, offset: int, commit: Commit) -> None:
         """The commit is in the log at `offset`: reads see it from now on."""
         for slot, (_, image) in zip(commit.slots, commit.rows, strict=True):

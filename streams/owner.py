@@ -302,6 +302,13 @@ class Owner:
             self._appending = asyncio.create_task(self._append_all())
         return self._open[-1]
 
+    def offset_of(self, commit: Commit) -> int:
+        """The offset that a commit will have that is not durable yet, if nobody else appends."""
+        if commit is self._pending:
+            return self._last + 1
+        appending = 0 if self._pending is None else 1
+        return self._last + 1 + appending + self._open.index(commit)
+
     async def _append_all(self) -> None:
         epoch = self.epoch
         while self._open and not self._gone.is_set():
@@ -348,7 +355,7 @@ class Owner:
                 # Who was told goes on first: what follows at once joins the next commit.
                 await asyncio.sleep(0)
                 if self.epoch != epoch:
-                    return
+                    return  # a term that began meanwhile appends by itself
         self._drop_open()
         self._appending = None
 

@@ -322,7 +322,7 @@ class Participant:
         Returns:
             The offset of the record that has done it, or of a later one, when it is durable.
         """
-        again = partial(self._resolution, transaction, commit=commit)
+        again = partial(self.resolution, transaction, commit=commit)
         return Begun(partial(self._resolved, again() if self.shard.owner.open else None, again))
 
     async def _resolved(self, record: Commit | None, again: Callable[[], Commit | None]) -> int:
@@ -336,24 +336,32 @@ class Participant:
                 return await record.outcome()
             record = None
 
-    def _resolution(self, transaction: str, *, commit: bool) -> Commit | None:
-        """The commit that resolves a transaction, None where nothing is prepared."""
+    def resolution(self, transaction: str, *, commit: bool) -> Commit | None:
+        """Begin what `resolve` does, on a shard that is open; what it says is durable already.
+
+        Reads see what is applied when this returns, and writes and other transactions go on from
+        there: the record is only late. Should it be lost, the shard finds the transaction prepared
+        when it starts again, and reads wait until it is resolved.
+
+        Returns:
+            The commit that does it; None where nothing is prepared and nothing on its way.
+        """
+        record = self._resolving.get(transaction)
+        if record is not None:
+            return record
         prepared = self._ledger.prepared.get(transaction)
         if prepared is None:
             return None
-        record = self._resolving.get(transaction)
-        if record is None:
-            record = self._resolving[transaction] = self.shard.owner.commit()
-            record.entries.append(resolve_entry(transaction, self._now_ms(), commit=commit))
-            if commit:
-                self._join_prepared(record, prepared)
-            record.when_settled(partial(self._settle, transaction))
+        record = self._resolving[transaction] = self.shard.owner.commit()
+        record.entries.append(resolve_entry(transaction, self._now_ms(), commit=commit))
+        record.when_settled(partial(self._settle, transaction))
+        if commit:
+            self._join_prepared(record, prepared)
+        self._ledger.release(transaction)
         return record
 
-    def _settle(self, transaction: str, outcome: int | StreamtableError) -> None:
+    def _settle(self, transaction: str, _outcome: int | StreamtableError) -> None:
         del self._resolving[transaction]
-        if isinstance(outcome, int):
-            self._ledger.release(transaction)
 
     def _settle_decision(self, transaction: str, _outcome: int | StreamtableError) -> None:
         del self._deciding[transaction]
@@ -406,11 +414,13 @@ class Participant:
         ]
 
     def _join_prepared(self, commit: Commit, prepared: Prepared) -> None:
+        first = len(commit.rows)
         # The rows of what is changed are locked first, then those that were only looked at.
         for change, row_key in zip(prepared.changes, prepared.locked, strict=False):
             table = self._find(change.table_id)
             if table is not None:
                 self.shard.join_prepared(commit, change, table, row_key)
+        self.shard.owner.overlay.show(commit, first)
 
 
 def conflict() -> dict[str, Any]:

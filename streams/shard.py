@@ -1,5 +1,6 @@
 """One shard of the tables on its owner: writes are evaluated here, reads answered."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
@@ -9,6 +10,7 @@ from streamtable.core.context import RequestContext
 from streamtable.core.errors import (
     ApiError,
     ItemCollectionSizeLimitExceeded,
+    ServiceUnavailable,
     TransactionConflict,
 )
 from streamtable.core.images import Image
@@ -508,11 +510,15 @@ class Shard:
         """
         if not self.owner.readable or (consistent and not self._exclusive):
             await self.ready(consistent=consistent)
+        if self.ledger.doubtful:
+            await self._resolved([row_key], consistent=consistent)
         return self.get(row_key)
 
     async def read_many(self, row_keys: Sequence[bytes], *, consistent: bool) -> list[Image | None]:
         """Return the durable images of rows, all as they are at one time; see `read`."""
         await self.ready(consistent=consistent)
+        if self.ledger.doubtful:
+            await self._resolved(row_keys, consistent=consistent)
         return [self.get(row_key) for row_key in row_keys]
 
     async def chunks(
@@ -537,6 +543,8 @@ class Shard:
             ServiceUnavailable: the shard did not serve within the time limit.
         """
         await self.ready(consistent=consistent)
+        if self.ledger.doubtful:
+            await self._resolved(None, consistent=consistent)
         yield Chunk(self.scan(start, end, reverse=reverse), more=False)
 
     async def fetched_chunks(
@@ -551,6 +559,8 @@ class Shard:
     ) -> AsyncIterator[FetchedChunk]:
         """As `chunks`, for rows of a local index of a table, each with the item that it is of."""
         await self.ready(consistent=consistent)
+        if self.ledger.doubtful:
+            await self._resolved(None, consistent=consistent)
         yield FetchedChunk(self.fetch(table, self.scan(start, end, reverse=reverse)), more=False)
 
     def fetch(
@@ -587,6 +597,31 @@ class Shard:
             await self.owner.until_open(time.monotonic() + WAIT_S)
         if consistent and not self._exclusive:
             await self.owner.prove()
+
+    async def _resolved(self, row_keys: Sequence[bytes] | None, *, consistent: bool) -> None:
+        """Wait until rows show all transactions that clients may have the answer of.
+
+        One is answered when its decision is durable and this node's shards show it. A shard that
+        starts again may find it prepared, and has to ask what was decided.
+
+        Args:
+            row_keys: the rows; None for all.
+            consistent: whether it matters where another node may have to be asked.
+
+        Raises:
+            ServiceUnavailable: it is not known within the time limit.
+        """
+        if not (consistent or self._exclusive):
+            return
+        ledger = self.ledger
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while ledger.doubtful and (row_keys is None or any(map(ledger.doubts, row_keys))):
+                    await ledger.released()
+        except TimeoutError:
+            raise ServiceUnavailable(
+                f"Shard {self.number} waits for what became of a transaction. Try again."
+            ) from None
 
     def get(self, row_key: bytes) -> Image | None:
         """Return a row's durable image."""

@@ -2,10 +2,11 @@
 
 Across shards every shard but the first action's *prepares*: it evaluates its actions, locks
 their items and appends that. The first action's shard is the coordinator: one commit of its own
-holds its changes and the *decision*. Then the others *resolve*: they append the prepared changes,
-which become visible and enter the streams there. No decision means that nothing happened; a shard
-that comes back with something prepared asks the coordinator, which decides against it if it has
-not decided yet.
+holds its changes and the *decision*. Then the others *resolve*: they show the prepared changes and
+append them, which brings them into the streams. The answer does not wait for those appends, since
+what they hold follows from what is durable. No decision means that nothing happened; a shard that
+comes back with something prepared asks the coordinator, which decides against it if it has not
+decided yet, and reads of what is prepared wait for that.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from streamtable.core.context import RequestContext
 from streamtable.core.errors import (
@@ -23,12 +24,14 @@ from streamtable.core.errors import (
     IdempotentParameterMismatch,
     InternalServerError,
     ServiceUnavailable,
+    StreamtableError,
     TransactionCanceled,
     TransactionInProgress,
 )
 from streamtable.core.images import Image
 from streamtable.core.tables import Table
 from streamtable.streams.begun import Begun
+from streamtable.streams.commit import Commit, NotWritten
 from streamtable.streams.layout import Layout
 from streamtable.streams.owner import WAIT_S, Moved
 from streamtable.streams.participant import (
@@ -73,17 +76,24 @@ class Transactions:
         layout: the region's shards.
         find: returns the table of an id, None for one that was deleted.
         routes: find the shards' owners; None where this node owns all that join.
+        feeds_view: says of a table's name whether a view follows from the table.
     """
 
     def __init__(
-        self, layout: Layout, find: Callable[[str], Table | None], routes: Routes | None = None
+        self,
+        layout: Layout,
+        find: Callable[[str], Table | None],
+        routes: Routes | None = None,
+        feeds_view: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._layout = layout
         self._find = find
         self._routes = routes
+        self._feeds_view = feeds_view
         self._participants: dict[int, Participant] = {}
         self._under_way: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopped = False
         # Prepared transactions that were open when it looked last, and those being settled.
         self._open: set[str] = set()
         self._settling: set[str] = set()
@@ -133,7 +143,7 @@ class Transactions:
     async def write(
         self, writes: Sequence[Write], token: UsedToken | None, context: RequestContext
     ) -> list[Outcome] | None:
-        """Carry out all writes or none; durable on return.
+        """Carry out all writes or none; durable on return, and seen by reads.
 
         Args:
             writes: the actions, each on another item. One whose `evaluate` returns the old item
@@ -195,15 +205,15 @@ class Transactions:
     ) -> dict[int, Outcome]:
         first, *others = groups
         own = self._participants[first] if self._own(first) is not None else None
-        transaction = uuid.uuid4().hex if own is None else own.new_id()
+        phases = _Phases(uuid.uuid4().hex if own is None else own.new_id(), first, others)
         outcomes: dict[int, Outcome] = {}
         # What the others are told. Once the coordinator was asked to commit, only it knows.
-        decision: Callable[[], Coroutine[Any, Any, bool]] = _no
+        decide: _Decide = _no
         offsets: list[int] | None = None
         try:
             # 1. Everyone else prepares.
             votes = [
-                self._prepare(number, groups[number], transaction, first, context)
+                self._prepare(number, groups[number], phases.id, first, context)
                 for number in others
             ]
             refused: dict[int, dict[str, Any]] = {}
@@ -221,21 +231,25 @@ class Transactions:
                 more = await self._reach(first, lambda shard: shard.check(groups[first]))
                 raise Refused(refused | more)  # noqa: TRY301 - `finally` undoes what was prepared
             # 2. The coordinator decides, and applies its own part.
-            decision = partial(self._decision, first, transaction)
+            decide = partial(self._decision, first, phases.id)
             outcomes |= await self._reach(
-                first, lambda shard: shard.commit(groups[first], transaction, token, context)
+                first, lambda shard: shard.commit(groups[first], phases.id, token, context)
             )
             # 3. Everyone else resolves.
-            offsets = await self._resolve(others, transaction, commit=True)
+            if (ends := self._resolve(phases, commit=True)) is not None:
+                written = (write.table for number in others for _, write in groups[number])
+                if any(map(self._is_waited_for, written)):
+                    offsets = await self._ended(phases, ends)
+                else:
+                    offsets = self._end(phases, ends, decide)
         except (Refused, TokenFound):
-            decision = _no
-            offsets = await self._resolve(others, transaction, commit=False)
+            decide = _no
+            if (ends := self._resolve(phases, commit=False)) is not None:
+                offsets = self._end(phases, ends, decide)
             raise
         finally:
             if offsets is None:
-                offsets = await self._resolve_later(others, transaction, decision)
-            if offsets is not None:
-                self._forget(first, transaction)
+                offsets = await self._resolve_later(phases, decide)
         if offsets is None:
             raise InternalServerError(
                 "The transaction was carried out, but not every shard shows it yet."
@@ -247,33 +261,81 @@ class Transactions:
                     outcomes[place] = done._replace(offset=offset)
         return outcomes
 
-    async def _resolve(
-        self, others: Sequence[int], transaction: str, *, commit: bool
-    ) -> list[int] | None:
-        """Have participants of this node resolve at once.
+    def _is_waited_for(self, table: Table) -> bool:
+        """Whether somebody may read what follows from a table, and wait for it by an offset."""
+        return table.has_global_indexes or self._feeds_view(table.name)
 
-        Returns:
-            The offsets of that; None where it is to be tried again, or not all are this node's.
-        """
-        if any(self._own(number) is None for number in others):
-            return None
-        begun = [self._participants[one].resolve(transaction, commit=commit) for one in others]
+    def _resolve(self, phases: "_Phases", *, commit: bool) -> "_Ends | None":
+        """Have participants resolve at once; None where not all are this node's, and open."""
+        for number in phases.others:
+            shard = self._own(number)
+            if shard is None or not shard.owner.open:
+                return None
+        return [
+            (number, self._participants[number].resolution(phases.id, commit=commit))
+            for number in phases.others
+        ]
+
+    async def _ended(self, phases: "_Phases", ends: "_Ends") -> list[int] | None:
+        """Wait until all have resolved durably; return the offsets, None if one has to again."""
+        offsets = []
         try:
-            return [await one for one in begun]
-        except (ServiceUnavailable, InternalServerError):
+            for number, end in ends:
+                last = self._participants[number].shard.owner.last
+                offsets.append(last if end is None else await end.outcome())
+        except (NotWritten, ServiceUnavailable, InternalServerError):
             return None
+        self._forget(phases)
+        return offsets
 
-    async def _resolve_later(
+    def _end(self, phases: "_Phases", ends: "_Ends", decide: "_Decide") -> list[int]:
+        """Wait for nothing: return the offsets that are to be expected.
+
+        One whose record is lost resolves again, in the background.
+        """
+        offsets = []
+        left = set(phases.others)
+        for number, end in ends:
+            owner = self._participants[number].shard.owner
+            if end is None:
+                offsets.append(owner.last)
+                left.discard(number)
+            else:
+                offsets.append(owner.offset_of(end))
+                end.when_settled(partial(self._one_ended, phases, left, number, decide))
+        if not left:
+            self._forget(phases)
+        return offsets
+
+    def _one_ended(
         self,
-        others: Sequence[int],
-        transaction: str,
-        decision: Callable[[], Coroutine[Any, Any, bool]],
-    ) -> list[int] | None:
+        phases: "_Phases",
+        left: set[int],
+        number: int,
+        decide: "_Decide",
+        outcome: int | StreamtableError,
+    ) -> None:
+        if not isinstance(outcome, int):
+            if not self._stopped:
+                self._start(self._end_again(phases, left, number, decide))
+            return
+        left.discard(number)
+        if not left:
+            self._forget(phases)
+
+    async def _end_again(
+        self, phases: "_Phases", left: set[int], number: int, decide: "_Decide"
+    ) -> None:
+        offset = await self._finish(number, phases.id, decide)
+        self._one_ended(phases, left, number, decide, offset)
+
+    async def _resolve_later(self, phases: "_Phases", decide: "_Decide") -> list[int] | None:
         """Have participants resolve when they can, whoever waits for it; None if not soon."""
-        tasks = [self._start(self._finish(number, transaction, decision)) for number in others]
+        tasks = [self._start(self._finish(number, phases.id, decide)) for number in phases.others]
         _, waiting = await asyncio.wait(tasks, timeout=WAIT_S)
         if waiting or any(task.cancelled() or task.exception() for task in tasks):
             return None
+        self._forget(phases)
         return [task.result() for task in tasks]
 
     async def read(self, reads: Sequence[Read]) -> list[Image | None]:
@@ -400,9 +462,7 @@ class Transactions:
     async def _decision(self, coordinator: int, transaction: str) -> bool:
         return await self._reach(coordinator, lambda shard: shard.decision(transaction))
 
-    async def _finish(
-        self, number: int, transaction: str, decide: Callable[[], Coroutine[Any, Any, bool]]
-    ) -> int:
+    async def _finish(self, number: int, transaction: str, decide: "_Decide") -> int:
         """Have a shard resolve by the decision, however long the shards take to answer.
 
         Args:
@@ -421,12 +481,12 @@ class Transactions:
                 logger.info("transaction %s waits: %s", transaction, error)
                 await asyncio.sleep(_RETRY_S)
 
-    def _forget(self, coordinator: int, transaction: str) -> None:
+    def _forget(self, phases: "_Phases") -> None:
         """Have the coordinator forget its decision; if it does not hear, it keeps it in memory."""
-        if self._own(coordinator) is not None:
-            self._participants[coordinator].forget(transaction)
+        if self._own(phases.coordinator) is not None:
+            self._participants[phases.coordinator].forget(phases.id)
         elif self._routes is not None:
-            self._start(_tried(self._routes.ask(coordinator, "forget", transaction)))
+            self._start(_tried(self._routes.ask(phases.coordinator, "forget", phases.id)))
 
     def _settle_of(self, participant: Participant) -> Callable[[], None]:
         """What a shard does when its term starts: settle what it finds prepared."""
@@ -447,9 +507,31 @@ class Transactions:
 
     async def stop(self) -> None:
         """Stop settling; what is open is settled at the next start."""
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class _Phases(NamedTuple):
+    """A transaction over several shards.
+
+    Attributes:
+        id: its id.
+        coordinator: number of the shard that decides.
+        others: numbers of those that prepare.
+    """
+
+    id: str
+    coordinator: int
+    others: list[int]
+
+
+_Decide: TypeAlias = Callable[[], Coroutine[Any, Any, bool]]
+"""Asks what was decided."""
+
+_Ends: TypeAlias = list[tuple[int, Commit | None]]
+"""The participants and the commits that resolve them; None where that is durable."""
 
 
 class _Seen(NamedTuple):

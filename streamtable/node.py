@@ -210,7 +210,7 @@ class Node:
         layout = catalog.layout
         find_written = write_lookup(catalog)
         transactions = self._transactions = Transactions(
-            layout, catalog.by_id, None if self._alone else routes
+            layout, catalog.by_id, None if self._alone else routes, catalog.feeds_view
         )
         transactions.start()
         parts.push_async_callback(transactions.stop)

@@ -86,7 +86,7 @@ class IndexSender:
         indexed = {
             name
             for table in self._tables()
-            if any(index.is_global for index in table.indexes.values())
+            if table.has_global_indexes
             for name in table.document.logged_as
         }
         epochs = self._filters.get(shard)

@@ -70,6 +70,7 @@ def test_prefixes_name_kind_and_id():
     assert table.prefix == b"\x01" + UUID(TABLE_ID).bytes
     assert table.indexes["by_mail"].prefix == b"\x03" + UUID(GLOBAL_ID).bytes
     assert table.indexes["local_mail"].prefix == b"\x02" + UUID(LOCAL_ID).bytes
+    assert table.has_global_indexes
     assert table.prefix < table.end
 
 

@@ -5,9 +5,10 @@ the transactions over them, are the real ones.
 """
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from streamtable.core.errors import (
     InternalServerError,
@@ -18,7 +19,7 @@ from streamtable.core.errors import (
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.layout import Layout
 from streamtable.streams.owner import LogGap
-from streamtable.streams.shard import Shard
+from streamtable.streams.shard import Outcome, Shard
 from streamtable.streams.transactions import Read, Transactions
 from tests.simulation.cluster import ConditionalPut
 from tests.simulation.log import Partition, ProducerHandle
@@ -68,6 +69,10 @@ class Transaction:
         return dict(vars(self))
 
 
+_Work: TypeAlias = Callable[["Process", Transaction, list[int]], Coroutine[Any, Any, bool | None]]
+"""Has a process carry out what a client asks: whether it was answered, None if nobody knows."""
+
+
 class Process(Work):
     """The node's memory: shards and transactions, until it dies."""
 
@@ -115,9 +120,9 @@ class Process(Work):
         while True:
             tasks = [*self.tasks, *self.transactions._tasks]
             for shard in self.shards:
-                shard.owner._wanted = False
-                if shard.owner._appending is not None:
-                    tasks.append(shard.owner._appending)
+                owner = shard.owner
+                owner._wanted = False
+                tasks += [task for task in (owner._appending, owner._proof) if task is not None]
             if all(task.done() for task in tasks):
                 return
             for task in tasks:
@@ -131,9 +136,13 @@ class Bank(Run):
 
     Attributes:
         history: what the clients asked and heard.
+        answered: by item the newest version of a write that was answered.
+        stale: items that were read and were older than that.
     """
 
     history: list[Transaction] = field(default_factory=list)
+    answered: dict[int, int] = field(default_factory=dict)
+    stale: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,7 +191,9 @@ class Bank(Run):
             asked = Transaction(number, loop.time())
             items = self.chance.sample(range(ITEMS), self.chance.randint(1, 3))
             process = self.process
-            work = self._read if self.chance.random() < 0.4 else self._write
+            work: _Work = self._write
+            if self.chance.random() < 0.4:
+                work = self._read if self.chance.random() < 0.7 else self._get
             task = process.run(work(process, asked, items))
             known: bool | None = None
             with suppress(asyncio.CancelledError):
@@ -204,9 +215,23 @@ class Bank(Run):
             asked.saw.append((item, 0 if image is None else int(image.item["n"]["N"])))
         return True
 
+    async def _get(self, process: Process, _asked: Transaction, items: list[int]) -> bool:
+        """Read an item by itself: it may be between two of a transaction, but of those answered.
+
+        So it is not in the history.
+        """
+        item = items[0]
+        write, answered = PutWrite(KEYS[item], 0), self.answered.get(item, 0)
+        with suppress(ServiceUnavailable):
+            image = await process.shards[write.hash % SHARDS].read(write.row_key, consistent=True)
+            if answered > (0 if image is None else image.time):
+                self.stale.append(item)
+        return False
+
     async def _write(self, process: Process, asked: Transaction, items: list[int]) -> bool | None:
         """Carry it out. True: answered; False: nothing was done; None: nobody knows."""
         writes: list[PutWrite] = []
+        outcomes: list[Outcome] = []
         for item in items:
             value = self.next_value()
             asked.writes.append((item, value))
@@ -219,9 +244,10 @@ class Bank(Run):
                 writes.append(PutWrite(KEYS[item], value))
         try:
             if len(writes) == 1 and not asked.needs:
-                await process.shards[writes[0].hash % SHARDS].write(writes[0], CONTEXT)
+                shard = process.shards[writes[0].hash % SHARDS]
+                outcomes = [await shard.write(writes[0], CONTEXT)]
             else:
-                await process.transactions.write(writes, None, CONTEXT)
+                outcomes = await process.transactions.write(writes, None, CONTEXT) or []
         except TransactionCanceled as error:
             codes = {reason["Code"] for reason in error.reasons}
             if codes - {"None", "ConditionalCheckFailed"}:
@@ -231,4 +257,7 @@ class Bank(Run):
             return False
         except InternalServerError:
             return None
+        for item, outcome in zip(items, outcomes, strict=False):
+            if outcome.new is not None:
+                self.answered[item] = max(outcome.new.time, self.answered.get(item, 0))
         return True

@@ -53,6 +53,13 @@ def names(catalog):
     return [(each.name, int(each.id[-1])) for each in catalog.tables()]
 
 
+async def test_whether_a_view_follows_is_known(both):
+    assert both.feeds_view("orders")
+    assert not both.feeds_view("users")
+    await both.delete("users~2")
+    assert not both.feeds_view("orders")
+
+
 async def test_the_name_passes_to_the_other_table(both, address):
     watcher = Watcher(both)
     await both.rename(both.table("users~2"), NEW)

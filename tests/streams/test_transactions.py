@@ -1,27 +1,50 @@
 import asyncio
 import random
+from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamtable.core.documents import IndexDocument, KeyElement, Projection
 from streamtable.core.errors import (
     ConditionalCheckFailed,
     IdempotentParameterMismatch,
     InternalServerError,
+    ServiceUnavailable,
     TransactionCanceled,
     TransactionConflict,
     TransactionInProgress,
 )
+from streamtable.core.images import Image
+from streamtable.core.tables import Table
 from streamtable.streams import transactions
 from streamtable.streams.epochs import BARRIER
 from streamtable.streams.layout import Layout
-from streamtable.streams.participant import Part, Refused
+from streamtable.streams.participant import Part, Participant, Refused
 from streamtable.streams.records import LogRecord
+from streamtable.streams.shard import Outcome, Shard
 from streamtable.streams.transactions import Read, Transactions, UsedToken
-from tests.streams.shards import CONTEXT, TABLE, MemoryLog, PutWrite, follow, make_shard, until
+from tests.streams.shards import (
+    CONTEXT,
+    TABLE,
+    DeleteWrite,
+    MemoryLog,
+    PutWrite,
+    follow,
+    make_shard,
+    until,
+)
 
 SHARDS = 3
+BY_N = IndexDocument(
+    name="by_n",
+    id="00000000-0000-0000-0000-000000000008",
+    scope="GLOBAL",
+    keys=(KeyElement(name="n", kind="HASH"),),
+    projection=Projection(kind="ALL"),
+)
 
 
 class Add(PutWrite):
@@ -53,10 +76,13 @@ class Check(PutWrite):
 class Node:
     """A node on logs that outlive it."""
 
-    def __init__(self, path: Path, logs: list[MemoryLog]) -> None:
+    def __init__(self, path: Path, logs: list[MemoryLog], table: Table = TABLE) -> None:
         self.logs = logs
-        self.shards = [make_shard(path / str(n), log) for n, log in enumerate(logs)]
-        self.transactions = Transactions(Layout(len(logs)), {TABLE.id: TABLE}.get)
+        self.shards = [make_shard(path / str(n), log, table=table) for n, log in enumerate(logs)]
+        self.views: set[str] = set()
+        self.transactions = Transactions(
+            Layout(len(logs)), {table.id: table}.get, feeds_view=self.views.__contains__
+        )
         for number, shard in enumerate(self.shards):
             shard.number = shard.owner.number = number
             self.transactions.join(shard)
@@ -80,6 +106,12 @@ class Node:
 
     def settled(self) -> bool:
         return not any(shard.ledger.locking for shard in self.shards)
+
+    def ended(self) -> bool:
+        """Whether nothing of any transaction is on its way to the logs any more."""
+        return self.settled() and not any(
+            shard.ledger.decisions or shard.owner._appending for shard in self.shards
+        )
 
     async def follow(self) -> None:
         for shard, log in zip(self.shards, self.logs, strict=True):
@@ -119,7 +151,7 @@ async def test_one_shard_is_one_commit(node: Node) -> None:
 async def test_several_shards_commit_together(node: Node) -> None:
     await node.transactions.write([PutWrite(A, 1), PutWrite(B, 2), PutWrite(C, 3)], None, CONTEXT)
     assert [node.number(key) for key in (A, B, C)] == [1, 2, 3]
-    assert not any(shard.ledger.locking for shard in node.shards)
+    await until(node.ended)
     await node.follow()
     assert [node.number(key) for key in (A, B, C)] == [1, 2, 3]
     commits = [record for log in node.logs for record in log.records if record.kind != BARRIER]
@@ -150,10 +182,12 @@ async def test_every_reason_is_told(node: Node) -> None:
 
 async def test_checks_change_nothing(node: Node) -> None:
     await node.transactions.write([PutWrite(A, 1), PutWrite(B, 2)], None, CONTEXT)
+    await until(node.ended)
     before = [len(log.records) for log in node.logs]
     await node.transactions.write([Check(A, 1)], None, CONTEXT)
     await node.transactions.write([PutWrite(C, 1), Check(A, 1), Check(B, 2)], None, CONTEXT)
     assert node.number(C) == 1
+    await until(node.ended)
     added = [r for log, n in zip(node.logs, before, strict=True) for r in log.records[n:]]
     changed = [change.keys["id"]["S"] for record in added for change in record.changes()]
     assert changed == [C]
@@ -258,7 +292,11 @@ async def test_a_client_that_leaves_early_leaves_nothing_locked(node: Node) -> N
 
 async def test_decisions_are_forgotten_when_all_have_heard_them(node: Node) -> None:
     await node.transactions.write([PutWrite(A, 1), PutWrite(B, 2)], None, CONTEXT)
-    assert not any(shard.ledger.decisions for shard in node.shards)
+    await until(node.ended)
+    node.logs[1].lose = 2
+    await node.transactions.write([PutWrite(A, 3), PutWrite(B, 4)], None, CONTEXT)
+    await until(node.ended)
+    assert (node.number(A), node.number(B)) == (3, 4)
 
 
 @pytest.mark.parametrize("step", ["prepared", "decided"])
@@ -284,6 +322,201 @@ async def test_a_death_between_the_steps_leaves_all_or_nothing(
     await until(lambda: not any(shard.ledger.locking for shard in again.shards))
     expected = (0, 0) if step == "prepared" else (1, 2)
     assert (again.number(A), again.number(B)) == expected
+
+
+def read(node: Node, key: str) -> Coroutine[Any, Any, Image | None]:
+    write = PutWrite(key, 0)
+    return node.shards[write.hash % SHARDS].read(write.row_key, consistent=True)
+
+
+async def rows(shard: Shard) -> dict[str, str]:
+    """All rows of a shard, as a Scan reads them."""
+    chunks = shard.chunks(TABLE.prefix, TABLE.end, consistent=True)
+    return {
+        image.item["id"]["S"]: image.item["n"]["N"]
+        async for chunk in chunks
+        for _, image in chunk.rows
+    }
+
+
+async def hold_ends(node: Node, *writes: PutWrite) -> asyncio.Task[list[Outcome] | None]:
+    """Begin a transaction on A's and B's shards, and let B's log take no end of it."""
+    held = node.logs[1]
+    before = len(held.records)
+    task = asyncio.create_task(node.transactions.write(writes, None, CONTEXT))
+    await until(lambda: len(held.records) > before)
+    held.gate.clear()
+    return task
+
+
+class TestAnswersBeforeTheEnds:
+    """The answer comes when the decision is durable; the participants' logs follow."""
+
+    async def test_reads_see_what_was_answered(self, node: Node) -> None:
+        await node.transactions.write([PutWrite(A, 1), PutWrite(B, 1)], None, CONTEXT)
+        await until(node.ended)
+        outcomes = await (await hold_ends(node, PutWrite(A, 5), PutWrite(B, 6)))
+        assert outcomes is not None
+        assert node.number(B) == 6
+        image = await read(node, B)
+        assert image is not None
+        assert image.item["n"] == {"N": "6"}
+        found = await node.shards[1].read_many([PutWrite(B, 0).row_key], consistent=True)
+        assert found == [image]
+        assert await rows(node.shards[1]) == {B: "6"}
+        reads = [Read(write.hash, write.row_key) for write in (PutWrite(A, 0), PutWrite(B, 0))]
+        both = await node.transactions.read(reads)
+        assert [one and one.item["n"]["N"] for one in both] == ["5", "6"]
+        # And where the change will be in the log was told.
+        held = node.logs[1]
+        assert outcomes[1].offset == len(held.records)
+        held.gate.set()
+        await until(node.ended)
+        [change] = held.records[outcomes[1].offset].changes()
+        assert change.new is not None
+        assert change.new.item["n"] == {"N": "6"}
+
+    async def test_a_removed_item_is_gone(self, node: Node) -> None:
+        await node.transactions.write([PutWrite(A, 1), PutWrite(B, 1)], None, CONTEXT)
+        await until(node.ended)
+        before = await node.shards[1].look([PutWrite(B, 0).row_key])
+        await (await hold_ends(node, PutWrite(A, 5), DeleteWrite(B)))
+        assert await read(node, B) is None
+        assert await rows(node.shards[1]) == {}
+        after = await node.shards[1].look([PutWrite(B, 0).row_key])
+        # Who looked before it was there, and looks again, sees that it came and went.
+        assert after.removals > before.removals
+        node.logs[1].gate.set()
+        await until(node.ended)
+        assert await read(node, B) is None
+
+    async def test_who_goes_on_with_the_items_is_not_refused(self, node: Node) -> None:
+        await (await hold_ends(node, PutWrite(A, 1), PutWrite(B, 1)))
+        following = asyncio.create_task(
+            node.transactions.write([Add(A, 1), Add(B, 1)], None, CONTEXT)
+        )
+        await until(lambda: node.shards[1].ledger.locking)
+        node.logs[1].gate.set()
+        assert await following is not None
+        await until(node.ended)
+        assert (node.number(A), node.number(B)) == (2, 2)
+
+    async def test_what_follows_shares_the_fate_of_the_end(self, node: Node) -> None:
+        await (await hold_ends(node, PutWrite(A, 1), PutWrite(B, 1)))
+        written = asyncio.create_task(node.shards[1].write(Add(B, 10), CONTEXT))
+        failing = asyncio.create_task(node.shards[1].write(PutWrite(B, 0, expect=1), CONTEXT))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not written.done()
+        assert not failing.done()
+        node.logs[1].gate.set()
+        await written
+        with pytest.raises(ConditionalCheckFailed):
+            await failing
+        assert node.number(B) == 11
+
+    async def test_who_was_refused_may_try_again_at_once(self, node: Node) -> None:
+        with pytest.raises(TransactionCanceled) as caught:
+            await (await hold_ends(node, PutWrite(A, 1, expect=9), PutWrite(B, 1)))
+        codes = [reason["Code"] for reason in caught.value.reasons]
+        assert codes == ["ConditionalCheckFailed", "None"]
+        again = asyncio.create_task(
+            node.transactions.write([PutWrite(A, 1), PutWrite(B, 2)], None, CONTEXT)
+        )
+        await until(lambda: node.shards[1].ledger.locking)
+        node.logs[1].gate.set()
+        await again
+        assert (node.number(A), node.number(B)) == (1, 2)
+
+    @pytest.mark.parametrize("trouble", ["lose", "hide"])
+    async def test_an_end_that_is_lost_is_made_up_for(self, node: Node, trouble: str) -> None:
+        await (await hold_ends(node, PutWrite(A, 1), PutWrite(B, 2)))
+        setattr(node.logs[1], trouble, 1)
+        follow_up = asyncio.create_task(node.shards[1].write(Add(B, 1), CONTEXT))
+        await asyncio.sleep(0)
+        node.logs[1].gate.set()
+        seen = set()
+        while not node.ended():
+            image = await read(node, B)
+            seen.add(None if image is None else image.item["n"]["N"])
+            await asyncio.sleep(0)
+        with suppress(TransactionConflict):
+            await follow_up
+        assert seen <= {"2", "3"}
+        [notes] = [
+            [note["commit"] for note in notes_of(record) if note["phase"] == "resolve"]
+            for record in node.logs[1].records
+            if any(note["phase"] == "resolve" for note in notes_of(record))
+        ]
+        assert notes == [True]
+
+    @pytest.mark.parametrize("asked", ["row", "rows", "all"])
+    async def test_a_shard_that_starts_again_asks_before_it_is_read(
+        self, node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+    ) -> None:
+        await (await hold_ends(node, PutWrite(A, 1), PutWrite(B, 2)))
+        await node.stop()
+        node.logs[1].gate.set()
+        again = Node(tmp_path, node.logs)
+        shard, row_key = again.shards[1], PutWrite(B, 0).row_key
+        await shard.take_over()
+
+        async def number() -> Any:
+            if asked == "all":
+                return (await rows(shard)).get(B)
+            if asked == "row":
+                image = await shard.read(row_key, consistent=True)
+            else:
+                [image] = await shard.read_many([row_key], consistent=True)
+            return image and image.item["n"]["N"]
+
+        # The coordinator does not serve: nobody can say what was decided.
+        monkeypatch.setattr("streamtable.streams.shard.WAIT_S", 0.01)
+        with pytest.raises(ServiceUnavailable):
+            await number()
+        monkeypatch.undo()
+        reading = asyncio.create_task(number())
+        # Other rows are not in doubt.
+        [other] = keys_on(1, 2)[1:]
+        assert await read(again, other) is None
+        assert not reading.done()
+        await again.shards[0].take_over()
+        assert await reading == "2"
+
+    async def test_who_reads_eventually_does_not_wait_for_other_nodes(self, tmp_path: Path) -> None:
+        log = MemoryLog()
+        shard = make_shard(tmp_path / "one", log, exclusive=False)
+        await shard.take_over()
+        write = PutWrite(B, 1)
+        await Participant(shard, {TABLE.id: TABLE}.get).prepare([Part(0, write)], "t", 0, CONTEXT)
+        shard.owner.step_down()
+        again = make_shard(tmp_path / "two", log, exclusive=False)
+        await again.take_over()
+        assert again.ledger.doubts(write.row_key)
+        assert await again.read(write.row_key, consistent=False) is None
+
+    @pytest.mark.parametrize("follows", ["view", "index"])
+    async def test_what_is_waited_for_by_its_offset_is_in_the_log(
+        self, tmp_path: Path, follows: str
+    ) -> None:
+        """Views and global indexes follow the log: a read of them may name where the write is."""
+        changes = {"indexes": (BY_N,), "attributes": {"id": "S", "n": "N"}}
+        table = Table(TABLE.document.model_copy(update=changes))
+        table = table if follows == "index" else TABLE
+        node = Node(tmp_path, [MemoryLog() for _ in range(SHARDS)], table)
+        if follows == "view":
+            node.views.add(table.name)
+        await node.start()
+        task = await hold_ends(node, PutWrite(A, 1, table=table), PutWrite(B, 2, table=table))
+        await until(lambda: not node.shards[1].ledger.locking)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not task.done()
+        node.logs[1].gate.set()
+        outcomes = await task
+        assert outcomes is not None
+        assert [change.keys["id"]["S"] for change in node.logs[1].records[2].changes()] == [B]
+        assert outcomes[1].offset == 2
 
 
 @pytest.mark.timeout(60)

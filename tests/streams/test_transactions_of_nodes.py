@@ -119,6 +119,38 @@ async def test_what_a_node_that_died_left_prepared_is_settled(
     await asyncio.wait([dying])
 
 
+async def test_who_takes_a_shard_asks_about_what_was_answered_there(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, call, told = nodes.logs[1], nodes.call, asyncio.Event()
+    asked = asyncio.create_task(nodes.nodes["b"].transactions.write(puts(1), None, CONTEXT))
+    await until(lambda: len(log.records) == 2)
+    log.gate.clear()
+    # The participants are b's, and what they show is not in the log of one of them: never will be.
+    await asked
+    assert await numbers(nodes.nodes["a"]) == [1] * SHARDS
+    log.lose = 1
+    log.gate.set()
+
+    async def wait(address: str, method: str, arguments: Any, **how: Any) -> Any:
+        if method == "decision":
+            await told.wait()
+        return await call(address, method, arguments, **how)
+
+    monkeypatch.setattr(nodes, "call", wait)
+    await nodes.nodes["c"].take(1)
+    shard = RoutedShard(1, nodes.nodes["a"].routes)
+    reading = asyncio.create_task(shard.read(puts(1)[1].row_key, consistent=True))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not reading.done()
+    told.set()
+    image = await reading
+    assert image is not None
+    assert image.item["n"] == {"N": "1"}
+    await until(lambda: locked(nodes) == [])
+
+
 async def test_a_write_of_an_item_that_is_held_is_refused_on_each_node(nodes: Nodes) -> None:
     await (
         nodes.nodes["b"]
