@@ -11,9 +11,8 @@ decided yet, and reads of what is prepared wait for that.
 
 import asyncio
 import logging
-import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -41,14 +40,14 @@ from streamtable.streams.participant import (
     Refused,
     TokenFound,
     UsedToken,
-    conflict,
 )
 from streamtable.streams.peers.participants import RemoteParticipant
 from streamtable.streams.peers.remote import RemoteShard
 from streamtable.streams.routes import Routes
-from streamtable.streams.shard import Look, Outcome, Shard, Write
+from streamtable.streams.shard import Outcome, Shard, Write
+from streamtable.streams.snapshots import Read, Snapshots
 
-__all__ = ["Read", "Transactions", "UsedToken"]
+__all__ = ["Transactions", "UsedToken"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,16 +56,6 @@ ResultT = TypeVar("ResultT")
 _RETRY_S: Final = 0.2
 # What is prepared for once to twice as long is open for long.
 _LOST_S: Final = 4.0
-_LOOK_S: Final = 0.005
-# A transaction that is under way ends in some milliseconds, unless a shard has trouble.
-_HELD_S: Final = 0.2
-
-
-class Read(NamedTuple):
-    """One item to be read in a transaction."""
-
-    hash: int
-    row_key: bytes
 
 
 class Transactions:
@@ -90,6 +79,7 @@ class Transactions:
         self._find = find
         self._routes = routes
         self._feeds_view = feeds_view
+        self._snapshots = Snapshots(layout, self._own, routes)
         self._participants: dict[int, Participant] = {}
         self._under_way: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -339,75 +329,8 @@ class Transactions:
         return [task.result() for task in tasks]
 
     async def read(self, reads: Sequence[Read]) -> list[Image | None]:
-        """Read items as of one point in the order of all transactions.
-
-        Raises:
-            TransactionCanceled: a transaction that writes one of them is under way, and does not
-                end in a moment.
-            ServiceUnavailable: a shard does not serve.
-        """
-        numbers = {read.hash % self._layout.count for read in reads}
-        own = {number: self._own(number) for number in numbers}
-        here = {number: shard for number, shard in own.items() if shard is not None}
-        if len(here) == len(own):
-            with suppress(Moved):
-                return await self._read_here(reads, here)
-        return await self._read_anywhere(reads)
-
-    async def _read_here(
-        self, reads: Sequence[Read], shards: Mapping[int, Shard]
-    ) -> list[Image | None]:
-        """Read items of this node's shards: no commit becomes visible while nothing is awaited."""
-        found = [(shards[read.hash % self._layout.count], read.row_key) for read in reads]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_HELD_S):
-                while holder := next((s for s, row in found if s.ledger.locks(row)), None):
-                    await holder.ledger.released()
-        for shard in shards.values():
-            await shard.ready(consistent=True)
-        # From here on nothing is awaited.
-        held = [shard.ledger.locks(row_key) for shard, row_key in found]
-        if any(held):
-            raise TransactionCanceled([conflict() if one else {"Code": "None"} for one in held])
-        return [shard.get(row_key) for shard, row_key in found]
-
-    async def _read_anywhere(self, reads: Sequence[Read]) -> list[Image | None]:
-        """Read items wherever they are: what two looks in a row agree on was so in between."""
-        deadline = time.monotonic() + _HELD_S
-        before: _Seen | None = None
-        while True:
-            seen = await self._look(reads)
-            if not any(seen.locked):
-                if before is not None and before.agrees(seen):
-                    return seen.images
-                before = seen
-            else:
-                before = None
-            if time.monotonic() > deadline:
-                held = seen.locked if any(seen.locked) else [True] * len(reads)
-                raise TransactionCanceled([conflict() if one else {"Code": "None"} for one in held])
-            if before is None:
-                await asyncio.sleep(_LOOK_S)
-
-    async def _look(self, reads: Sequence[Read]) -> "_Seen":
-        assert self._routes is not None
-        places: dict[int, list[int]] = {}
-        for place, read in enumerate(reads):
-            places.setdefault(read.hash % self._layout.count, []).append(place)
-        looks = await asyncio.gather(
-            *(
-                self._routes.reach(
-                    number, partial(_look, row_keys=[reads[place].row_key for place in theirs])
-                )
-                for number, theirs in places.items()
-            )
-        )
-        seen = _Seen([False] * len(reads), [None] * len(reads), [("", 0)] * len(reads))
-        for theirs, look in zip(places.values(), looks, strict=True):
-            for place, locked, image in zip(theirs, look.locked, look.images, strict=True):
-                seen.locked[place], seen.images[place] = locked, image
-                seen.terms[place] = (look.epoch, look.removals)
-        return seen
+        """Read items as of one point in the order of all transactions; see `Snapshots.read`."""
+        return await self._snapshots.read(reads)
 
     # Reaching shards
 
@@ -534,40 +457,10 @@ _Ends: TypeAlias = list[tuple[int, Commit | None]]
 """The participants and the commits that resolve them; None where that is durable."""
 
 
-class _Seen(NamedTuple):
-    """What one look at some items found, each in its place.
-
-    Attributes:
-        locked: whether a transaction holds it.
-        images: its durable image.
-        terms: the term of its shard, and how many rows had been removed in it.
-    """
-
-    locked: list[bool]
-    images: list[Image | None]
-    terms: list[tuple[str, int]]
-
-    def agrees(self, later: "_Seen") -> bool:
-        """Whether no item has changed between this look and a later one."""
-        for place, before in enumerate(self.images):
-            now = later.images[place]
-            if before is None or now is None:
-                # One that came and went in between has left a removal in its term.
-                if before is not now or self.terms[place] != later.terms[place]:
-                    return False
-            elif (before.time, before.region) != (now.time, now.region):
-                return False
-        return True
-
-
 async def _resolve(
     shard: Participant | RemoteParticipant, transaction: str, *, commit: bool
 ) -> int:
     return await shard.resolve(transaction, commit=commit)
-
-
-async def _look(shard: Shard | RemoteShard, row_keys: Sequence[bytes]) -> Look:
-    return await shard.look(row_keys)
 
 
 async def _tried(work: Coroutine[Any, Any, Any]) -> None:

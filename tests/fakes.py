@@ -25,7 +25,8 @@ from streamtable.core.tables import Table
 from streamtable.core.values import dump_item
 from streamtable.streams.catalog import ChangedMeanwhile
 from streamtable.streams.shard import Chunk, FetchedChunk
-from streamtable.streams.transactions import Read, UsedToken
+from streamtable.streams.snapshots import Read
+from streamtable.streams.transactions import UsedToken
 
 CONTEXT = RequestContext(request_id="R", principal="someone", source_address="127.0.0.1")
 

@@ -35,7 +35,7 @@ from streamtable.operations.transactions import TransactionRunner, note_written,
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.shard import Outcome
 from streamtable.streams.shards import Shards
-from streamtable.streams.transactions import Read
+from streamtable.streams.snapshots import Read
 
 __all__ = ["partiql_handlers"]
 

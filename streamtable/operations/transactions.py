@@ -20,7 +20,8 @@ from streamtable.operations.lookup import item_lookup, write_lookup
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.shard import Outcome
 from streamtable.streams.shards import Shards
-from streamtable.streams.transactions import Read, UsedToken
+from streamtable.streams.snapshots import Read
+from streamtable.streams.transactions import UsedToken
 
 __all__ = ["TransactionRunner", "note_written", "transaction_handlers", "used_token"]
 

@@ -20,7 +20,8 @@ from streamtable.streams.clock import HybridClock
 from streamtable.streams.layout import Layout
 from streamtable.streams.owner import LogGap
 from streamtable.streams.shard import Outcome, Shard
-from streamtable.streams.transactions import Read, Transactions
+from streamtable.streams.snapshots import Read
+from streamtable.streams.transactions import Transactions
 from tests.simulation.cluster import ConditionalPut
 from tests.simulation.log import Partition, ProducerHandle
 from tests.simulation.runs import Run, Work

@@ -25,7 +25,8 @@ from streamtable.streams.layout import Layout
 from streamtable.streams.participant import Part, Participant, Refused
 from streamtable.streams.records import LogRecord
 from streamtable.streams.shard import Outcome, Shard
-from streamtable.streams.transactions import Read, Transactions, UsedToken
+from streamtable.streams.snapshots import Read
+from streamtable.streams.transactions import Transactions, UsedToken
 from tests.streams.shards import (
     CONTEXT,
     TABLE,

@@ -13,13 +13,14 @@ from streamtable.core.errors import (
     TransactionConflict,
 )
 from streamtable.core.images import Image
-from streamtable.streams import transactions
+from streamtable.streams import snapshots, transactions
 from streamtable.streams.layout import Layout
 from streamtable.streams.participant import Part
 from streamtable.streams.peers.client import PeerLost
 from streamtable.streams.routes import RoutedShard
 from streamtable.streams.shard import Look
-from streamtable.streams.transactions import Read, Transactions, _Seen
+from streamtable.streams.snapshots import Read, _Seen
+from streamtable.streams.transactions import Transactions
 from tests.streams.nodes import Node, Nodes, key_on, put
 from tests.streams.shards import CONTEXT, DeleteWrite, until
 
@@ -232,7 +233,7 @@ async def test_two_looks_that_agree_are_enough(first: Look, second: Look) -> Non
 async def test_who_finds_no_moment_without_changes_is_told_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transactions, "_HELD_S", 0.05)
+    monkeypatch.setattr(snapshots, "_HELD_S", 0.05)
     busy: Any = Looks(look(None))
     number = 0
 
