@@ -278,6 +278,17 @@ class Owner:
                 raise ServiceUnavailable(f"Shard {self.number} is not served right now. Try again.")
             # Those who were first may have closed it again: the overlay is full once more.
 
+    def try_again(self, deadline: float) -> None:
+        """Say whether a commit that was not written may be tried again.
+
+        A disk that is full takes some commits and not others, so terms alone say nothing.
+
+        Raises:
+            ServiceUnavailable: the deadline (monotonic clock) has passed.
+        """
+        if time.monotonic() > deadline:
+            raise ServiceUnavailable(f"Shard {self.number} takes no such write now. Try again.")
+
     async def _opened(self) -> None:
         while not self.open:
             await self._serving.wait()

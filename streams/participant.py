@@ -3,7 +3,6 @@
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Any, Final, NamedTuple
@@ -190,8 +189,9 @@ class Participant:
         token: UsedToken | None,
         context: RequestContext,
     ) -> dict[int, Outcome]:
+        deadline = time.monotonic() + WAIT_S
         while True:
-            await self._open()
+            await self._open(deadline)
             # Now, not earlier: a term may have started, with what the last one did not answer.
             if token is not None:
                 self.check_token(token)
@@ -215,6 +215,7 @@ class Participant:
             try:
                 offset = await commit.outcome()
             except NotWritten:
+                self.shard.owner.try_again(deadline)
                 continue
             return {
                 place: Outcome(one.old, one.new, offset if index >= 0 else -1, max(index, 0))
@@ -238,15 +239,19 @@ class Participant:
     async def _prepared(
         self, vote: _Vote | _Refusal | None, again: Callable[[], _Vote | _Refusal]
     ) -> dict[int, Outcome]:
+        deadline = time.monotonic() + WAIT_S
         while True:
             if vote is None:
-                await self._open()
+                await self._open(deadline)
                 vote = again()
             if isinstance(vote, _Refusal):
                 await self._refuse(vote)
             else:
-                with suppress(NotWritten):
+                try:
                     await vote.commit.outcome()
+                except NotWritten:
+                    self.shard.owner.try_again(deadline)
+                else:
                     return vote.outcomes
             vote = None
 
@@ -274,8 +279,9 @@ class Participant:
 
     async def check(self, parts: Sequence[Part]) -> Reasons:
         """Say why this shard would refuse its actions, without writing anything."""
+        deadline = time.monotonic() + WAIT_S
         while True:
-            await self._open()
+            await self._open(deadline)
             found = self._evaluate(parts)
             if not isinstance(found, _Refusal):
                 return {}
@@ -286,8 +292,9 @@ class Participant:
 
     async def decision(self, transaction: str) -> bool:
         """Say whether a transaction happened; if that is open, decide that it does not."""
+        deadline = time.monotonic() + WAIT_S
         while True:
-            await self._open()
+            await self._open(deadline)
             decided = self._ledger.decision(transaction)
             if decided is None:
                 decided = self._ledger.decisions[transaction] = False
@@ -300,6 +307,7 @@ class Participant:
                 if pending is not None:
                     await pending.outcome()
             except NotWritten:
+                self.shard.owner.try_again(deadline)
                 continue
             return decided
 
@@ -326,14 +334,17 @@ class Participant:
         return Begun(partial(self._resolved, again() if self.shard.owner.open else None, again))
 
     async def _resolved(self, record: Commit | None, again: Callable[[], Commit | None]) -> int:
+        deadline = time.monotonic() + WAIT_S
         while True:
             if record is None:
-                await self._open()
+                await self._open(deadline)
                 record = again()
                 if record is None:
                     return self.shard.owner.last
-            with suppress(NotWritten):
+            try:
                 return await record.outcome()
+            except NotWritten:
+                self.shard.owner.try_again(deadline)
             record = None
 
     def resolution(self, transaction: str, *, commit: bool) -> Commit | None:
@@ -370,9 +381,9 @@ class Participant:
         if isinstance(outcome, int):
             self._ledger.use_token(*token, at)
 
-    async def _open(self) -> None:
+    async def _open(self, deadline: float) -> None:
         if not self.shard.owner.open:
-            await self.shard.owner.until_open(time.monotonic() + WAIT_S)
+            await self.shard.owner.until_open(deadline)
 
     def _now_ms(self) -> int:
         return HybridClock.milliseconds(self.shard.clock.tick())

@@ -302,7 +302,7 @@ class Shard:
             try:
                 return await self._attempt(write, context)
             except NotWritten:
-                continue
+                self.owner.try_again(deadline)
 
     async def _attempt(self, write: Write, context: RequestContext) -> Outcome:
         """Evaluate a write and wait for its outcome; raises NotWritten to be called again.

@@ -242,6 +242,32 @@ async def test_a_token_under_way_is_refused(node: Node) -> None:
     await first
 
 
+@pytest.mark.parametrize("writes", [[Add(A, 1)], [Add(A, 1), Add(B, 1)], [Add(B, 1), Add(A, 1)]])
+async def test_a_log_that_takes_other_commits_only_is_not_tried_for_ever(
+    node: Node, monkeypatch: pytest.MonkeyPatch, writes: list[PutWrite]
+) -> None:
+    monkeypatch.setattr("streamtable.streams.participant.WAIT_S", 0.1)
+    monkeypatch.setattr("streamtable.streams.transactions.WAIT_S", 0.1)
+    monkeypatch.setattr("streamtable.streams.shard.WAIT_S", 0.1)
+    owner, log = node.shards[0].owner, node.logs[0]
+    started = owner._started
+
+    def other_commits_are_taken() -> None:
+        owner._barren = False
+        started()
+
+    monkeypatch.setattr(owner, "_started", other_commits_are_taken)
+    log.full = True
+    async with asyncio.timeout(20):
+        with pytest.raises(ServiceUnavailable):
+            await node.transactions.write(writes, None, CONTEXT)
+        with pytest.raises(ServiceUnavailable):
+            await node.shards[0].write(PutWrite(A2, 1), CONTEXT)
+        log.full = False
+        await until(node.settled)
+    assert [node.number(key) for key in (A, B)] == [0, 0]
+
+
 async def test_a_token_of_an_unanswered_transaction_does_nothing_again(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,7 +112,7 @@ class AsyncConnection:
                 return status, json.loads(await reader.readexactly(length))
         except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
             await self.close()
-            raise Unanswered(repr(error)) from None
+            raise Unanswered(f"{operation}: {error!r}") from None
 
     async def ok(self, operation: str, **body: Any) -> dict[str, Any]:
         """Return the body of an answer that has to be a success."""
