@@ -129,10 +129,10 @@ class Puts:
         """Put items until that is so."""
         connection = HTTPConnection("127.0.0.1", node.port, timeout=READY_S)
         headers = node.headers("PutItem")
-        number = 0
         while not until():
-            number += 1
-            item = {"id": {"S": f"put-{number}"}, "text": {"S": "x" * ITEM_BYTES}}
+            # A new item each time: one that is there already changes nothing.
+            key = f"{self._name} {len(self._took_ms)}"
+            item = {"id": {"S": key}, "text": {"S": "x" * ITEM_BYTES}}
             body = json.dumps({"TableName": NAME, "Item": item})
             began = time.perf_counter()
             connection.request("POST", "/", body, headers)
