@@ -6,6 +6,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -384,6 +385,23 @@ async def test_places_that_cant_be(tmp_path: Path) -> None:
         Objects(str(tmp_path / "file"))
     with pytest.raises(NoObject):
         await Objects(str(tmp_path)).get("nothing")
+
+
+async def test_a_file_that_was_not_finished_is_in_no_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Objects(str(tmp_path / "objects"))
+    (tmp_path / "file").write_bytes(b"content")
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", Mock(side_effect=OSError("no space")))
+        with pytest.raises(StorageUnavailable, match="no space"):
+            await place.put("some/file", tmp_path / "file")
+    assert list((tmp_path / "objects/some").iterdir())
+    assert not await place.list("some")
+    await place.put("some/file", tmp_path / "file")
+    assert [each.key for each in await place.list("some")] == ["some/file"]
+    assert await place.get("some/file") == b"content"
+    assert len(list((tmp_path / "objects/some").iterdir())) == 1
 
 
 @pytest.mark.parametrize("folder", [True, False])
