@@ -205,7 +205,7 @@ def _place(source: Path, path: Path) -> None:
     fresh = path.with_name(f"{path.name}#0")
     with source.open("rb", buffering=0) as found, fresh.open("wb", buffering=0) as file:
         while part := found.read(_SYNCED_BYTES):
-            file.write(part)
+            _write(file, part)
             os.fsync(file.fileno())
     fresh.replace(path)
 
@@ -219,7 +219,12 @@ def _copy(source: Path, path: Path) -> str:
 
 
 def _take(file: BinaryIO, digest: Any, part: Any) -> None:
+    digest.update(part)
+    _write(file, part)
+
+
+def _write(file: BinaryIO, part: Any) -> None:
+    """Write all of it: a file without a buffer may take less, as on a disk that is nearly full."""
     data = memoryview(part)
-    digest.update(data)
     while data:
         data = data[file.write(data) :]
