@@ -26,7 +26,7 @@ Done = Callable[[Any, BaseException | None], None]
 Job = tuple[Callable[[], Any], Done]
 
 
-def write_all(fd: int, data: bytes, position: int) -> None:
+def write_all(fd: int, data: bytes | memoryview, position: int) -> None:
     """Write all of `data` at a position of a file, into the page cache.
 
     Raises:

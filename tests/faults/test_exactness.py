@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from streamtable.streams.broker import batches
 from tests.faults.conftest import ROUNDS
 from tests.support.audit import check_indexes, check_stream, read_all
 from tests.support.commands import BIN
@@ -78,10 +79,14 @@ def test_a_server_that_is_stopped_and_goes_on_has_lost_nothing(new_server, chanc
 
 
 def scribble(files: list[Path], chance: random.Random) -> None:
-    """Append what a write that was cut short leaves."""
-    for file in files:
-        with file.open("ab") as end:
-            end.write(chance.choice([b"\0" * 100, chance.randbytes(300)]))
+    """Write what a write that was cut short leaves behind the last batch."""
+    for path in files:
+        end = 0
+        for at, size, _ in batches.spans(path.read_bytes()):
+            end = at + size
+        with path.open("r+b") as file:
+            file.seek(end)
+            file.write(chance.choice([b"\0" * 100, chance.randbytes(300)]))
 
 
 def newest_segments(data: Path) -> list[Path]:

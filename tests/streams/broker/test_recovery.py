@@ -61,8 +61,9 @@ class TestTornTail:
         os.truncate(segment, 9 * SIZE + left)
         with caplog.at_level(logging.WARNING):
             assert await end_of(settings, topic) == 9
-        assert f"cut off at {9 * SIZE}" in caplog.text
-        assert str(segment) in caplog.text
+        # One byte is a zero, as those that are written in advance.
+        assert (f"cut off at {9 * SIZE}" in caplog.text) == (left > 1)
+        assert (str(segment) in caplog.text) == (left > 1)
 
     async def test_a_damaged_last_batch_is_one(self, settings):
         topic, [segment] = await filled(settings)

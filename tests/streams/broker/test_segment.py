@@ -1,5 +1,6 @@
 """Segments: what is written is found again, by offset and by time, whatever the sizes."""
 
+import errno
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamtable.streams.broker import batches
+from streamtable.streams.broker import batches, disk
 from streamtable.streams.broker.errors import DamagedSegment
 from streamtable.streams.broker.segment import Segment
 from tests.support.kafka_wire import batch
@@ -16,6 +17,9 @@ from tests.support.kafka_wire import batch
 shapes = st.lists(
     st.tuples(st.integers(1, 4), st.integers(0, 6000), st.integers(0, 50)), min_size=1, max_size=40
 )
+
+reserved = st.sampled_from([0, 1, 100, 20_000])
+"""How many zeros stand behind the last batch."""
 
 
 def written(folder: Path, shape: list[tuple[int, int, int]]) -> tuple[Segment, list[bytes], int]:
@@ -82,16 +86,19 @@ def test_a_file_cut_anywhere_loads_up_to_its_last_whole_batch(shape, data):
         cut = data.draw(st.integers(0, segment.size))
         with segment.path.open("r+b") as file:
             file.truncate(cut)
-        ends = [0]
-        for one in stored:
-            ends.append(ends[-1] + len(one))
-        whole = max(number for number, end in enumerate(ends) if end <= cut)
+            file.truncate(cut + data.draw(reserved))
+        left = segment.path.read_bytes()
+        whole = max(
+            number
+            for number in range(len(stored) + 1)
+            if left.startswith(b"".join(stored[:number]))
+        )
         found: list[batches.Batch] = []
         again = Segment(Path(folder), 100)
         next_offset = again.load(last=True, found=found.append)
         assert len(found) == whole
         assert next_offset == 100 + sum(count for count, _, _ in shape[:whole])
-        assert again.path.stat().st_size == again.size == ends[whole]
+        assert again.path.stat().st_size == again.size == sum(map(len, stored[:whole]))
         again.seal()
 
 
@@ -108,7 +115,7 @@ def test_a_changed_byte_is_noticed_and_never_skipped(shape, data):
         start = sum(len(one) for one in stored[:number])
         raw = bytearray(segment.path.read_bytes())
         raw[start + byte] ^= data.draw(st.integers(1, 255))
-        segment.path.write_bytes(raw)
+        segment.path.write_bytes(raw + bytes(data.draw(reserved)))
         again = Segment(Path(folder), 100)
         if number == len(stored) - 1:
             assert again.load(last=True, found=lambda _: None) == end - shape[-1][0]
@@ -117,6 +124,64 @@ def test_a_changed_byte_is_noticed_and_never_skipped(shape, data):
                 again.load(last=True, found=lambda _: None)
             assert raised.value.position == start
         again.seal()
+
+
+@settings(max_examples=60, deadline=None)
+@given(shape=shapes)
+def test_what_was_reserved_is_no_part_of_the_segment(shape):
+    with TemporaryDirectory() as folder:
+        segment, stored, end = written(Path(folder), shape)
+        on_disk = segment.path.read_bytes()
+        assert on_disk == b"".join(stored).ljust(len(on_disk), b"\0")
+        again = Segment(Path(folder), 100)
+        assert again.load(last=True, found=lambda _: None) == end
+        assert again.path.stat().st_size == again.size == segment.size
+        again.seal()
+        segment.seal()
+
+
+def test_a_small_batch_is_written_within_the_file_and_a_sealed_file_ends_with_its_batches():
+    with TemporaryDirectory() as folder:
+        segment, _, end = written(Path(folder), [(1, 100, 1)])
+        length = segment.path.stat().st_size
+        assert length > segment.size
+        more = batch(bytes(100))
+        segment.append(more, batches.parse(more, 0, len(more)), end)
+        assert segment.path.stat().st_size == length
+        segment.seal()
+        assert segment.path.stat().st_size == segment.size == 2 * len(more)
+
+
+def test_zeros_at_the_end_of_a_closed_segment_are_cut_off(caplog):
+    """The machine may stop between the first record of the next one and the cut."""
+    with TemporaryDirectory() as folder:
+        segment, _, end = written(Path(folder), [(1, 100, 1)])
+        again = Segment(Path(folder), 100)
+        assert again.load(last=False, found=lambda _: None) == end
+        assert again.path.stat().st_size == again.size == segment.size
+        assert not caplog.records
+        segment.seal()
+
+
+def test_a_disk_that_has_no_room_to_reserve_takes_what_it_has_room_for(monkeypatch):
+    real = disk.write_all
+
+    def write_all(fd: int, data: bytes, position: int) -> None:
+        if position + len(data) > 4096:
+            real(fd, data[: 4096 - position], position)
+            raise OSError(errno.ENOSPC, "no space left on the device")
+        real(fd, data, position)
+
+    monkeypatch.setattr(disk, "write_all", write_all)
+    with TemporaryDirectory() as folder:
+        segment, stored, end = written(Path(folder), [(1, 100, 1)] * 3)
+        assert segment.path.read_bytes() == b"".join(stored)
+        large = batch(bytes(5000))
+        with pytest.raises(OSError, match="no space"):
+            segment.append(large, batches.parse(large, 0, len(large)), end)
+        segment.cut()
+        assert segment.path.read_bytes() == b"".join(stored)
+        segment.seal()
 
 
 @settings(max_examples=100, deadline=None)
