@@ -1,12 +1,12 @@
 """Transactions over the shards: one commit on one shard, two phases over the logs on several.
 
-Across shards every shard but the first action's *prepares*: it evaluates its actions, locks
-their items and appends that. The first action's shard is the coordinator: one commit of its own
-holds its changes and the *decision*. Then the others *resolve*: they show the prepared changes and
-append them, which brings them into the streams. The answer does not wait for those appends, since
-what they hold follows from what is durable. No decision means that nothing happened; a shard that
-comes back with something prepared asks the coordinator, which decides against it if it has not
-decided yet, and reads of what is prepared wait for that.
+Across shards the one with most of the actions is the coordinator. Every other *prepares*: it
+evaluates its actions, locks their items and appends that. One commit of the coordinator's holds its
+own changes and the *decision*. Then the others *resolve*: they show the prepared changes and append
+them, which brings them into the streams. The answer does not wait for those appends, since what
+they hold follows from what is durable. No decision means that nothing happened; a shard that comes
+back with something prepared asks the coordinator, which decides against it if it has not decided
+yet, and reads of what is prepared wait for that.
 """
 
 import asyncio
@@ -177,10 +177,12 @@ class Transactions:
         groups: dict[int, list[Part]] = {}
         for place, write in enumerate(writes):
             groups.setdefault(write.hash % self._layout.count, []).append(Part(place, write))
-        first, *others = groups
+        # Most actions where nothing is prepared; the same request has the same coordinator, which
+        # knows its token.
+        first = max(groups, key=lambda number: len(groups[number]))
         try:
-            if others:
-                outcomes = await self._two_phases(groups, token, context)
+            if len(groups) > 1:
+                outcomes = await self._two_phases(groups, first, token, context)
             else:
                 outcomes = await self._reach(
                     first, lambda shard: shard.commit(groups[first], None, token, context)
@@ -191,9 +193,13 @@ class Transactions:
         return [outcomes[place] for place in range(len(writes))]
 
     async def _two_phases(
-        self, groups: dict[int, list[Part]], token: UsedToken | None, context: RequestContext
+        self,
+        groups: dict[int, list[Part]],
+        first: int,
+        token: UsedToken | None,
+        context: RequestContext,
     ) -> dict[int, Outcome]:
-        first, *others = groups
+        others = [number for number in groups if number != first]
         own = self._participants[first] if self._own(first) is not None else None
         phases = _Phases(uuid.uuid4().hex if own is None else own.new_id(), first, others)
         outcomes: dict[int, Outcome] = {}

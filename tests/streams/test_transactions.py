@@ -317,6 +317,18 @@ async def test_a_client_that_leaves_early_leaves_nothing_locked(node: Node) -> N
     assert (node.number(A), node.number(B)) == (1, 2)
 
 
+async def test_the_shard_with_most_actions_decides(node: Node) -> None:
+    writes = [PutWrite(B, 1), PutWrite(A, 2), PutWrite(A2, 3)]
+    await node.transactions.write(writes, None, CONTEXT)
+    await until(node.ended)
+
+    def phases(number: int) -> list[str]:
+        return [note["phase"] for record in node.logs[number].records for note in notes_of(record)]
+
+    assert (phases(0), phases(1)) == (["decide"], ["prepare", "resolve"])
+    assert [node.number(key) for key in (B, A, A2)] == [1, 2, 3]
+
+
 async def test_decisions_are_forgotten_when_all_have_heard_them(node: Node) -> None:
     await node.transactions.write([PutWrite(A, 1), PutWrite(B, 2)], None, CONTEXT)
     await until(node.ended)
