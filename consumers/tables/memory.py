@@ -18,6 +18,7 @@ _LEAST_BUFFERED: Final = 1024 * 1024
 _SHARES: Final = 4
 # Beyond what the shards' rows may take in memory, what is on its way to the disk.
 _ON_ITS_WAY: Final = 2
+_FILE_BYTES: Final = 16 * 1024 * 1024
 
 
 class StoreMemory:
@@ -64,6 +65,8 @@ def store_options(memory: StoreMemory) -> Options:
     options.set_memtable_whole_key_filtering(True)
     options.set_memtable_prefix_bloom_ratio(0.1)
     options.set_max_background_jobs(2)
+    # The log is on the same disk, most likely: its syncs wait while that of a whole file goes on.
+    options.set_target_file_size_base(_FILE_BYTES)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_keep_log_file_num(2)
     blocks = BlockBasedOptions()
