@@ -191,7 +191,7 @@ class Participant:
     ) -> dict[int, Outcome]:
         deadline = time.monotonic() + WAIT_S
         while True:
-            await self._open(deadline)
+            await self._open(deadline, parts)
             # Now, not earlier: a term may have started, with what the last one did not answer.
             if token is not None:
                 self.check_token(token)
@@ -234,15 +234,19 @@ class Participant:
             ServiceUnavailable: the shard did not serve in time; nothing was written.
         """
         vote = partial(self._vote, parts, transaction, coordinator, context)
-        return Begun(partial(self._prepared, vote() if self.shard.owner.open else None, vote))
+        begun = vote() if self._is_open(parts) else None
+        return Begun(partial(self._prepared, begun, vote, parts))
 
     async def _prepared(
-        self, vote: _Vote | _Refusal | None, again: Callable[[], _Vote | _Refusal]
+        self,
+        vote: _Vote | _Refusal | None,
+        again: Callable[[], _Vote | _Refusal],
+        parts: Sequence[Part],
     ) -> dict[int, Outcome]:
         deadline = time.monotonic() + WAIT_S
         while True:
             if vote is None:
-                await self._open(deadline)
+                await self._open(deadline, parts)
                 vote = again()
             if isinstance(vote, _Refusal):
                 await self._refuse(vote)
@@ -281,7 +285,7 @@ class Participant:
         """Say why this shard would refuse its actions, without writing anything."""
         deadline = time.monotonic() + WAIT_S
         while True:
-            await self._open(deadline)
+            await self._open(deadline, parts)
             found = self._evaluate(parts)
             if not isinstance(found, _Refusal):
                 return {}
@@ -381,9 +385,17 @@ class Participant:
         if isinstance(outcome, int):
             self._ledger.use_token(*token, at)
 
-    async def _open(self, deadline: float) -> None:
-        if not self.shard.owner.open:
+    def _is_open(self, parts: Sequence[Part]) -> bool:
+        """Whether actions can be evaluated: the shard is open, and knows how their items are."""
+        ledger = self._ledger
+        return self.shard.owner.open and not (
+            ledger.doubtful and any(ledger.doubts(part.write.row_key) for part in parts)
+        )
+
+    async def _open(self, deadline: float, parts: Sequence[Part] = ()) -> None:
+        while not self._is_open(parts):
             await self.shard.owner.until_open(deadline)
+            await self.shard.resolved([part.write.row_key for part in parts])
 
     def _now_ms(self) -> int:
         return HybridClock.milliseconds(self.shard.clock.tick())

@@ -171,13 +171,15 @@ class _ManyWrites:
         newest = shard.newest([write.row_key for write in self._writes])
         for write, (slot, old) in zip(self._writes, newest, strict=True):
             if ledger.locking and ledger.locks(write.row_key):
-                self._refused = TransactionConflict(_LOCKED)
-                return
+                if not ledger.doubts(write.row_key):
+                    self._refused = TransactionConflict(_LOCKED)
+                    return
+                self._later(write)
+                continue
             try:
                 found = shard.evaluate_on(write, slot, old)
             except ApiError:
-                self._joined.append((Evaluated(write, None, None, None), None, _AGAIN))
-                self._all_joined = False
+                self._later(write)
                 continue
             if found.new is not found.old:
                 commit = shard.owner.commit()
@@ -190,6 +192,11 @@ class _ManyWrites:
                     self._commits.append(waited)
                 self._joined.append((found, waited, -1))
                 self._all_joined = False
+
+    def _later(self, write: Write) -> None:
+        """Have a write carried out by itself, when the others are done."""
+        self._joined.append((Evaluated(write, None, None, None), None, _AGAIN))
+        self._all_joined = False
 
     async def outcomes(self) -> list[Outcome]:
         """Wait for what became of the writes."""
@@ -298,7 +305,10 @@ class Shard:
             if not self.owner.open:
                 await self.owner.until_open(deadline)
             if self.ledger.locking and self.ledger.locks(write.row_key):
-                raise TransactionConflict(_LOCKED)
+                if not self.ledger.doubts(write.row_key):
+                    raise TransactionConflict(_LOCKED)
+                await self.resolved([write.row_key])
+                continue
             try:
                 return await self._attempt(write, context)
             except NotWritten:
@@ -511,14 +521,14 @@ class Shard:
         if not self.owner.readable or (consistent and not self._exclusive):
             await self.ready(consistent=consistent)
         if self.ledger.doubtful:
-            await self._resolved([row_key], consistent=consistent)
+            await self.resolved([row_key], consistent=consistent)
         return self.get(row_key)
 
     async def read_many(self, row_keys: Sequence[bytes], *, consistent: bool) -> list[Image | None]:
         """Return the durable images of rows, all as they are at one time; see `read`."""
         await self.ready(consistent=consistent)
         if self.ledger.doubtful:
-            await self._resolved(row_keys, consistent=consistent)
+            await self.resolved(row_keys, consistent=consistent)
         return [self.get(row_key) for row_key in row_keys]
 
     async def chunks(
@@ -544,7 +554,7 @@ class Shard:
         """
         await self.ready(consistent=consistent)
         if self.ledger.doubtful:
-            await self._resolved(None, consistent=consistent)
+            await self.resolved(None, consistent=consistent)
         yield Chunk(self.scan(start, end, reverse=reverse), more=False)
 
     async def fetched_chunks(
@@ -560,7 +570,7 @@ class Shard:
         """As `chunks`, for rows of a local index of a table, each with the item that it is of."""
         await self.ready(consistent=consistent)
         if self.ledger.doubtful:
-            await self._resolved(None, consistent=consistent)
+            await self.resolved(None, consistent=consistent)
         yield FetchedChunk(self.fetch(table, self.scan(start, end, reverse=reverse)), more=False)
 
     def fetch(
@@ -598,7 +608,7 @@ class Shard:
         if consistent and not self._exclusive:
             await self.owner.prove()
 
-    async def _resolved(self, row_keys: Sequence[bytes] | None, *, consistent: bool) -> None:
+    async def resolved(self, row_keys: Sequence[bytes] | None, *, consistent: bool = True) -> None:
         """Wait until rows show all transactions that clients may have the answer of.
 
         One is answered when its decision is durable and this node's shards show it. A shard that

@@ -522,6 +522,40 @@ class TestAnswersBeforeTheEnds:
         await again.shards[0].take_over()
         assert await reading == "2"
 
+    @pytest.mark.parametrize("asked", ["write", "writes", "transaction", "part"])
+    async def test_a_shard_that_starts_again_asks_before_its_items_are_written(
+        self, node: Node, tmp_path: Path, asked: str
+    ) -> None:
+        await (await hold_ends(node, PutWrite(A, 1), PutWrite(B, 2)))
+        await node.stop()
+        node.logs[1].gate.set()
+        again = Node(tmp_path, node.logs)
+        shard, write = again.shards[1], Add(B, 10)
+        other = Add(keys_on(1, 2)[1], 1)
+        await shard.take_over()
+
+        async def written() -> Any:
+            match asked:
+                case "write":
+                    return await shard.write(write, CONTEXT)
+                case "writes":
+                    return await shard.write_many([other, write], CONTEXT)
+                case "transaction":
+                    return await again.transactions.write([other, write], None, CONTEXT)
+                case _:
+                    parts = [Part(0, other), Part(1, write)]
+                    await again.transactions.participant(1).prepare(parts, "t", 2, CONTEXT)
+                    return await again.transactions.participant(1).resolve("t", commit=True)
+
+        # The coordinator does not serve: nobody can say what was decided.
+        writing = asyncio.create_task(written())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not writing.done()
+        await again.shards[0].take_over()
+        await writing
+        assert again.number(B) == 12
+
     async def test_who_reads_eventually_does_not_wait_for_other_nodes(self, tmp_path: Path) -> None:
         log = MemoryLog()
         shard = make_shard(tmp_path / "one", log, exclusive=False)
