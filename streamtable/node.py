@@ -40,6 +40,7 @@ from streamtable.control.why import Why
 from streamtable.core.errors import StreamtableError, ValidationError
 from streamtable.core.tables import Table
 from streamtable.data_folder import DataFolder
+from streamtable.file_limit import raise_file_limit
 from streamtable.gateway import HttpServer, create_app
 from streamtable.metrics.beside import Beside
 from streamtable.metrics.meters import Meters
@@ -143,6 +144,7 @@ class Node:
         Raises:
             StreamtableError: what can't be started, and what to do.
         """
+        raise_file_limit()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         gc.set_threshold(*_GC_THRESHOLDS)
         self._failed = asyncio.get_running_loop().create_future()

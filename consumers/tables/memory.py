@@ -1,5 +1,6 @@
 """What RocksDB may keep in memory for the shards of one node, and how it is set up."""
 
+import resource
 from typing import Final
 
 from rocksdict import (
@@ -18,6 +19,9 @@ _LEAST_BUFFERED: Final = 1024 * 1024
 _SHARES: Final = 4
 # Beyond what the shards' rows may take in memory, what is on its way to the disk.
 _ON_ITS_WAY: Final = 2
+# Of the files that the process may open, half are the tables'.
+_FILE_SHARE: Final = 2
+_FEWEST_FILES: Final = 32
 _FILE_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -32,6 +36,8 @@ class StoreMemory:
 
     Attributes:
         buffer_bytes: what one of them collects before it writes out.
+        open_files: how many files one of them keeps open; -1 for all. Others are opened anew when
+            they are read.
     """
 
     def __init__(self, cache_bytes: int, write_bytes: int, shards: int = 1) -> None:
@@ -41,6 +47,10 @@ class StoreMemory:
         )
         write_bytes = max(write_bytes, shards * _LEAST_BUFFERED)
         self.writes = WriteBufferManager(write_bytes, allow_stall=False)
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.open_files = -1
+        if allowed != resource.RLIM_INFINITY:
+            self.open_files = max(_FEWEST_FILES, allowed // _FILE_SHARE // shards)
         self._most = (1 + _ON_ITS_WAY) * write_bytes
 
     @property
@@ -65,6 +75,7 @@ def store_options(memory: StoreMemory) -> Options:
     options.set_memtable_whole_key_filtering(True)
     options.set_memtable_prefix_bloom_ratio(0.1)
     options.set_max_background_jobs(2)
+    options.set_max_open_files(memory.open_files)
     # The log is on the same disk, most likely: its syncs wait while that of a whole file goes on.
     options.set_target_file_size_base(_FILE_BYTES)
     options.set_compression_type(DBCompressionType.lz4())

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,3 +116,14 @@ def test_many_shards_share_the_memory_for_writes(shards: int, megabytes: int) ->
     memory = StoreMemory(1 << 20, 64 << 20, shards)
     assert memory.buffer_bytes == megabytes << 20
     assert memory.writes.get_buffer_size() == max(64, shards) << 20
+
+
+@pytest.mark.parametrize(
+    ("allowed", "shards", "files"),
+    [(resource.RLIM_INFINITY, 4, -1), (20_000, 4, 2_500), (20_000, 1000, 32)],
+)
+def test_shards_share_the_files_that_the_process_may_open(
+    monkeypatch: pytest.MonkeyPatch, allowed: int, shards: int, files: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (allowed, allowed))
+    assert StoreMemory(1 << 20, 64 << 20, shards).open_files == files
