@@ -203,11 +203,15 @@ def _place(source: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # As obstore names what it has not finished: it is in no listing.
     fresh = path.with_name(f"{path.name}#0")
-    with source.open("rb", buffering=0) as found, fresh.open("wb", buffering=0) as file:
-        while part := found.read(_SYNCED_BYTES):
-            _write(file, part)
-            os.fsync(file.fileno())
-    fresh.replace(path)
+    try:
+        with source.open("rb", buffering=0) as found, fresh.open("wb", buffering=0) as file:
+            while part := found.read(_SYNCED_BYTES):
+                _write(file, part)
+                os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)  # on a full disk it takes what others need
+        raise
 
 
 def _copy(source: Path, path: Path) -> str:

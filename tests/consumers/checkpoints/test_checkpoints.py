@@ -387,7 +387,7 @@ async def test_places_that_cant_be(tmp_path: Path) -> None:
         await Objects(str(tmp_path)).get("nothing")
 
 
-async def test_a_file_that_was_not_finished_is_in_no_listing(
+async def test_a_file_that_can_not_be_written_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = Objects(str(tmp_path / "objects"))
@@ -396,7 +396,9 @@ async def test_a_file_that_was_not_finished_is_in_no_listing(
         failing.setattr(os, "fsync", Mock(side_effect=OSError("no space")))
         with pytest.raises(StorageUnavailable, match="no space"):
             await place.put("some/file", tmp_path / "file")
-    assert list((tmp_path / "objects/some").iterdir())
+    assert not list((tmp_path / "objects/some").iterdir())
+    # What a node leaves that dies meanwhile is in no listing.
+    (tmp_path / "objects/some/file#0").write_bytes(b"con")
     assert not await place.list("some")
     await place.put("some/file", tmp_path / "file")
     assert [each.key for each in await place.list("some")] == ["some/file"]
