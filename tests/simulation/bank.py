@@ -149,6 +149,7 @@ class Bank(Run):
         super().__post_init__()
         self.partitions = [Partition() for _ in range(SHARDS)]
         self.states = [MemoryState() for _ in range(SHARDS)]
+        self._deadly = asyncio.Event()
 
     def settled(self) -> bool:
         """Whether nothing is prepared and waits for a decision."""
@@ -181,7 +182,10 @@ class Bank(Run):
 
     async def _trouble(self) -> None:
         while True:
-            await asyncio.sleep(self.chance.expovariate(3))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.chance.expovariate(3)):
+                    await self._deadly.wait()
+            self._deadly.clear()
             await self.process.die()
             self._start()
 
@@ -203,6 +207,14 @@ class Bank(Run):
                 asked.answered = loop.time()
             if known or (known is None and asked.writes):
                 self.history.append(asked)
+            if known and len(asked.writes) > 1 and self.chance.random() < 0.2:
+                # The answer is the last thing that the node does.
+                self._deadly.set()
+                while self.process is process:  # noqa: ASYNC110 - in no time at all
+                    await asyncio.sleep(0)
+                for item in items:
+                    with suppress(asyncio.CancelledError):
+                        await self.process.run(self._get(self.process, asked, [item]))
 
     async def _read(self, process: Process, asked: Transaction, items: list[int]) -> bool:
         writes = [PutWrite(KEYS[item], 0) for item in items]
