@@ -133,6 +133,19 @@ class _Thread(AIOKafkaConsumerThread):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, thread_loop=Loop(), **kwargs)
 
+    def close(self) -> None:
+        """Close the connections at once: a rebalance has come while the app stops.
+
+        Faust does so in the app's loop, and uvloop brings the process down when a connection is
+        closed from another thread while it is read.
+        """
+        consumer = self._consumer
+        if consumer is None:
+            return
+        consumer._closed = True  # noqa: SLF001 - as Faust does
+        for part in (consumer._client, consumer._coordinator):  # noqa: SLF001 - as Faust does
+            asyncio.run_coroutine_threadsafe(part.close(), self.thread_loop)
+
     async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
         pace = _intake(self.transport).pace
         wait_ms = pace.wait_ms(len(consumer.assignment()))
