@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from streamtable.core.errors import ApiError
+from streamtable.core.errors import ApiError, UnknownOperation
 
-__all__ = ["error_body", "gzip_answer", "new_request_id", "wants_gzip"]
+__all__ = ["NoOperation", "error_body", "gzip_answer", "new_request_id", "wants_gzip"]
 
 _ID_CHARACTERS = 52
 _IDS_AT_ONCE = 64
@@ -42,13 +42,24 @@ def _request_ids() -> Iterator[str]:
 _ids = _request_ids()
 
 
+class NoOperation(UnknownOperation):
+    """The request is not JSON, so none of DynamoDB's; told so as if it had come to another API."""
+
+    status = 404
+
+
 def new_request_id() -> str:
     """Return 52 capital letters and digits, as DynamoDB's request ids have."""
     return next(_ids)
 
 
 def error_body(error: ApiError) -> bytes:
-    """Return the JSON of an error: `{"__type": ..., "message": ...}` and its further members."""
+    """Return the JSON of an error: `{"__type": ..., "message": ...}` and its further members.
+
+    Of `NoOperation` it is an empty XML element, as DynamoDB has it.
+    """
+    if isinstance(error, NoOperation):
+        return b"<UnknownOperationException/>\n"
     body: dict[str, Any] = {"__type": error.namespace + error.code, **error.members}
     if error.message:
         body["Message" if error.code in _CAPITALIZED else "message"] = error.message

@@ -29,7 +29,13 @@ from streamtable.core.visibility import (
     format_positions,
     parse_after,
 )
-from streamtable.gateway.answers import error_body, gzip_answer, new_request_id, wants_gzip
+from streamtable.gateway.answers import (
+    NoOperation,
+    error_body,
+    gzip_answer,
+    new_request_id,
+    wants_gzip,
+)
 from streamtable.gateway.bodies import Bodies, Receive, parse_object, unpack
 from streamtable.gateway.content import Content
 from streamtable.gateway.credentials import read_credential
@@ -82,7 +88,8 @@ _UNKNOWN_CAUSE = (
     "The request processing has failed because of an unknown error, exception or failure."
 )
 _JSON = b"application/json"
-_JSON_1_0 = b"application/x-amz-json-1.0"
+_AMZ_JSON = b"application/x-amz-json-"
+_JSON_1_0 = _AMZ_JSON + b"1.0"
 # How much of a refused body is read and dropped, so that the client, which reads an answer only
 # after it has sent everything, gets one.
 _DRAINED_BYTES = 64 * 1024 * 1024
@@ -314,13 +321,17 @@ class Gateway:
         written: dict[int, int],
         trace: str | None,
     ) -> bytes:
-        if route.service is None:
-            raise UnknownOperation
-        credential = read_credential(headers, scope["query_string"])
+        content_type = headers.get(b"content-type")
+        if content_type != _JSON_1_0 and not _is_json(content_type):
+            raise NoOperation
         encoding = headers.get(b"content-encoding")
         if encoding is not None:
             raw = unpack(raw, encoding, self._limits.body_bytes)
+        # In DynamoDB's order: that it is JSON comes before what it is about and who asks.
         body = parse_object(raw)
+        if route.service is None:
+            raise UnknownOperation
+        credential = read_credential(headers, scope["query_string"])
         if route.handler is None:
             raise UnknownOperation(
                 f"{route.operation} is not served by this version of streamtable"
@@ -349,7 +360,7 @@ class Gateway:
     ) -> None:
         """Everything but an operation: health, pages, preflights, and what does not exist."""
         method, path = scope["method"], scope["path"]
-        if method == "OPTIONS":
+        if method == "OPTIONS" and b"origin" in headers:
             await _send(send, headers, request_id, b"", preflight=True)
             return
         if method in ("GET", "HEAD"):
@@ -423,6 +434,12 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - an answer in any case
             status, answer = _failure(error, f"GET {scope['path']}", request_id)
             await _send(send, headers, request_id, answer, status=status, content_type=_JSON)
+
+
+def _is_json(content_type: bytes | None) -> bool:
+    """Whether a body is of a type that AWS's JSON protocols have, with or without parameters."""
+    kind = b"" if content_type is None else content_type.partition(b";")[0].strip().lower()
+    return kind == _JSON or kind.startswith(_AMZ_JSON)
 
 
 def _tell(operation: str, request_id: str, status: int, took_s: float) -> None:

@@ -165,6 +165,28 @@ async def test_what_no_handler_serves_is_an_unknown_operation(serve):
         assert answer.json == {"__type": "com.amazon.coral.service#UnknownOperationException"}
 
 
+@pytest.mark.parametrize("content_type", [None, "", "text/plain", "application/cbor"])
+async def test_what_is_not_json_is_no_operation(serve, content_type):
+    endpoint = await serve({"GetItem": get_item})
+    answer = await endpoint.ask(endpoint.operation("GetItem", GET, content_type=content_type))
+    assert (answer.status, answer.raw) == (404, b"<UnknownOperationException/>\n")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "Application/X-Amz-JSON-1.0; charset=utf-8"]
+)
+async def test_json_has_several_names(serve, content_type):
+    endpoint = await serve({"GetItem": get_item})
+    answer = await endpoint.ask(endpoint.operation("GetItem", GET, content_type=content_type))
+    assert answer.status == 200
+
+
+async def test_what_is_damaged_is_told_before_what_it_is_about(serve):
+    endpoint = await serve({"GetItem": get_item})
+    answer = await endpoint.ask(endpoint.operation("Nothing", b"{", authorization=None))
+    assert (answer.status, answer.code) == (400, "SerializationException")
+
+
 def test_a_handler_of_no_operation_is_our_mistake():
     with pytest.raises(ValueError, match="MakeCoffee"):
         create_app({"MakeCoffee": get_item})
@@ -304,7 +326,8 @@ async def test_pages_answer_json(serve, caplog):
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/x"), ("POST", "/x"), ("PUT", "/"), ("DELETE", "/")]
+    ("method", "path"),
+    [("GET", "/x"), ("POST", "/x"), ("PUT", "/"), ("DELETE", "/"), ("OPTIONS", "/")],
 )
 async def test_other_paths_and_methods_do_not_exist(serve, method, path):
     endpoint = await serve()
