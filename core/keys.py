@@ -193,7 +193,7 @@ class KeySchema:
                     f"IndexKey: {name}"
                 )
             key[name] = value
-        self._check_sizes(key)
+        self._check_index_sizes(key, index_name)
 
     def encode_partition(self, item: Mapping[str, Value]) -> bytes:
         """Return the encoded partition key of an item or a key."""
@@ -223,10 +223,28 @@ class KeySchema:
                 )
             length += len(content)
         if length > _SHORT:
-            self._check_sizes(key)
+            self.check_sizes(key)
 
-    def _check_sizes(self, key: Item) -> None:
-        """Refuse keys that are too long; attributes may be missing."""
+    def _check_index_sizes(self, key: Item, index_name: str) -> None:
+        """Refuse keys of an index that are too long; attributes may be missing."""
+        for part, limit in ((self.partition, PARTITION_KEY_BYTES), (self.sort, SORT_KEY_BYTES)):
+            for attribute in part:
+                value = key.get(attribute.name)
+                size = 0 if value is None else value_size(value)
+                if size > limit:
+                    raise ValidationError(
+                        f"{INVALID}Size limit exceeded for Index Key {attribute.name} Actual Size: "
+                        f"{size} bytes Max Size: {limit} bytes IndexName: {index_name}"
+                    )
+        if len(self.partition) > 1 or len(self.sort) > 1:
+            self.check_sizes(key)
+
+    def check_sizes(self, key: Item) -> None:
+        """Check that a key, or what is given of one, is not too long.
+
+        Raises:
+            ValidationError: it is.
+        """
         size = sum(value_size(key[a.name]) for a in self.partition if a.name in key)
         if size > PARTITION_KEY_BYTES:
             raise ValidationError(

@@ -152,8 +152,11 @@ def key_range(tests: Iterable[KeyTest], key_schema: KeySchema) -> KeyRange:
             last = test
     if by_name:
         raise _not_supported()
+    key_schema.check_sizes({**partition, **sort})
     if last is None:
         return KeyRange(partition, sort)
+    for value in last.operands:
+        key_schema.check_sizes({**sort, last.name: value})
     return KeyRange(partition, sort, last.operator, last.operands)
 
 

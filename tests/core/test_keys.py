@@ -145,6 +145,14 @@ EMPTY_INDEX_KEY = (
     "AttributeValue for a key attribute cannot contain an empty string value. "
     "IndexName: by_pk, IndexKey: pk"
 )
+INDEX_HASH_TOO_LONG = (
+    f"{INVALID}Size limit exceeded for Index Key pk Actual Size: 2049 bytes "
+    "Max Size: 2048 bytes IndexName: by_pk"
+)
+INDEX_RANGE_TOO_LONG = (
+    f"{INVALID}Size limit exceeded for Index Key sk Actual Size: 1025 bytes "
+    "Max Size: 1024 bytes IndexName: by_pk"
+)
 RANGE_TOO_LONG = (
     f"{INVALID}Aggregated size of all range keys has exceeded the size limit of 1024 bytes"
 )
@@ -277,7 +285,8 @@ def test_which_items_are_in_an_index(schema, item, fits):
             {"pk": {"S": ""}},
             EMPTY_INDEX_KEY,
         ),
-        (SIMPLE, {"pk": {"S": "a" * 2049}}, HASH_TOO_LONG),
+        (SIMPLE, {"pk": {"S": "a" * 2049}}, INDEX_HASH_TOO_LONG),
+        (BINARY, {"sk": binary(bytes(1025))}, INDEX_RANGE_TOO_LONG),
         (WIDE, {"c": binary(bytes(512)), "d": {"S": "a" * 513}}, RANGE_TOO_LONG),
     ],
 )

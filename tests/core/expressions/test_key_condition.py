@@ -21,6 +21,8 @@ VALUES = {
     ":m": {"N": "2"},
     ":e": {"S": ""},
     ":b": {"B": ""},
+    ":long": {"S": "a" * 2049},
+    ":half": {"S": "a" * 513},
 }
 P, Q, N, M = ({"S": "a"}, {"S": "b"}, {"N": "1"}, {"N": "2"})
 
@@ -67,6 +69,14 @@ def test_several_attributes():
 
 MISSED = "Query condition missed key schema element: "
 UNSUPPORTED = "Query key condition not supported"
+PARTITION_TOO_LONG = (
+    "One or more parameter values were invalid: Size of hashkey has exceeded the maximum size "
+    "limit of2048 bytes"
+)
+SORT_TOO_LONG = (
+    "One or more parameter values were invalid: Aggregated size of all range keys has exceeded "
+    "the size limit of 1024 bytes"
+)
 OPERATOR = "Invalid operator used in KeyConditionExpression: "
 CONDITION = "Invalid condition in KeyConditionExpression: "
 
@@ -171,6 +181,11 @@ CONDITION = "Invalid condition in KeyConditionExpression: "
                 "not defined; attribute value: :undefined"
             ),
         ),
+        ("pk = :long", SIMPLE, PARTITION_TOO_LONG),
+        ("pk = :p AND sk = :long", TEXT, SORT_TOO_LONG),
+        ("pk = :p AND sk > :long", TEXT, SORT_TOO_LONG),
+        ("pk = :p AND sk BETWEEN :p AND :long", TEXT, SORT_TOO_LONG),
+        ("p1 = :p AND p2 = :q AND s1 = :half AND s2 = :n AND s3 > :half", WIDE, SORT_TOO_LONG),
         ("p1 = :p", WIDE, MISSED + "p2"),
         ("p1 = :p AND p2 > :q", WIDE, UNSUPPORTED),
         ("p1 = :p AND p2 = :q AND s2 = :n", WIDE, MISSED + "s1"),
