@@ -155,7 +155,8 @@ def _inner_faults(shape: Shape, value: Any, path: str) -> Iterator[str]:
         assert shape.key is not None
         elements = list(value.items())
         if any(_broken(shape.key, name) for name in value):
-            yield _fault(shape, value, path, _collection_rule("Map keys", shape.key))
+            rules = _collection_rule("Map keys", shape.key.unless_arn or shape.key)
+            yield _fault(shape, value, path, rules)
     else:
         elements = list(enumerate(value, 1))
     if any(each is not None and _broken(member, each) for _, each in elements):

@@ -200,9 +200,14 @@ def test_what_an_element_breaks_is_told_of_its_collection():
     )
 
 
-def test_keys_of_a_map_are_told_of_the_map():
-    assert "failed to satisfy constraint: Map keys must satisfy constraint: [" in message_of(
-        "BatchGetItem", {"RequestItems": {"": {"Keys": [{}]}}}
+@pytest.mark.parametrize("name", ["", "a", "a b c"])
+def test_keys_of_a_map_are_told_of_the_map(name):
+    message = message_of("BatchGetItem", {"RequestItems": {name: {"Keys": [{}]}}})
+    assert message.startswith(f"1 validation error detected: Value '{{{name}=KeysAndAttributes(")
+    assert message.endswith(
+        "' at 'requestItems' failed to satisfy constraint: Map keys must satisfy constraint: "
+        "[Member must have length less than or equal to 255, Member must have length greater than "
+        "or equal to 3, Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+]"
     )
 
 
