@@ -18,6 +18,7 @@ from streamtable.core.errors import INVALID, ValidationError
 from streamtable.core.operations import (
     index_definitions,
     key_schemas,
+    policies,
     table_settings,
     throughputs,
 )
@@ -75,6 +76,8 @@ def plan_create_table(
     stream = body.get("StreamSpecification")
     tags = table_settings.parse_tags(body.get("Tags", []))
     policy = body.get("ResourcePolicy")
+    if policy is not None:
+        policies.parse_policy(policy)
     on_demand = throughputs.parse_on_demand(body.get("OnDemandThroughput"), billing)
     _check_stream(stream)
     streams: tuple[StreamDocument, ...] = ()

@@ -14,7 +14,7 @@ from streamtable.core.errors import PolicyNotFound, ResourceNotFound, Validation
 from streamtable.core.limits import POLICY_BYTES
 from streamtable.core.tables import Table
 
-__all__ = ["check_table", "delete_policy", "get_policy", "put_policy"]
+__all__ = ["check_table", "delete_policy", "get_policy", "parse_policy", "put_policy"]
 
 # An ExpectedRevisionId that says: only if there is no policy yet.
 _NO_POLICY: Final = "NO_POLICY"
@@ -62,14 +62,7 @@ def put_policy(
         PolicyNotFound: ExpectedRevisionId is not the revision there is.
     """
     arn, text = body["ResourceArn"], body["Policy"]
-    if len(text.encode()) > POLICY_BYTES:
-        raise ValidationError("Resource-based policy size exceeds the limit of 20 KB")
-    try:
-        parsed = orjson.loads(text)
-    except ValueError:
-        parsed = None
-    if not isinstance(parsed, dict) or "Statement" not in parsed:
-        raise ValidationError("Policy document is not valid JSON or has no Statement")
+    parsed = parse_policy(text)
     current = _policy(document, arn)
     expected = body.get("ExpectedRevisionId")
     actual = _NO_POLICY if current is None else current.revision
@@ -82,6 +75,23 @@ def put_policy(
     field = _field(document, arn)
     changed = document.model_copy(update={field: Policy(text=text, revision=revision)})
     return changed, revision
+
+
+def parse_policy(text: str) -> dict[str, Any]:
+    """Return what a policy says.
+
+    Raises:
+        ValidationError: it is not JSON, or too long.
+    """
+    if len(text.encode()) > POLICY_BYTES:
+        raise ValidationError("Resource-based policy size exceeds the limit of 20 KB")
+    try:
+        parsed = orjson.loads(text)
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, dict) or "Statement" not in parsed:
+        raise ValidationError("Policy document is not valid JSON or has no Statement")
+    return parsed
 
 
 def delete_policy(

@@ -111,6 +111,8 @@ class TestPolicies:
     @pytest.mark.parametrize("policy", ["no JSON", "[]", '{"Statement":[]' + " " * 20_480 + "}"])
     async def test_what_is_no_policy(self, service, policy):
         await refusal(service, "PutResourcePolicy", ResourceArn=ARN, Policy=policy)
+        with pytest.raises(ValidationError):
+            await service.table("posts", ResourcePolicy=policy)
 
     async def test_a_missing_table(self, service):
         await refusal(service, "GetResourcePolicy", ResourceNotFound, ResourceArn=ARN + "2")
