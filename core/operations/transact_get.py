@@ -10,7 +10,7 @@ from streamtable.core.tables import Table
 
 __all__ = ["TransactGet", "plan_transact_get"]
 
-_PROJECTING: Final[tuple[str, ...]] = ("ProjectionExpression", "ExpressionAttributeNames")
+_PROJECTING: Final = frozenset({"ProjectionExpression", "ExpressionAttributeNames"})
 
 
 class TransactGet(NamedTuple):
@@ -49,9 +49,11 @@ def plan_transact_get(body: dict[str, Any], find: Callable[[str], Table]) -> lis
 
 
 def _parse(request: dict[str, Any]) -> Callable[[Table], TransactGet]:
-    # AttributesToGet is not among the parameters of a transaction's reads.
-    projecting = {name: request[name] for name in _PROJECTING if name in request}
-    projection = plan_projection(projecting) if projecting else None
+    # AttributesToGet is not among the parameters of a transaction's reads, and names without an
+    # expression are passed over.
+    projection = None
+    if "ProjectionExpression" in request:
+        projection = plan_projection({name: request[name] for name in _PROJECTING & request.keys()})
 
     def fit(table: Table) -> TransactGet:
         _, number, row_key = table.locate_key(request["Key"])

@@ -12,7 +12,6 @@ from streamtable.core.expressions.placeholders import Placeholders
 from streamtable.core.expressions.update import bind_update
 from streamtable.core.limits import ITEM_BYTES, TRANSACTION_BYTES
 from streamtable.core.operations.check import Check
-from streamtable.core.operations.conditions import CONDITIONAL
 from streamtable.core.operations.delete import Delete
 from streamtable.core.operations.put import ItemPut, Put
 from streamtable.core.operations.transactions import Action, check_transaction_size, fit_actions
@@ -134,12 +133,13 @@ _PARSERS: Final[dict[str, Callable[[dict[str, Any]], _Fit]]] = {
 
 
 def _condition(request: dict[str, Any]) -> Condition | None:
-    """Return the condition of an action; actions have no legacy parameters."""
-    if CONDITIONAL.isdisjoint(request):
-        return None
-    placeholders = Placeholders.of_request(request, _CONDITION)
+    """Return the condition of an action; actions have no legacy parameters.
+
+    Names and values that no expression could use are passed over, other than in a PutItem.
+    """
     if _CONDITION not in request:
         return None
+    placeholders = Placeholders.of_request(request, _CONDITION)
     condition = bind_condition(request[_CONDITION], _CONDITION, placeholders)
     placeholders.check_unused()
     return condition

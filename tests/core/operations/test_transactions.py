@@ -161,11 +161,12 @@ class TestActions:
         (write,) = plan({"Put": {**put("a")["Put"], "Expected": expected}})
         assert write.condition is None
 
-    def test_placeholders_without_an_expression(self):
-        action = delete("a", ExpressionAttributeNames={"#a": "b"})
-        assert refusal(action) == (
-            "ExpressionAttributeNames can only be specified when using expressions"
-        )
+    def test_placeholders_without_an_expression_are_passed_over(self):
+        names, values = {"#a": "b"}, {":a": {"S": "b"}}
+        written = put("a")
+        written["Put"]["ExpressionAttributeValues"] = values
+        (_, gone) = plan(written, delete("b", ExpressionAttributeNames=names))
+        assert gone.condition is None
 
 
 class TestOrder:
@@ -303,8 +304,13 @@ class TestGets:
             plan_gets({"TableName": "users", "Key": {}}, {**get, "TableName": "nobody"})
         with pytest.raises(ValidationError, match="Invalid ProjectionExpression: Syntax error"):
             plan_gets({**get, "TableName": "nobody"}, {**get, "ProjectionExpression": "a,"})
-        with pytest.raises(ValidationError, match="can only be specified when using expressions"):
-            plan_gets({**get, "ExpressionAttributeNames": {"#n": "n"}})
+
+    def test_names_without_an_expression_are_passed_over(self):
+        names = {"#n": "n"}
+        (get,) = plan_gets(
+            {"TableName": "users", "Key": key("a"), "ExpressionAttributeNames": names}
+        )
+        assert get.projection is None
 
     def test_a_key_that_does_not_fit_cancels_the_transaction(self):
         with pytest.raises(TransactionCanceled) as caught:
