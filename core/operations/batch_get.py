@@ -64,12 +64,28 @@ def plan_batch_get(body: dict[str, Any], find: Callable[[str], Table]) -> list[T
         try:
             part.table = table = find(part.name)
         except ResourceNotFound:
-            for key in part.request["Keys"]:
-                parse_item(key)
+            # Whatever can be said of the keys without the table comes first.
+            _check_keys(requests)
             raise
         part.keys = [table.locate_key(key) for key in part.request["Keys"]]
         for _, _, row_key in part.keys:
             if row_key in seen:
-                raise ValidationError("Provided list of item keys contains duplicates")
+                raise _duplicates()
             seen.add(row_key)
     return wanted
+
+
+def _check_keys(requests: dict[str, dict[str, Any]]) -> None:
+    """Refuse keys that no table could have, and those that come twice.
+
+    Raises:
+        ValidationError: there are some.
+    """
+    for request in requests.values():
+        keys = [parse_item(key)[0] for key in request["Keys"]]
+        if any(key in keys[:place] for place, key in enumerate(keys)):
+            raise _duplicates()
+
+
+def _duplicates() -> ValidationError:
+    return ValidationError("Provided list of item keys contains duplicates")

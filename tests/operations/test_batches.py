@@ -218,6 +218,10 @@ class TestBatchGet:
         await refusal(
             service, "BatchGetItem", ResourceNotFound, RequestItems={"no.": {"Keys": keys("a")}}
         )
+        message = await refusal(
+            service, "BatchGetItem", RequestItems={"no.": {"Keys": keys("a", "b", "a")}}
+        )
+        assert message == "Provided list of item keys contains duplicates"
 
 
 async def test_a_batch_of_nothing_is_refused(service):
