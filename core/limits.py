@@ -29,6 +29,7 @@ __all__ = [
     "NUMBER_MIN_EXPONENT",
     "PAGE_BYTES",
     "PARTITION_KEY_BYTES",
+    "PLACEHOLDER_BYTES",
     "POLICY_BYTES",
     "PROVISIONED_UNITS",
     "READ_UNIT_BYTES",
@@ -80,6 +81,9 @@ NUMBER_MIN_EXPONENT: Final = -130
 # Expressions: "Expression parameters".
 EXPRESSION_BYTES: Final = 4096
 """The text of an expression, placeholders as they stand."""
+
+PLACEHOLDER_BYTES: Final = 255
+"""A placeholder for a name or a value, its `#` or `:` counted."""
 
 EXPRESSION_OPERATORS: Final = 300
 """Operators and functions of an expression."""

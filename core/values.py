@@ -29,8 +29,10 @@ from streamtable.core.wire import (
 )
 
 __all__ = [
+    "FOUND_ALONE",
     "Item",
     "Value",
+    "check_attribute_name",
     "check_item_size",
     "compare",
     "dump_item",
@@ -44,6 +46,9 @@ __all__ = [
 
 Value: TypeAlias = dict[str, Any]
 Item: TypeAlias = dict[str, Value]
+
+FOUND_ALONE: Final = "1 validation error detected: "
+"""How a message begins that is told without saying where."""
 
 _DOCUMENT_OVERHEAD: Final = 3  # of a list or a map; each of its elements adds one byte more
 
@@ -85,6 +90,19 @@ def parse_value(raw: Any) -> Value:
         check_types({"_": raw})
         raise
     return value
+
+
+def check_attribute_name(name: str) -> None:
+    """Refuse an attribute's name that is too long.
+
+    Raises:
+        ValidationError: it is.
+    """
+    if len(name.encode()) > ATTRIBUTE_NAME_BYTES:
+        raise ValidationError(
+            f"{FOUND_ALONE}Attribute name is too large, must be less than "
+            f"{ATTRIBUTE_NAME_BYTES + 1} bytes"
+        )
 
 
 def check_item_size(size_bytes: int, *, updated: bool = False) -> None:
@@ -388,11 +406,7 @@ def _check_names(item: Item) -> None:
     pending = [item]
     while pending:
         for name, value in pending.pop().items():
-            if len(name.encode()) > ATTRIBUTE_NAME_BYTES:
-                raise ValidationError(
-                    "1 validation error detected: Attribute name is too large, must be less than "
-                    f"{ATTRIBUTE_NAME_BYTES + 1} bytes"
-                )
+            check_attribute_name(name)
             if "M" in value:
                 pending.append(value["M"])
             elif "L" in value:

@@ -13,7 +13,8 @@ from typing import Any, Final
 from streamtable.core.errors import ValidationError
 from streamtable.core.expressions.nodes import Alias, Element, Literal, Path, ValueRef
 from streamtable.core.expressions.parser import NodeT, Parsed
-from streamtable.core.values import Value, parse_value
+from streamtable.core.limits import PLACEHOLDER_BYTES
+from streamtable.core.values import FOUND_ALONE, Value, check_attribute_name, parse_value
 
 __all__ = ["NO_PLACEHOLDERS", "Placeholders", "Scope"]
 
@@ -50,27 +51,24 @@ class Placeholders:
             if not names:
                 raise ValidationError(f"{_NAMES} must not be empty")
             for key, name in names.items():
-                if _NAME_KEY.fullmatch(key) is None:
-                    raise ValidationError(
-                        f'{_NAMES} contains invalid key: Syntax error; key: "{key}"'
-                    )
+                _check_key(_NAMES, key, _NAME_KEY)
                 if not name:
                     raise ValidationError(
                         f"{_NAMES} contains invalid value: Attribute name must not be empty "
                         f"for key {key}"
                     )
+                check_attribute_name(name)
             self.names = names
         if values is not None:
             if not values:
                 raise ValidationError(f"{_VALUES} must not be empty")
             for key, raw in values.items():
-                if _VALUE_KEY.fullmatch(key) is None:
-                    raise ValidationError(
-                        f'{_VALUES} contains invalid key: Syntax error; key: "{key}"'
-                    )
+                _check_key(_VALUES, key, _VALUE_KEY)
                 try:
                     self.values[key] = parse_value(raw)
                 except ValidationError as error:
+                    if error.message.startswith(FOUND_ALONE):
+                        raise
                     raise ValidationError(
                         f"{_VALUES} contains invalid value: {error.message} for key {key}"
                     ) from None
@@ -191,6 +189,16 @@ class Scope:
             "Incorrect operand type for operator or function; "
             f"operator or function: {operator}, operand type: {kind}"
         )
+
+
+def _check_key(parameter: str, key: str, pattern: re.Pattern[str]) -> None:
+    if len(key.encode()) > PLACEHOLDER_BYTES:
+        raise ValidationError(
+            f"{parameter} contains invalid key: The key is longer than {PLACEHOLDER_BYTES} bytes; "
+            f'key: "{key}"'
+        )
+    if pattern.fullmatch(key) is None:
+        raise ValidationError(f'{parameter} contains invalid key: Syntax error; key: "{key}"')
 
 
 def _unused(parameter: str, given: Mapping[str, Any], used: set[str]) -> ValidationError:

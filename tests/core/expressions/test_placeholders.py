@@ -5,6 +5,10 @@ from streamtable.core.expressions.condition import bind_condition
 from streamtable.core.expressions.placeholders import Placeholders
 from streamtable.core.expressions.projection import bind_projection
 
+NAME_TOO_LONG = (
+    "1 validation error detected: Attribute name is too large, must be less than 65536 bytes"
+)
+
 
 def refused(call, *arguments, **keywords):
     with pytest.raises(ValidationError) as caught:
@@ -29,6 +33,14 @@ def refused(call, *arguments, **keywords):
                 "for key #a"
             ),
         ),
+        (
+            {"#" + "a" * 255: "a"},
+            (
+                "ExpressionAttributeNames contains invalid key: The key is longer than 255 bytes; "
+                f'key: "#{"a" * 255}"'
+            ),
+        ),
+        ({"#a": "é" * 32768}, NAME_TOO_LONG),
     ],
 )
 def test_names_refused(names, message):
@@ -55,6 +67,7 @@ def test_names_refused(names, message):
                 "invalid: An string set  may not be empty for key :value"
             ),
         ),
+        ({":value": {"M": {"n" * 65536: {"S": ""}}}}, NAME_TOO_LONG),
     ],
 )
 def test_values_refused(values, message):
@@ -64,6 +77,13 @@ def test_values_refused(values, message):
 def test_a_wrong_json_type_is_no_validation_error():
     with pytest.raises(SerializationError):
         Placeholders(None, {":v": {"N": 1}})
+
+
+def test_the_longest_placeholder():
+    name, value = "#" + "a" * 254, ":" + "a" * 254
+    placeholders = Placeholders({name: "a" * 65535}, {value: {"S": ""}})
+    bind_condition(f"{name} = {value}", "FilterExpression", placeholders)
+    placeholders.check_unused()
 
 
 def test_values_are_canonical():
