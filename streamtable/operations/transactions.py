@@ -127,9 +127,11 @@ def used_token(body: dict[str, Any], actions: str) -> UsedToken | None:
 def _item(get: TransactGet, image: Image | None) -> bytes:
     if image is None:
         return b"{}"
-    projection = get.projection
-    found = image.json if projection is None else orjson.dumps(projection.project(image.item))
-    return b'{"Item":' + found + b"}"
+    if get.projection is None:
+        return b'{"Item":' + image.json + b"}"
+    found = get.projection.project(image.item)
+    # Other than a GetItem's. Source: API_TransactGetItems, Responses
+    return b'{"Item":' + orjson.dumps(found) + b"}" if found else b"{}"
 
 
 def _written(writes: list[Write], outcomes: list[Outcome]) -> dict[str, ConsumedCapacity]:

@@ -263,7 +263,7 @@ class TestRead:
             for text, projection in [("a", "n"), ("b", "nowhere"), ("nobody", "n")]
         ]
         assert await service("TransactGetItems", TransactItems=gets) == {
-            "Responses": [{"Item": {"n": {"N": "1"}}}, {"Item": {}}, {}]
+            "Responses": [{"Item": {"n": {"N": "1"}}}, {}, {}]
         }
 
     async def test_how_many_items(self, service):
