@@ -11,7 +11,7 @@ from streamtable.core.errors import ApiError, ValidationError
 from streamtable.core.operations.writes import Write
 from streamtable.core.partiql.parameters import Filled, fill
 from streamtable.core.partiql.select import Get, plan_get
-from streamtable.core.partiql.statements import Exists, Select
+from streamtable.core.partiql.statements import Delete, Exists, Select, Update
 from streamtable.core.partiql.writes import plan_check, plan_write
 from streamtable.core.tables import Table
 
@@ -84,6 +84,8 @@ def plan_transaction(
         elif isinstance(statement, Exists):
             writes.append(plan_check(statement, filled, request, find))
         else:
+            if isinstance(statement, Update | Delete) and statement.returning != "NONE":
+                raise ValidationError(f"RETURNING is not supported within {_TRANSACTION}")
             writes.append(plan_write(filled, request, find))
     plans: list[Write] | list[Get] = gets or writes
     if len({plan.row_key for plan in plans}) < len(plans):

@@ -723,6 +723,10 @@ async def test_a_transaction_reads_items_as_they_are_together(run, service):
             ["EXISTS(SELECT * FROM posts WHERE id = 'a')"],
             "Where clause does not contain a mandatory equality on all key attributes",
         ),
+        (
+            ["UPDATE users SET n = 1 WHERE id = 'a' RETURNING ALL NEW *"],
+            "RETURNING is not supported within ExecuteTransaction",
+        ),
         (["DELETE users"], "Statement wasn't well formed, can't be processed: Unexpected token"),
     ],
 )
