@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamtable.core.errors import ResourceNotFound, ValidationError
+from streamtable.core.expressions.legacy import reject_mixed
 from streamtable.core.expressions.projection import Projection
 from streamtable.core.limits import BATCH_READ_ITEMS
 from streamtable.core.operations.get import PROJECTING
@@ -54,6 +55,9 @@ def plan_batch_get(body: dict[str, Any], find: Callable[[str], Table]) -> list[T
     if sum(len(request["Keys"]) for request in requests.values()) > BATCH_READ_ITEMS:
         raise ValidationError("Too many items requested for the BatchGetItem call")
     wanted = []
+    # What is used for one table decides for the others, too.
+    used = {name: True for request in requests.values() for name in PROJECTING & request.keys()}
+    reject_mixed(used, ("AttributesToGet",), ("ProjectionExpression",))
     for name, request in requests.items():
         projection = None
         if not PROJECTING.isdisjoint(request):

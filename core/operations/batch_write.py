@@ -11,7 +11,7 @@ from streamtable.core.operations.delete import Delete
 from streamtable.core.operations.put import ItemPut, Put
 from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
-from streamtable.core.values import check_item_size, parse_item
+from streamtable.core.values import Item, check_item_size, parse_item
 
 __all__ = ["BatchedWrite", "plan_batch_write", "unprocessed"]
 
@@ -52,7 +52,7 @@ def plan_batch_write(body: dict[str, Any], find: Callable[[str], Table]) -> list
             write = Delete(table, located, None, source)
         else:
             item, size = put
-            located = table.locate_item(item)
+            located = _located(table, item)
             if table.indexes:
                 table.check_index_keys(item)
             write = ItemPut(table, item, size, located, None, ("PutItem", named))
@@ -68,6 +68,15 @@ def unprocessed(write: Write) -> dict[str, Any]:
     if isinstance(write, Put):
         return {"PutRequest": {"Item": orjson.Fragment(write.json)}}
     return {"DeleteRequest": {"Key": write.key}}
+
+
+def _located(table: Table, item: Item) -> tuple[Item, int, bytes]:
+    """Return where an item is to be; a batch does not say what its key lacks, as a PutItem does."""
+    try:
+        return table.locate_item(item)
+    except ValidationError:
+        table.keys.parse_key({name: item[name] for name in table.key_names if name in item})
+        raise
 
 
 def _parse(request: dict[str, Any]) -> tuple[dict[str, Any], int] | None:

@@ -100,7 +100,18 @@ class TestBatchWrite:
             ),
             (
                 [{"PutRequest": {"Item": {"no": {"S": "a"}}}}],
-                "One or more parameter values were invalid: Missing the key id in the item",
+                "The provided key element does not match the schema",
+            ),
+            (
+                [{"PutRequest": {"Item": {"id": {"N": "1"}}}}],
+                "The provided key element does not match the schema",
+            ),
+            (
+                [put("")],
+                (
+                    "One or more parameter values are not valid. The AttributeValue for a key "
+                    "attribute cannot contain an empty string value. Key: id"
+                ),
             ),
         ],
     )
@@ -198,6 +209,17 @@ class TestBatchGet:
                         "AttributesToGet": ["id"],
                         "ProjectionExpression": "id",
                     }
+                },
+                (
+                    "Can not use both expression and non-expression parameters in the same "
+                    "request: Non-expression parameters: {AttributesToGet} "
+                    "Expression parameters: {ProjectionExpression}"
+                ),
+            ),
+            (
+                {
+                    "users": {"Keys": keys("a"), "AttributesToGet": ["id"]},
+                    "shops": {"Keys": keys("a"), "ProjectionExpression": "id"},
                 },
                 (
                     "Can not use both expression and non-expression parameters in the same "
