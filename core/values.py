@@ -98,7 +98,8 @@ def check_attribute_name(name: str) -> None:
     Raises:
         ValidationError: it is.
     """
-    if len(name.encode()) > ATTRIBUTE_NAME_BYTES:
+    # A character has at most four bytes, so most names are short enough at first sight.
+    if len(name) * 4 > ATTRIBUTE_NAME_BYTES and len(name.encode()) > ATTRIBUTE_NAME_BYTES:
         raise ValidationError(
             f"{FOUND_ALONE}Attribute name is too large, must be less than "
             f"{ATTRIBUTE_NAME_BYTES + 1} bytes"

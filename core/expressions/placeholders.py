@@ -192,7 +192,7 @@ class Scope:
 
 
 def _check_key(parameter: str, key: str, pattern: re.Pattern[str]) -> None:
-    if len(key.encode()) > PLACEHOLDER_BYTES:
+    if len(key) > PLACEHOLDER_BYTES:
         raise ValidationError(
             f"{parameter} contains invalid key: The key is longer than {PLACEHOLDER_BYTES} bytes; "
             f'key: "{key}"'
