@@ -1,5 +1,6 @@
 """The commands, and how they end."""
 
+import faulthandler
 import os
 import sys
 from typing import Annotated
@@ -60,6 +61,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; a foreseen error is one line on stderr and exit code 1."""
+    if sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)  # a crash of a compiled library says where it was
     try:
         app()
     except Failure as failure:
