@@ -134,17 +134,13 @@ class _Thread(AIOKafkaConsumerThread):
         super().__init__(*args, thread_loop=Loop(), **kwargs)
 
     def close(self) -> None:
-        """Close the connections at once: a rebalance has come while the app stops.
+        """Do nothing: a rebalance has come while the app stops, which closes all in good order.
 
-        Faust does so in the app's loop, and uvloop brings the process down when a connection is
-        closed from another thread while it is read.
+        Faust would close the connections at once, and in the app's loop. Then nobody can tell the
+        group any more that this member goes, and the others wait until its session is over. And
+        uvloop brings the process down when a connection is closed from another thread while it is
+        read.
         """
-        consumer = self._consumer
-        if consumer is None:
-            return
-        consumer._closed = True  # noqa: SLF001 - as Faust does
-        for part in (consumer._client, consumer._coordinator):  # noqa: SLF001 - as Faust does
-            asyncio.run_coroutine_threadsafe(part.close(), self.thread_loop)
 
     async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
         pace = _intake(self.transport).pace

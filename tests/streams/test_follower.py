@@ -16,6 +16,7 @@ from streamtable.core.layouts import LayoutDocument, Split
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.follower import Follower, LostRecords, Sequential, Source
 from streamtable.streams.formats import CHANGELOG
+from streamtable.streams.group import SESSION_S
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.records import LogRecord
 from tests.support.changelog import Changelog, change
@@ -107,6 +108,22 @@ async def test_delivers_each_shard_in_order_and_nothing_else(log: Changelog) -> 
         found = [record.offset for record in delivered.records if record.shard == shard]
         assert found == sorted(set(found))
     assert sorted(delivered.ids) == sorted(f"u{number}" for number in range(40))
+
+
+async def test_who_goes_amid_a_rebalance_is_not_waited_for(log: Changelog) -> None:
+    """Others have its shards long before its session is over."""
+    for shard in (0, 1):
+        await log.barrier("e1", shard)
+        await log.commit("e1", change(f"u{shard}"), shard=shard)
+    stays = follower(log, Delivered())
+    staying = asyncio.create_task(stays.run())
+    await until(lambda: len(stays.positions) == 2, "both shards")
+    async with following(log, Delivered()):
+        await until(lambda: len(stays.positions) < 2, "a rebalance")
+    await until(lambda: len(stays.positions) == 2, "both shards again", SESSION_S - 2)
+    staying.cancel()
+    with suppress(asyncio.CancelledError):
+        await staying
 
 
 async def coordinator_answers(log: Changelog) -> bool:
