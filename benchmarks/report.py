@@ -1,6 +1,6 @@
 """What the bench prints."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -14,6 +14,7 @@ class Measurement:
 
     Attributes:
         server_cpu_percent: of one core, over the measured time.
+        server_cpu_percents: the same of each of its processes, first the one that was started.
         server_peak_mb: the most resident memory the server has had since its start.
         skipped: why nothing was measured; empty when something was.
     """
@@ -28,6 +29,7 @@ class Measurement:
     errors: int
     server_cpu_percent: float
     server_peak_mb: float
+    server_cpu_percents: Sequence[float] = ()
     first_error: str = ""
     skipped: str = ""
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -86,25 +87,37 @@ def free_port() -> int:
         return port
 
 
-def answers(port: int) -> bool:
-    """Say whether an HTTP server answers on the port, whatever it answers."""
+def answers(port: int, workers: int = 1) -> bool:
+    """Say whether a server answers on the port, whatever it answers.
+
+    Args:
+        port: the port.
+        workers: with more than one, each is to have as many of the shards.
+    """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", "/")
-        connection.getresponse().read()
+        connection.request("GET", "/" if workers == 1 else "/_streamtable/shards")
+        answer = connection.getresponse().read()
     except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()
-    return True
+    if workers == 1:
+        return True
+    shards = Counter(shard["owner"] for shard in json.loads(answer).get("shards", ()))
+    return len(shards) == workers and len(set(shards.values())) == 1
 
 
 @contextmanager
 def started(server: Server) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run a server on core 0 with an empty folder, on the same disk as the work tree."""
+    """Run a server on core 0, or on all if it is not to be pinned, with an empty folder.
+
+    The folder is on the same disk as the work tree.
+    """
     with tempfile.TemporaryDirectory(dir=CACHE, ignore_cleanup_errors=True) as name:
         folder, port = Path(name), free_port()
-        command = pin(SERVER_CORE) + server.command(port, folder / "data")
+        cores = pin(SERVER_CORE) if server.pinned else []
+        command = cores + server.command(port, folder / "data")
         (folder / "data").mkdir()
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
@@ -117,7 +130,7 @@ def started(server: Server) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
             )
         try:
             deadline = time.monotonic() + START_TIMEOUT_S
-            while not answers(port):
+            while not answers(port, server.workers):
                 if process.poll() is not None or time.monotonic() > deadline:
                     tail = (folder / "log").read_text(errors="replace")[-2000:]
                     message = f"{server.name} did not start ({' '.join(command)}):\n{tail}"
@@ -135,9 +148,10 @@ def started(server: Server) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
 
 def measure(load: Path, server: Server, workload: str, plan: Plan) -> Iterator[Measurement]:
     """Run one workload on one fresh server, over all numbers of connections."""
+    cores = pin(LOAD_CORE) if server.pinned else []
     with started(server) as (process, port):
         command = [
-            *(*pin(LOAD_CORE), str(load), "-address", f"127.0.0.1:{port}"),
+            *(*cores, str(load), "-address", f"127.0.0.1:{port}"),
             *("-pid", str(process.pid), "-workloads", workload),
             *("-connections", plan.connections, "-window", f"{plan.seconds}s"),
             *("-warm", f"{plan.warm_seconds}s"),

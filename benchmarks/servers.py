@@ -8,7 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CACHE", "PEERS", "ROOT", "Server", "Unavailable", "streamtable_at"]
+__all__ = [
+    "CACHE",
+    "PEERS",
+    "ROOT",
+    "Server",
+    "Unavailable",
+    "streamtable",
+    "streamtable_at",
+    "streamtable_workers",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "bench"
@@ -30,11 +39,15 @@ class Server:
         name: what the tables call it.
         command: the command line for a port and an empty folder of its own.
         environment: variables it is started with, besides the caller's.
+        workers: how many processes have the shards between them.
+        pinned: whether it has one core, and the load generator another; else both have all.
     """
 
     name: str
     command: Callable[[int, Path], list[str]]
     environment: dict[str, str]
+    workers: int = 1
+    pinned: bool = True
 
 
 def _tool(name: str) -> str:
@@ -67,6 +80,16 @@ def _streamtable(name: str, environment: dict[str, str]) -> Server:
 def streamtable() -> Server:
     """Return the server of this work tree."""
     return _streamtable("streamtable", {})
+
+
+def streamtable_workers(count: int) -> Server:
+    """Return the server of this work tree in so many processes."""
+    alone = streamtable()
+
+    def command(port: int, folder: Path) -> list[str]:
+        return [*alone.command(port, folder), "--workers", str(count)]
+
+    return Server(f"{count} workers", command, alone.environment, count, pinned=False)
 
 
 def streamtable_at(revision: str) -> Server:

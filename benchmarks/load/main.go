@@ -35,8 +35,10 @@ type measurement struct {
 	Errors      int     `json:"errors"`
 	FirstError  string  `json:"first_error,omitempty"`
 	CPUPercent  float64 `json:"server_cpu_percent"`
-	PeakMB      float64 `json:"server_peak_mb"`
-	Skipped     string  `json:"skipped,omitempty"`
+	// Of each of the server's processes: the one that was started, then those that descend from it.
+	CPUPercents []float64 `json:"server_cpu_percents"`
+	PeakMB      float64   `json:"server_peak_mb"`
+	Skipped     string    `json:"skipped,omitempty"`
 }
 
 type bench struct {
@@ -189,7 +191,14 @@ func (b *bench) measure(w workload, table string, connections int) measurement {
 	time.Sleep(time.Until(from))
 	before := cpuSeconds(b.pid)
 	time.Sleep(time.Until(until))
-	m.CPUPercent = (cpuSeconds(b.pid) - before) / b.window.Seconds() * 100
+	for i, seconds := range cpuSeconds(b.pid) {
+		if i < len(before) {
+			seconds -= before[i]
+		}
+		percent := seconds / b.window.Seconds() * 100
+		m.CPUPercents = append(m.CPUPercents, percent)
+		m.CPUPercent += percent
+	}
 	m.PeakMB = peakMB(b.pid)
 	done.Wait()
 

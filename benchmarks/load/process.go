@@ -38,17 +38,19 @@ func stat(pid int) []string {
 	return strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 }
 
-// cpuSeconds is what the process and its descendants have used so far.
-func cpuSeconds(root int) float64 {
-	ticks := 0
+// cpuSeconds is what the process and its descendants have used so far, each.
+func cpuSeconds(root int) []float64 {
+	var seconds []float64
 	for _, pid := range family(root) {
+		ticks := 0
 		if fields := stat(pid); fields != nil {
 			user, _ := strconv.Atoi(fields[11])
 			system, _ := strconv.Atoi(fields[12])
-			ticks += user + system
+			ticks = user + system
 		}
+		seconds = append(seconds, float64(ticks)/ticksPerSecond)
 	}
-	return float64(ticks) / ticksPerSecond
+	return seconds
 }
 
 // peakMB sums the peak resident memory of the process and its descendants.
