@@ -23,6 +23,10 @@ class HeldShards(Mapping[int, Shard]):
     def __getitem__(self, number: int) -> Shard:
         return self._shards[number]
 
+    def find(self, number: int) -> Shard | None:
+        """Return a shard, None if it is not held: `get` is slow where that is so."""
+        return self._shards.get(number)
+
     def __iter__(self) -> Iterator[int]:
         # Some go while somebody goes through them.
         return iter(tuple(self._shards))

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -64,7 +64,7 @@ class Routes:
 
     def own(self, number: int) -> Shard | None:
         """The shard, if this node owns it; it may not serve yet."""
-        shard = self._held.get(number)
+        shard = self._held.find(number)
         return shard if shard is not None and shard.owner.wanted else None
 
     async def reach(
@@ -90,36 +90,36 @@ class Routes:
                     ) from error
             await self._placement.changed(deadline, _RETRY_S)
 
-    async def ask(self, number: int, method: str, arguments: Any) -> Any:
+    def ask(self, number: int, method: str, arguments: Any) -> Coroutine[Any, Any, Any]:
         """Have a shard's owner carry out something that may be done twice; return its answer.
 
         Raises:
             ApiError: what it raised.
             ServiceUnavailable: nobody owned it within the time limit.
         """
-        return await self._call(number, method, arguments, RemoteShard.query)
+        return self._call(number, method, arguments, RemoteShard.query)
 
-    async def change(self, number: int, method: str, arguments: Any) -> Any:
+    def change(self, number: int, method: str, arguments: Any) -> Coroutine[Any, Any, Any]:
         """As `ask`, for something that may not be done twice.
 
         Raises:
             InternalServerError: it may have been done.
         """
-        return await self._call(number, method, arguments, RemoteShard.change)
+        return self._call(number, method, arguments, RemoteShard.change)
 
-    async def _call(
+    def _call(
         self,
         number: int,
         method: str,
         arguments: Any,
         send: Callable[[RemoteShard, str, Any], Awaitable[Any]],
-    ) -> Any:
-        async def act(shard: Shard | RemoteShard) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
+        def act(shard: Shard | RemoteShard) -> Awaitable[Any]:
             if isinstance(shard, Shard):
-                return await self._calls[method](shard, arguments)
-            return await send(shard, method, arguments)
+                return self._calls[method](shard, arguments)
+            return send(shard, method, arguments)
 
-        return await self.reach(number, act)
+        return self.reach(number, act)
 
     def _elsewhere(self, number: int) -> RemoteShard:
         remote = self._remote.get(number)
@@ -128,7 +128,7 @@ class Routes:
             remote = self._remote[number] = RemoteShard(number, ask)
         return remote
 
-    async def _ask_owner(self, number: int, method: str, arguments: Any) -> Any:
+    def _ask_owner(self, number: int, method: str, arguments: Any) -> Awaitable[Any]:
         address = self._placement.owner(number)
         if address is None or address == self._placement.own:
             raise Moved(f"Shard {number} is on its way to a node. Try again.")
@@ -136,7 +136,7 @@ class Routes:
         # Which item is whose hangs on it; nodes that do not know of it have a fixed number.
         if self._held.layout.generation:
             sent.append(self._held.layout.generation)
-        return await self._client.call(address, method, sent, catalog=self._catalog())
+        return self._client.call(address, method, sent, catalog=self._catalog())
 
 
 def _no_replica(_number: int) -> Shard | None:
@@ -155,9 +155,16 @@ class RoutedShard:
         self.number = number
         self._routes = routes
 
-    async def write(self, write: Write, context: RequestContext) -> Outcome:
+    def at_hand(self, *, consistent: bool) -> Shard | None:
+        """The shard or a replica of it, if images may be read there without waiting."""
+        own = self._routes.own(self.number)
+        if own is not None:
+            return own.at_hand(consistent=consistent)
+        return None if consistent else self._routes.replica(self.number)
+
+    def write(self, write: Write, context: RequestContext) -> Coroutine[Any, Any, Outcome]:
         """Carry out one write; when this returns it is durable."""
-        return await self._routes.reach(self.number, lambda shard: shard.write(write, context))
+        return self._routes.reach(self.number, lambda shard: shard.write(write, context))
 
     def write_many(
         self, writes: Sequence[Write], context: RequestContext

@@ -512,6 +512,12 @@ class Shard:
 
     # Reading
 
+    def at_hand(self, *, consistent: bool) -> "Shard | None":
+        """This shard, if what `read` returns may be had from `get` without waiting."""
+        if not self.owner.readable or (consistent and not self._exclusive) or self.ledger.doubtful:
+            return None
+        return self
+
     async def read(self, row_key: bytes, *, consistent: bool) -> Image | None:
         """Return a row's durable image; with `consistent`, of every write answered before.
 

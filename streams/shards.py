@@ -7,7 +7,7 @@ from streamtable.core.context import RequestContext
 from streamtable.core.images import Image
 from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
-from streamtable.streams.shard import Chunk, FetchedChunk, Outcome
+from streamtable.streams.shard import Chunk, FetchedChunk, Outcome, Shard
 
 __all__ = ["ShardAccess", "Shards"]
 
@@ -18,6 +18,9 @@ class ShardAccess(Protocol):
     @property
     def number(self) -> int:
         """The shard's number."""
+
+    def at_hand(self, *, consistent: bool) -> Shard | None:
+        """Where a row's durable image may be had without waiting, by `Shard.get`, if it may."""
 
     async def write(self, write: Write, context: RequestContext) -> Outcome:
         """Carry out one write."""

@@ -398,7 +398,7 @@ class Node:
             catalog, shards, self._transactions, settings, totals.of, address=self._address
         )
         if not self._alone:
-            self._calls |= request_calls(operated)
+            self._calls |= request_calls(operated, catalog, shards)
             operated |= passed_on(operated, catalog, shards, routes)
         operations = {
             **{name: gate.keeps(handler) for name, handler in operated.items()},

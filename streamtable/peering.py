@@ -5,7 +5,7 @@ import ipaddress
 import logging
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -206,7 +206,7 @@ class Peering:
         """Return what other nodes can call by a name: of this node, or of one of its shards."""
         return self.node_calls.get(method) or partial(self._call_shard, method)
 
-    async def _call_shard(self, method: str, arguments: Any) -> Any:
+    def _call_shard(self, method: str, arguments: Any) -> Awaitable[Any]:
         """Carry out what another node asks of a shard.
 
         Raises:
@@ -221,7 +221,7 @@ class Peering:
         shard = self.routes.own(number)
         if shard is None:
             raise Moved(f"Shard {number} is not this node's. Try again.")
-        return await call(shard, rest)
+        return call(shard, rest)
 
     async def _tell_placement(self, _arguments: Any) -> Any:
         """Tell another node who has which shard, and who could have some."""

@@ -57,6 +57,9 @@ class FakeShard:
         await asyncio.sleep(0)
         return [self._apply(write) for write in writes]
 
+    def at_hand(self, *, consistent: bool) -> None:
+        """Nothing is: everybody waits."""
+
     async def read(self, row_key: bytes, *, consistent: bool) -> Image | None:
         await self.ready(consistent=consistent)
         return self.rows.get(row_key)

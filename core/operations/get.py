@@ -1,14 +1,17 @@
 """GetItem: one item by its key."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from streamtable.core.expressions.projection import Projection
 from streamtable.core.operations.keyed import find_keyed
 from streamtable.core.operations.projections import plan_projection
 from streamtable.core.tables import Table
 
-__all__ = ["PROJECTING", "plan_get"]
+__all__ = ["PROJECTING", "PlannedGet", "plan_get"]
+
+PlannedGet: TypeAlias = tuple[Table, int, bytes, Projection | None]
+"""Table, partition hash, row key and projection of a GetItem."""
 
 PROJECTING: Final = frozenset(
     {"ProjectionExpression", "AttributesToGet", "ExpressionAttributeNames"}
@@ -16,9 +19,7 @@ PROJECTING: Final = frozenset(
 """Parameters that say which attributes a read returns; most reads have none of them."""
 
 
-def plan_get(
-    body: dict[str, Any], find: Callable[[str], Table]
-) -> tuple[Table, int, bytes, Projection | None]:
+def plan_get(body: dict[str, Any], find: Callable[[str], Table]) -> PlannedGet:
     """Check a GetItem request; return table, partition hash, row key and projection.
 
     Source: API_GetItem.

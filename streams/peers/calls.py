@@ -19,7 +19,7 @@ from streamtable.streams.shard import Shard
 __all__ = ["ShardCall", "replan", "shard_calls"]
 
 ShardCall: TypeAlias = Callable[[Shard, Any], Awaitable[Any]]
-"""Carries a call out on a shard that this node owns: from its arguments to its answer, JSON.
+"""Carries a call out on a shard that this node owns: from its arguments to its answer, as `Call`.
 
 Raises ApiError; Moved where the shard goes meanwhile.
 """

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,7 +53,11 @@ class _Connection:
 
     def call(self, method: str, catalog: int, arguments: Any) -> asyncio.Future[Any]:
         number = self._next = self._next + 1
-        self._link.send([number, method, catalog, arguments])
+        if type(arguments) is Packed:
+            value, content = arguments
+            self._link.send([number, method, catalog, value, len(content)], content)
+        else:
+            self._link.send([number, method, catalog, arguments])
         answer = self._calls[number] = self._loop.create_future()
         return answer
 
@@ -116,13 +121,17 @@ class PeerClient:
         self._connections: dict[str, _Connection] = {}
         self._opening: dict[str, asyncio.Task[_Connection]] = {}
 
-    async def call(self, address: str, method: str, arguments: Any, *, catalog: int = 0) -> Any:
-        """Have another node carry something out; return its answer.
+    def call(
+        self, address: str, method: str, arguments: Any, *, catalog: int = 0
+    ) -> Awaitable[Any]:
+        """Have another node carry something out; what is returned is awaited for its answer.
+
+        Where there is a connection it is asked before this returns.
 
         Args:
             address: the node's, `host:port`.
             method: what it is to do.
-            arguments: JSON for it.
+            arguments: JSON for it, or Packed.
             catalog: how far of the catalog it must have read before.
 
         Raises:
@@ -131,9 +140,13 @@ class PeerClient:
         """
         connection = self._connections.get(address)
         if connection is None or connection.closed:
-            connection = await self._open(address)
-            if connection.closed:
-                raise PeerLost(f"the connection to the node {address} broke", asked=False)
+            return self._call_anew(address, method, catalog, arguments)
+        return connection.call(method, catalog, arguments)
+
+    async def _call_anew(self, address: str, method: str, catalog: int, arguments: Any) -> Any:
+        connection = await self._open(address)
+        if connection.closed:
+            raise PeerLost(f"the connection to the node {address} broke", asked=False)
         return await connection.call(method, catalog, arguments)
 
     async def stop(self) -> None:

@@ -8,7 +8,7 @@ neither only says that the other side is there.
 import asyncio
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
@@ -37,10 +37,18 @@ def socket_in(folder: Path, port: int) -> Path:
 
 
 class Packed(NamedTuple):
-    """JSON, and bytes beside it that nobody on the way looks into."""
+    """JSON, and bytes beside it that nobody on the way looks into.
+
+    It may stand where something is awaited for it: there it is at once.
+    """
 
     value: Any
     content: bytes
+
+    def __await__(self) -> Generator[Any, None, "Packed"]:
+        """Wait for nothing."""
+        yield from ()
+        return self
 
 
 class Link(asyncio.Protocol):
@@ -158,17 +166,23 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take the frames that have come as a whole."""
         self._heard = True
-        self._buffer += data
         try:
-            self._take_frames()
+            if self._buffer:
+                self._buffer += data
+                del self._buffer[: self._take_frames(self._buffer)]
+            else:
+                # Most frames come whole, and are read where they are.
+                taken = self._take_frames(data)
+                if taken < len(data):
+                    self._buffer += data[taken:]
         except (TypeError, ValueError) as error:
             logger.warning("what another node says makes no sense: %s", error)
             self.abort()
 
     # Inside
 
-    def _take_frames(self) -> None:
-        buffer = self._buffer
+    def _take_frames(self, buffer: bytes | bytearray) -> int:
+        """Take the frames at the beginning of what has come; return how long they are."""
         start = 0
         while len(buffer) - start >= _HEAD.size and not self.closed:
             said_bytes, content_bytes = _HEAD.unpack_from(buffer, start)
@@ -185,7 +199,7 @@ class Link(asyncio.Protocol):
                     contents = bytes(view[content:end])
                 self._take(messages, contents)
             start = end
-        del buffer[:start]
+        return start
 
     def _take_greeting(self, messages: list[Any], _contents: bytes) -> None:
         self._greetings += messages

@@ -19,7 +19,11 @@ __all__ = ["Call", "PeerServer", "PeersUnavailable"]
 logger = logging.getLogger(__name__)
 
 Call: TypeAlias = Callable[[Any], Awaitable[Any]]
-"""Carries a call out: from its arguments, JSON, to its answer, JSON or Packed. Raises ApiError."""
+"""Carries a call out: from its arguments to its answer, both of them JSON or Packed.
+
+Where it has the answer at once, it returns it Packed, and needs no task; nor does a future. Raises
+ApiError.
+"""
 
 _GREETING_S: Final = 5.0
 _STOP_S: Final = 1.0
@@ -143,9 +147,19 @@ class PeerServer:
             self._links.discard(link)
             return
 
-        def take(messages: list[Any], _contents: bytes) -> None:
-            for number, method, catalog, arguments in messages:
-                self._run(self._carry_out(link, number, method, catalog, arguments))
+        def take(messages: list[Any], contents: bytes) -> None:
+            read = self._catalog()
+            start = 0
+            for number, method, catalog, arguments, *packed in messages:
+                if packed:
+                    end = start + packed[0]
+                    arguments = Packed(arguments, contents[start:end])  # noqa: PLW2901
+                    start = end
+                answered = _Answered(link, number, method)
+                if catalog > read:
+                    self._run(self._carry_out_later(answered, catalog, arguments))
+                else:
+                    self._carry_out(answered, arguments)
 
         link.open(take, lambda: self._links.discard(link))
 
@@ -159,24 +173,67 @@ class PeerServer:
         check_proof(self._secret, "client", mine.nonce, proved)
         link.send({"node": "ok"})
 
-    async def _carry_out(
-        self, link: Link, number: int, method: str, catalog: int, arguments: Any
-    ) -> None:
+    def _carry_out(self, answered: "_Answered", arguments: Any) -> None:
+        """Carry a call out: at once where nothing has to be waited for, else in a task."""
         try:
-            if catalog > self._catalog():
-                await self._caught_up(catalog)
-            value = await self._find(method)(arguments)
-        except ApiError as error:
-            link.send([number, error_to_json(error), None, 0])
-        except Exception:
-            logger.exception("the call %s of another node failed", method)
-            problem = InternalServerError("The node that has the shard failed")
-            link.send([number, error_to_json(problem), None, 0])
+            begun = self._find(answered.method)(arguments)
+        except Exception as error:  # noqa: BLE001 - an answer in any case
+            answered.fail(error)
         else:
-            if isinstance(value, Packed):
-                link.send([number, None, value.value, len(value.content)], value.content)
+            if type(begun) is Packed:
+                answered.tell(begun)
+            elif isinstance(begun, asyncio.Future):
+                begun.add_done_callback(answered.settle)
             else:
-                link.send([number, None, value, 0])
+                self._run(answered.finish(begun))
+
+    async def _carry_out_later(self, answered: "_Answered", catalog: int, arguments: Any) -> None:
+        """Carry a call out when the catalog is read so far."""
+        try:
+            await self._caught_up(catalog)
+        except Exception as error:  # noqa: BLE001 - an answer in any case
+            answered.fail(error)
+        else:
+            self._carry_out(answered, arguments)
+
+
+class _Answered:
+    """A call that is to be answered, and how."""
+
+    __slots__ = ("_link", "_number", "method")
+
+    def __init__(self, link: Link, number: int, method: str) -> None:
+        self._link = link
+        self._number = number
+        self.method = method
+
+    def settle(self, begun: asyncio.Future[Any]) -> None:
+        error = begun.exception()
+        if isinstance(error, Exception):
+            self.fail(error)
+        else:
+            self.tell(begun.result())
+
+    async def finish(self, begun: Awaitable[Any]) -> None:
+        try:
+            answer = await begun
+        except Exception as error:  # noqa: BLE001 - an answer in any case
+            self.fail(error)
+        else:
+            self.tell(answer)
+
+    def tell(self, answer: Any) -> None:
+        if type(answer) is Packed:
+            value, content = answer
+            self._link.send([self._number, None, value, len(content)], content)
+        else:
+            self._link.send([self._number, None, answer, 0])
+
+    def fail(self, error: Exception) -> None:
+        if not isinstance(error, ApiError):
+            logger.error("the call %s of another node failed", self.method, exc_info=error)
+            error = InternalServerError("The node that has the shard failed")
+        self._link.send([self._number, error_to_json(error), None, 0])
 
 
 def _bound(path: Path) -> socket.socket:

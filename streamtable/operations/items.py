@@ -7,8 +7,9 @@ import orjson
 
 from streamtable.core.capacity import ConsumedCapacity, read_units
 from streamtable.core.context import Handler, RequestContext
+from streamtable.core.images import Image
 from streamtable.core.operations.delete import plan_delete
-from streamtable.core.operations.get import plan_get
+from streamtable.core.operations.get import PlannedGet, plan_get
 from streamtable.core.operations.item_collections import collection_metrics
 from streamtable.core.operations.put import plan_put
 from streamtable.core.operations.update import plan_update
@@ -16,9 +17,10 @@ from streamtable.core.operations.write_answers import answer_write
 from streamtable.core.operations.writes import Write
 from streamtable.operations.lookup import item_lookup, write_lookup
 from streamtable.streams.catalog import Catalog
+from streamtable.streams.shard import Shard
 from streamtable.streams.shards import Shards
 
-__all__ = ["item_handlers"]
+__all__ = ["answer_get", "get_at_hand", "item_handlers"]
 
 
 def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
@@ -26,23 +28,8 @@ def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
     find, find_written = item_lookup(catalog), write_lookup(catalog)
     shard_of = shards.of
 
-    async def get_item(body: dict[str, Any], _context: RequestContext) -> bytes:
-        _, number, row_key, projection = plan_get(body, find)
-        consistent = body.get("ConsistentRead", False)
-        image = await shard_of(number).read(row_key, consistent=consistent)
-        if image is None:
-            members = b""
-        elif projection is None:
-            members = b'"Item":' + image.json
-        else:
-            members = b'"Item":' + orjson.dumps(projection.project(image.item))
-        wanted = body.get("ReturnConsumedCapacity", "NONE")
-        if wanted != "NONE":
-            size = 0 if image is None else image.size_bytes
-            capacity = ConsumedCapacity(body["TableName"], read_units(size, consistent=consistent))
-            report = b'"ConsumedCapacity":' + orjson.dumps(capacity.report(wanted))
-            members = members + b"," + report if members else report
-        return b"{" + members + b"}"
+    def get_item(body: dict[str, Any], _context: RequestContext) -> Awaitable[bytes]:
+        return answer_get(plan_get(body, find), body, shards)
 
     # Planned before anything is awaited, so that the body is let go of while the write waits.
     async def carry_out(write: Write, context: RequestContext) -> bytes:
@@ -72,3 +59,36 @@ def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
         "UpdateItem": update_item,
         "DeleteItem": delete_item,
     }
+
+
+async def answer_get(planned: PlannedGet, body: dict[str, Any], shards: Shards) -> bytes:
+    """Carry a planned GetItem out, and return its answer."""
+    shard = shards.of(planned[1])
+    consistent = body.get("ConsistentRead", False)
+    near = shard.at_hand(consistent=consistent)
+    if near is not None:
+        return get_at_hand(planned, body, near)
+    return _answer_get(planned, body, await shard.read(planned[2], consistent=consistent))
+
+
+def get_at_hand(planned: PlannedGet, body: dict[str, Any], near: Shard) -> bytes:
+    """Carry a planned GetItem out at once; `near` is what `Shard.at_hand` returned."""
+    return _answer_get(planned, body, near.get(planned[2]))
+
+
+def _answer_get(planned: PlannedGet, body: dict[str, Any], image: Image | None) -> bytes:
+    projection = planned[3]
+    if image is None:
+        members = b""
+    elif projection is None:
+        members = b'"Item":' + image.json
+    else:
+        members = b'"Item":' + orjson.dumps(projection.project(image.item))
+    wanted = body.get("ReturnConsumedCapacity", "NONE")
+    if wanted != "NONE":
+        size = 0 if image is None else image.size_bytes
+        consistent = body.get("ConsistentRead", False)
+        capacity = ConsumedCapacity(body["TableName"], read_units(size, consistent=consistent))
+        report = b'"ConsumedCapacity":' + orjson.dumps(capacity.report(wanted))
+        members = members + b"," + report if members else report
+    return b"{" + members + b"}"

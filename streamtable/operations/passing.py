@@ -9,8 +9,10 @@ from typing import Any, Final, TypeAlias
 
 from streamtable.core.context import Handler, RequestContext
 from streamtable.core.errors import ApiError
+from streamtable.core.operations.get import plan_get
 from streamtable.core.operations.query import plan_query
 from streamtable.core.tables import Table
+from streamtable.operations.items import answer_get, get_at_hand
 from streamtable.operations.lookup import item_lookup
 from streamtable.operations.reads import answer_query
 from streamtable.streams.catalog import Catalog
@@ -31,20 +33,42 @@ _Find: TypeAlias = Callable[[dict[str, Any]], int]
 _Send: TypeAlias = Callable[[int, str, Any], Awaitable[Packed]]
 
 
-def request_calls(handlers: Mapping[str, Handler]) -> dict[str, ShardCall]:
+def request_calls(
+    handlers: Mapping[str, Handler], catalog: Catalog, shards: Shards
+) -> dict[str, ShardCall]:
     """Return what other nodes can ask of a shard: to execute an operation on an item that it has.
 
     Args:
         handlers: the operations' executors, which pass nothing on.
+        catalog: the region's tables.
+        shards: all shards.
     """
-    return {operation: _request_call(handlers[operation]) for operation in _PASSED_ON}
+    calls: dict[str, ShardCall] = {
+        operation: _request_call(handlers[operation]) for operation in _PASSED_ON
+    }
+    find = item_lookup(catalog)
+
+    def get(shard: Shard, arguments: Any) -> Awaitable[Packed]:
+        body, _ = arguments
+        planned = plan_get(body, find)
+        # By this node's catalog, in which the table may be another one than in the other's.
+        near = shards.of(planned[1]).at_hand(consistent=body.get("ConsistentRead", False))
+        if near is None:
+            return calls["GetItem"](shard, arguments)
+        return Packed([], get_at_hand(planned, body, near))
+
+    return {**calls, "GetItem": get}
 
 
 def _request_call(handle: Handler) -> ShardCall:
-    async def execute(_shard: Shard, arguments: Any) -> Packed:
+    # Planned at once, as where a client asks; the body is let go of while a write waits.
+    def execute(_shard: Shard, arguments: Any) -> Awaitable[Packed]:
         body, found = arguments
         context = context_from_json(found)
-        answer = await handle(body, context)
+        return packed(handle(body, context), context)
+
+    async def packed(begun: Awaitable[Any], context: RequestContext) -> Packed:
+        answer = await begun
         assert isinstance(answer, bytes)
         return Packed(list(context.written.items()), answer)
 
@@ -91,6 +115,13 @@ def passed_on(
 
         return execute
 
+    def get(body: dict[str, Any], context: RequestContext) -> Awaitable[bytes]:
+        planned = plan_get(body, find)
+        number = planned[1] % shards.count
+        if elsewhere(number, body):
+            return send(routes.ask, number, "GetItem", body, context)
+        return answer_get(planned, body, shards)
+
     async def query(body: dict[str, Any], context: RequestContext) -> bytes:
         planned = plan_query(body, find)
         number = planned[1] % shards.count
@@ -107,7 +138,7 @@ def passed_on(
         return table.locate_key({name: item[name] for name in table.key_names})[1]
 
     return {
-        "GetItem": keyed("GetItem", routes.ask, by_key),
+        "GetItem": get,
         "PutItem": keyed("PutItem", routes.change, by_item),
         "UpdateItem": keyed("UpdateItem", routes.change, by_key),
         "DeleteItem": keyed("DeleteItem", routes.change, by_key),

@@ -46,7 +46,7 @@ class Asked:
         for node in nodes.nodes.values():
             shards = Shards(partial(RoutedShard, routes=node.routes), 2)
             local = {**item_handlers(catalog, shards), **read_handlers(catalog, shards)}
-            node.calls |= request_calls(local)
+            node.calls |= request_calls(local, catalog, shards)
             if node.address == "a":
                 self.handlers = {**local, **passed_on(local, catalog, shards, node.routes)}
 

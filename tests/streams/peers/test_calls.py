@@ -115,6 +115,45 @@ async def test_what_is_packed_comes_as_it_is(peers: Peers) -> None:
     assert answers == [*(Packed({"n": each}, b"\xff\x00" * each) for each in asked), "x"]
 
 
+async def test_what_is_asked_packed_comes_as_it_is(peers: Peers) -> None:
+    _, address = await peers.server()
+    client = peers.client()
+    asked = [Packed(number, b"\xff\x00" * number) for number in (3, 1, 700_000, 2)]
+    answers = await asyncio.gather(
+        *(client.call(address, "echo", each) for each in asked), client.call(address, "echo", "x")
+    )
+    assert answers == [*asked, "x"]
+
+
+async def test_what_is_known_at_once_needs_no_task(peers: Peers) -> None:
+    waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    gone: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    found: dict[str, Awaitable[Any]] = {
+        "known": Packed([1], b"known"),
+        "waiting": waiting,
+        "gone": gone,
+    }
+
+    def refuse(_: Any) -> Awaitable[Any]:
+        raise ResourceNotFound("no such table")
+
+    peers.calls |= {"find": found.__getitem__, "refuse": refuse}
+    server, address = await peers.server()
+    client = peers.client()
+    assert await client.call(address, "find", "known") == Packed([1], b"known")
+    with pytest.raises(ResourceNotFound):
+        await client.call(address, "refuse", None)
+    calls = [client.call(address, "find", name) for name in ("waiting", "gone")]
+    # The connection's own is done with, so each that runs would be a call's.
+    await client.call(address, "find", "known")
+    assert not server._running
+    waiting.set_result(7)
+    gone.set_exception(Moved("gone"))
+    assert await calls[0] == 7
+    with pytest.raises(Moved):
+        await calls[1]
+
+
 async def test_nodes_of_one_machine_use_a_socket_of_it(peers: Peers, tmp_path: Path) -> None:
     running, address = await peers.server(sockets=tmp_path)
     (rights,) = _sockets(tmp_path)
@@ -168,7 +207,7 @@ async def test_who_says_nothing_any_more_is_given_up(
         await asyncio.Event().wait()
 
     peers.calls["never"] = never
-    waiting = asyncio.create_task(client.call(address, "never", 1))
+    waiting = asyncio.ensure_future(client.call(address, "never", 1))
     await client.call(address, "echo", 1)
     connection._link._transport.pause_reading()
     with pytest.raises(PeerLost) as caught:
@@ -207,7 +246,7 @@ async def test_answers_come_as_they_are_ready(peers: Peers) -> None:
     peers.calls["wait"] = wait
     _, address = await peers.server()
     client = peers.client()
-    late = asyncio.create_task(client.call(address, "wait", None))
+    late = asyncio.ensure_future(client.call(address, "wait", None))
     assert await client.call(address, "echo", "soon") == "soon"
     first.set()
     assert await late == "late"
@@ -256,7 +295,7 @@ async def test_who_was_asked_and_went_may_have_done_it(peers: Peers) -> None:
     peers.calls["never"] = never
     running, address = await peers.server()
     client = peers.client()
-    calls = [asyncio.create_task(client.call(address, "never", n)) for n in range(3)]
+    calls = [asyncio.ensure_future(client.call(address, "never", n)) for n in range(3)]
     await asked.wait()
     await running.stop()
     for call in calls:
