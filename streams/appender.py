@@ -36,7 +36,7 @@ from streamtable.streams.security import client_options
 __all__ = ["Appender", "LocalAppend"]
 
 LocalAppend: TypeAlias = Callable[[str, int, bytes], Awaitable[tuple[int, int]]]
-"""Appends a batch to a partition of a broker in this process: `Broker.append`."""
+"""Appends a batch to a partition of a broker on this machine: `Broker.append`."""
 
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _TRANSACTION_TIMEOUT_MS: Final = 60_000
@@ -73,7 +73,7 @@ class Appender:
         address: the brokers, `host:port,...`.
         topic: the topic.
         partition: the partition.
-        local: takes the batches in place of a connection, where the broker is in this process.
+        local: takes the batches in place of a connection, where the broker is this machine's.
     """
 
     def __init__(

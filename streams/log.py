@@ -36,7 +36,7 @@ class ShardLog:
         address: the brokers, `host:port,...`.
         topic: the change log's name.
         shard: the partition.
-        local: appends where the broker is in this process, see `Appender`.
+        local: appends where the broker is this machine's own, see `Appender`.
     """
 
     def __init__(

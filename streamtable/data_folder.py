@@ -46,6 +46,11 @@ class DataFolder:
         """Where the embedded broker keeps its topics."""
         return self.path / "broker"
 
+    @property
+    def workers(self) -> Path:
+        """Where the processes that share the folder have one each, and their sockets."""
+        return self._shared / "workers"
+
     def shard(self, number: int) -> Path:
         """Where a shard's tables are."""
         return self._shared / "shards" / str(number)
@@ -63,7 +68,7 @@ class DataFolder:
     @property
     def peer_sockets(self) -> Path | None:
         """Where processes that share the folder have sockets for each other, if it is shared."""
-        return None if self._shared is self.path else self.path.parent
+        return None if self._shared is self.path else self.workers
 
     @property
     def scratch(self) -> Path:

@@ -52,6 +52,8 @@ from streamtable.operations.passing import passed_on, request_calls
 from streamtable.operations.streams import stream_handlers
 from streamtable.peering import Peering
 from streamtable.settings import NodeSettings
+from streamtable.streams.appender import LocalAppend
+from streamtable.streams.appends import AppendClient
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.clock import HybridClock
@@ -102,14 +104,21 @@ class Node:
         check: is asked before each write, see `Shard.check`; None asks nobody.
         seat: which one of the processes it is that share data folder and port; None for a node
             that has them for itself.
+        appends: where this machine's broker takes appends, if another process has one.
     """
 
     def __init__(
-        self, settings: NodeSettings, check: WriteCheck | None = None, *, seat: int | None = None
+        self,
+        settings: NodeSettings,
+        check: WriteCheck | None = None,
+        *,
+        seat: int | None = None,
+        appends: str | None = None,
     ) -> None:
         self.settings = settings
         self._check = check
         self._seat = seat
+        self._appends = appends
         self.endpoint = ""
         self.kafka = ""
         self._parts = AsyncExitStack()
@@ -136,6 +145,7 @@ class Node:
         self._objects: Objects | None
         self._checkpointer: Checkpointer | None = None
         self._broker: Broker | None = None
+        self._local: LocalAppend | None = None
         self._traces: Traces | None = None
 
     async def start(self) -> None:
@@ -178,8 +188,13 @@ class Node:
         if settings.kafka is None:
             broker = self._broker = await self._start_broker(folder)
             self.kafka = broker.address
+            self._local = broker.append
         else:
             self.kafka = known_address(settings.kafka, settings.kafka_config)
+        if self._appends is not None:
+            client = AppendClient(self._appends, settings.region, folder.workers)
+            parts.push_async_callback(client.stop)
+            self._local = client.append
         topics = self._topics = Topics(settings.region)
         layout = Layout(await topics.create(self.kafka, settings.shards))
         catalog = self._catalog = Catalog(self.kafka, topics.catalog, layout, self._fail)
@@ -231,7 +246,7 @@ class Node:
             opened=transactions.join,
             closed=transactions.leave,
             fail=self._fail,
-            local=None if self._broker is None else self._broker.append,
+            local=self._local,
         )
         holdings.cleaner.start()
         sender = self._sender = IndexSender(

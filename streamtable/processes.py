@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from streamtable.core.errors import StreamtableError
 from streamtable.data_folder import DataFolder
 from streamtable.settings import NodeSettings
+from streamtable.streams.appends import AppendServer
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.security import known_address
 from streamtable.streams.topics import Topics
@@ -39,6 +40,7 @@ class Seat(BaseModel):
 
     Attributes:
         number: which one of them it is, from 0.
+        appends: where the parent takes appends to its broker; None where it has no broker.
         settings: the node's; `kafka` names the brokers, `port` the port that all share.
         checks: apps whose checks are asked before each write.
         log_level: how much it tells.
@@ -48,6 +50,7 @@ class Seat(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     number: int
+    appends: str | None = None
     settings: NodeSettings
     checks: tuple[str, ...] = ()
     log_level: str = "info"
@@ -92,11 +95,16 @@ class Processes:
         # 1. The folder, and the log.
         folder = DataFolder(settings.data)
         self._parts.callback(folder.release)
+        appends = None
         if settings.kafka is None:
             broker = Broker(BrokerSettings(data=folder.broker, port=settings.broker_port))
             await broker.start()
             self._parts.push_async_callback(broker.stop)
             self.kafka = broker.address
+            folder.workers.mkdir(exist_ok=True)
+            server = AppendServer(broker, settings.region, folder.workers)
+            appends = await server.start()
+            self._parts.push_async_callback(server.stop)
         else:
             self.kafka = known_address(settings.kafka, settings.kafka_config)
         await Topics(settings.region).create(self.kafka, settings.shards)
@@ -111,7 +119,9 @@ class Processes:
         # 3. The processes.
         ready = []
         for number in range(settings.workers):
-            seat = self._seat.model_copy(update={"number": number, "settings": told})
+            seat = self._seat.model_copy(
+                update={"number": number, "settings": told, "appends": appends}
+            )
             started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._keepers.append(asyncio.create_task(self._keep(seat, started)))
             ready.append(started)

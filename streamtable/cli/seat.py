@@ -20,7 +20,7 @@ async def _serve(seat: Seat) -> None:
     # The broker is gone with it, so there is nobody to part from; what was answered is durable.
     parent_is_gone().add_done_callback(lambda _: os._exit(1))
     checks = load_checks(seat.checks) if seat.checks else None
-    node = Node(seat.settings, checks, seat=seat.number)
+    node = Node(seat.settings, checks, seat=seat.number, appends=seat.appends)
     await node.start()
     try:
         sys.stdout.write(f"{node.endpoint}\n")

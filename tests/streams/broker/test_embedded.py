@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import InvalidProducerEpoch, KafkaConnectionError
 
-from streamtable.streams.appender import Appender
+from streamtable.streams.appender import Appender, LocalAppend
+from streamtable.streams.appends import AppendClient, AppendServer
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.broker.log import PartitionLog
 from tests.streams.broker import behaviour, clients, membership
 from tests.support.kafka_wire import KafkaWire, batch
 from tests.support.ports import free_port
+from tests.support.waiting import until
 
 
 class Embedded:
@@ -73,13 +76,28 @@ class TestClients(Embedded, clients.ClientsCase):
     pass
 
 
-class TestAppendsOfThisProcess(Embedded):
+class TestAppendsOfThisMachine(Embedded):
+    """Of the broker's own process, and of others beside it."""
+
+    @pytest.fixture(params=["its process", "another one"])
+    async def append(
+        self, running: list[Broker], request: pytest.FixtureRequest, tmp_path: Path
+    ) -> AsyncIterator[LocalAppend]:
+        if request.param == "its process":
+            yield running[0].append
+            return
+        server = AppendServer(running[0], "eu", tmp_path)
+        client = AppendClient(await server.start(), "eu", tmp_path)
+        yield client.append
+        await client.stop()
+        await server.stop()
+
     async def test_they_are_fenced_and_read_as_those_of_any_client(
-        self, running: list[Broker], address: str
+        self, append: LocalAppend, address: str
     ) -> None:
         async with await KafkaWire.connect(address) as wire:
             topic = await behaviour.create(wire)
-        here = Appender(address, topic, 0, running[0].append)
+        here = Appender(address, topic, 0, append)
         await here.open("shard")
         assert [await here.append(text, [("kind", b"x")]) for text in (b"a", b"b")] == [0, 1]
         async with AIOKafkaConsumer(
@@ -98,23 +116,37 @@ class TestAppendsOfThisProcess(Embedded):
         await newer.close()
         await here.close()
 
-    async def test_a_batch_that_may_not_be_stored_is_refused(self, running: list[Broker]) -> None:
-        broker = running[0]
-        assert await broker.append("nowhere", 0, b"") == (3, -1)  # UNKNOWN_TOPIC_OR_PARTITION
-        async with await KafkaWire.connect(broker.address) as wire:
+    async def test_a_batch_that_may_not_be_stored_is_refused(
+        self, append: LocalAppend, address: str
+    ) -> None:
+        assert await append("nowhere", 0, b"?") == (3, -1)  # UNKNOWN_TOPIC_OR_PARTITION
+        async with await KafkaWire.connect(address) as wire:
             topic = await behaviour.create(wire)
-        assert await broker.append(topic, 0, b"damaged") == (2, -1)  # CORRUPT_MESSAGE
+        assert await append(topic, 0, b"damaged") == (2, -1)  # CORRUPT_MESSAGE
 
     async def test_whoever_waits_hears_that_the_broker_stops(
-        self, running: list[Broker], monkeypatch: pytest.MonkeyPatch
+        self, append: LocalAppend, running: list[Broker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         broker = running[0]
         async with await KafkaWire.connect(broker.address) as wire:
             topic = await behaviour.create(wire)
         monkeypatch.setattr(PartitionLog, "_sync", lambda _log: None)
-        waiting = broker.append(topic, 0, batch(b"a"))
+        waiting = asyncio.ensure_future(append(topic, 0, batch(b"a")))
+        await until(lambda: bool(broker._appends), "the broker to have it")
         await broker.stop()
         with pytest.raises(KafkaConnectionError):
             await waiting
         with pytest.raises(KafkaConnectionError):
-            await broker.append(topic, 0, batch(b"a"))
+            await append(topic, 0, batch(b"a"))
+
+
+async def test_an_append_whose_way_is_gone_may_be_in_the_log(
+    settings: BrokerSettings, tmp_path: Path
+) -> None:
+    broker = Broker(settings)
+    server = AppendServer(broker, "eu", tmp_path)
+    client = AppendClient(await server.start(), "eu", tmp_path)
+    await server.stop()
+    with pytest.raises(KafkaConnectionError):
+        await client.append("topic", 0, b"?")
+    await client.stop()
