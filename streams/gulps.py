@@ -16,7 +16,7 @@ __all__ = ["PACE", "Gulps", "longest_fetch_ms"]
 _PAUSE_S: Final = 0.02
 # Where a fetch brings many records, what it costs itself is worth more than their age.
 _LONG_PAUSE_S: Final = 0.05
-_MANY: Final = 32
+_MANY: Final = 12
 # A consumer has one fetch under way: what comes on a shard that it does not ask for waits as long.
 _FETCH_MS: Final = 50
 # Each fetch costs 15 microseconds a partition, whether something comes or not.
