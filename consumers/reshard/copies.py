@@ -25,11 +25,12 @@ from streamtable.core.formats import NewerFormat
 from streamtable.core.layouts import Birth
 from streamtable.streams.epochs import SPLIT
 from streamtable.streams.layout import Layout
-from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable, ShardLog
+from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.overlay import Overlay
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.partitions import open_consumer
 from streamtable.streams.records import LogRecord, SplitMark
+from streamtable.streams.shard_log import ShardLog, ShardLogs
 from streamtable.streams.topics import Topics
 
 __all__ = ["Copies", "CopyStatus"]
@@ -89,6 +90,7 @@ class Copies:
     Args:
         address: the brokers, `host:port,...`.
         topics: the region's topics.
+        logs: the shards' logs.
         layout: the region's shards.
         catalog: how far this node has read the catalog.
         stores: the stores of this node's shards.
@@ -103,6 +105,7 @@ class Copies:
         *,
         address: str,
         topics: Topics,
+        logs: ShardLogs,
         layout: Layout,
         catalog: Callable[[], int],
         stores: Mapping[int, ShardStore],
@@ -113,6 +116,7 @@ class Copies:
     ) -> None:
         self._address = address
         self._topics = topics
+        self._logs = logs
         self._layout = layout
         self._catalog = catalog
         self._stores = stores
@@ -214,7 +218,7 @@ class Copies:
     async def _copy(self, number: int, copying: _Copying) -> None:
         """Bring a copy up to where its parent was split."""
         birth = self._birth(number)
-        log = ShardLog(self._address, self._topics.changelog, birth.parent)
+        log = self._logs.of(birth.parent)
         try:
             if copying.store is None:
                 copying.store = await self._begin(number, birth, log)
