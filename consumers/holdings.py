@@ -1,7 +1,9 @@
 """Opens the shards that a node is to have, and closes those that it has no more."""
 
 import asyncio
+import errno
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -15,6 +17,7 @@ from streamtable.consumers.tables.memory import StoreMemory
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.tables import Table
 from streamtable.streams.held import HeldShards
+from streamtable.streams.open_files import open_files_advice
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.shard import Shard
 from streamtable.streams.shard_log import ShardLog, ShardLogs
@@ -29,6 +32,7 @@ ShardMaker = Callable[[int, ShardLog, ShardStore], Shard]
 
 _RETRY_S: Final = 0.1
 _PATIENCE_S: Final = 30.0
+_TOO_MANY: Final = os.strerror(errno.EMFILE)
 
 
 class Tables:
@@ -182,6 +186,10 @@ class Holdings:
                 return ShardStore(path, self._memory, self._tables.find)
             except Exception as error:
                 # RocksDB's errors have no type of their own.
+                if _TOO_MANY in str(error):
+                    raise StateUnavailable(
+                        f"{path} can't be opened: too many files are open. {open_files_advice()}"
+                    ) from error
                 if "LOCK" not in str(error):
                     raise
                 if time.monotonic() > deadline:

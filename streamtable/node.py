@@ -62,6 +62,7 @@ from streamtable.streams.gate import Gate
 from streamtable.streams.held import HeldShards
 from streamtable.streams.item_history import ItemHistory
 from streamtable.streams.layout import Layout
+from streamtable.streams.open_files import check_open_files
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.peers.calls import ShardCall, shard_calls
 from streamtable.streams.peers.participants import participant_calls
@@ -186,6 +187,7 @@ class Node:
             parts.push_async_callback(self._traces.close)
         local: LocalBroker | None = None
         if settings.kafka is None:
+            check_open_files(settings.shards or 0)
             local = self._broker = await self._start_broker(folder)
             self.kafka = self._broker.address
         else:
@@ -196,6 +198,8 @@ class Node:
             local = client
         topics = self._topics = Topics(settings.region)
         layout = Layout(await topics.create(self.kafka, settings.shards))
+        if self._alone:
+            check_open_files(layout.count)
         logs = self._logs = ShardLogs(self.kafka, topics, local)
         parts.push_async_callback(logs.stop)
         await logs.start()
