@@ -24,6 +24,7 @@ from streamtable.streams.admin import open_admin
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.broker.groups import Groups
 from streamtable.streams.clock import HybridClock
+from streamtable.streams.fetcher import LogFetcher
 from streamtable.streams.group import Group
 from streamtable.streams.held import HeldShards
 from streamtable.streams.layout import Layout
@@ -389,13 +390,13 @@ async def test_a_shard_that_was_split_off_waits_for_its_rows_and_stops_no_node(
     await node.topics.grow(node.address, 4)
     ends = (await node.split(0), await node.split(1))
     # The parent's rows are not what they were at the split, and its log has lost its beginning.
-    bounds, lost = ShardLog.bounds, [0, 1]
+    bounds, lost = LogFetcher.bounds, [0, 1]
 
-    async def cut_bounds(log: ShardLog) -> tuple[int, int]:
-        first, end = await bounds(log)
-        return (1 if log._shard in lost else first), end
+    async def cut_bounds(log: LogFetcher, shard: int) -> tuple[int, int]:
+        first, end = await bounds(log, shard)
+        return (1 if shard in lost and log._topic == "test.changelog" else first), end
 
-    monkeypatch.setattr(ShardLog, "bounds", cut_bounds)
+    monkeypatch.setattr(LogFetcher, "bounds", cut_bounds)
     split = Split(before=2, after=4, ends=ends, index_ends=(0, 0), at=1.0)
     node.shards.layout.take(LayoutDocument(count=4, splits=(split,)))
     assigned = [TP("test.changelog", number) for number in node.shards.layout]
