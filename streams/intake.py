@@ -22,6 +22,7 @@ __all__ = ["Intake", "Pace"]
 
 _WAIT_S: Final = 0.25
 _RESUME_S: Final = 0.02
+_LEAVE_S: Final = 4.0
 
 
 _FETCH_MS: Final = 250
@@ -135,13 +136,21 @@ class _Thread(AIOKafkaConsumerThread):
         super().__init__(*args, thread_loop=Loop(), **kwargs)
 
     def close(self) -> None:
-        """Do nothing: a rebalance has come while the app stops, which closes all in good order.
+        """Have the connections closed soon: a rebalance has come while the app stops.
 
-        Faust would close the connections at once, and in the app's loop. Then nobody can tell the
-        group any more that this member goes, and the others wait until its session is over. And
-        uvloop brings the process down when a connection is closed from another thread while it is
-        read.
+        Stopping closes them, when the group has been told that this member goes. But it may wait
+        for the rebalance, which nobody carries out any more, and the member would stay for ever.
+        Faust closes them at once, so that the others wait until the session is over; and in the
+        app's loop: uvloop brings the process down when a connection is closed from another thread
+        while it is read.
         """
+        if self._consumer is not None:
+            asyncio.run_coroutine_threadsafe(self._cut_off(self._consumer), self.thread_loop)
+
+    @staticmethod
+    async def _cut_off(consumer: AIOKafkaConsumer) -> None:
+        await asyncio.sleep(_LEAVE_S)
+        await consumer._client.close()  # noqa: SLF001 - as Faust does
 
     async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
         pace = _intake(self.transport).pace
