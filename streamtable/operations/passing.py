@@ -43,21 +43,21 @@ def request_calls(
         catalog: the region's tables.
         shards: all shards.
     """
-    calls: dict[str, ShardCall] = {
-        operation: _request_call(handlers[operation]) for operation in _PASSED_ON
-    }
     find = item_lookup(catalog)
 
-    def get(shard: Shard, arguments: Any) -> Awaitable[Packed]:
-        body, _ = arguments
+    def get(_shard: Shard, arguments: Any) -> Awaitable[Packed]:
+        body, found = arguments
         planned = plan_get(body, find)
         # By this node's catalog, in which the table may be another one than in the other's.
         near = shards.of(planned[1]).at_hand(consistent=body.get("ConsistentRead", False))
         if near is None:
-            return calls["GetItem"](shard, arguments)
+            return _packed(answer_get(planned, body, shards), context_from_json(found))
         return Packed([], get_at_hand(planned, body, near))
 
-    return {**calls, "GetItem": get}
+    return {
+        **{operation: _request_call(handlers[operation]) for operation in _PASSED_ON},
+        "GetItem": get,
+    }
 
 
 def _request_call(handle: Handler) -> ShardCall:
@@ -65,14 +65,15 @@ def _request_call(handle: Handler) -> ShardCall:
     def execute(_shard: Shard, arguments: Any) -> Awaitable[Packed]:
         body, found = arguments
         context = context_from_json(found)
-        return packed(handle(body, context), context)
-
-    async def packed(begun: Awaitable[Any], context: RequestContext) -> Packed:
-        answer = await begun
-        assert isinstance(answer, bytes)
-        return Packed(list(context.written.items()), answer)
+        return _packed(handle(body, context), context)
 
     return execute
+
+
+async def _packed(begun: Awaitable[Any], context: RequestContext) -> Packed:
+    answer = await begun
+    assert isinstance(answer, bytes)
+    return Packed(list(context.written.items()), answer)
 
 
 def passed_on(
