@@ -6,12 +6,13 @@ write, and when its owner is lost it takes over without loading anything.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from streamtable.consumers.holdings import Holdings
@@ -26,14 +27,15 @@ from streamtable.streams.records import LogRecord
 from streamtable.streams.shard import Shard
 from streamtable.streams.topics import Topics
 
-__all__ = ["Replicas"]
+__all__ = ["Following", "Replicas"]
 
 logger = logging.getLogger(__name__)
 
 _POLL_MS: Final = 500
 _RETRY_S: Final = 1.0
-# A replica that has not reached the log's end for so long answers nothing.
+# A replica that has not reached the logs' ends for so long answers nothing.
 _FRESH_S: Final = 2.0
+_LOGS: Final = 2
 
 
 class Replicas:
@@ -57,10 +59,10 @@ class Replicas:
         self._topics = topics
         self._holdings = holdings
         self._fail = fail
-        self._following: dict[int, _Following] = {}
+        self._following: dict[int, Following] = {}
 
     def fresh(self, number: int) -> Shard | None:
-        """The replica of a shard, if it was at the end of the log a moment ago."""
+        """The replica of a shard, if it was at the end of its logs a moment ago."""
         following = self._following.get(number)
         if following is None or time.monotonic() - following.fresh_at > _FRESH_S:
             return None
@@ -72,7 +74,7 @@ class Replicas:
 
     def start(self, number: int) -> None:
         """Follow a shard; it is opened in the background, if it is not yet."""
-        following = self._following[number] = _Following()
+        following = self._following[number] = Following()
         following.task = asyncio.create_task(self._run(number, following))
 
     async def stop(self, number: int) -> bool:
@@ -88,7 +90,7 @@ class Replicas:
         for number in list(self._following):
             await self.stop(number)
 
-    async def _run(self, number: int, following: "_Following") -> None:
+    async def _run(self, number: int, following: "Following") -> None:
         while True:
             try:
                 if number not in self._holdings.held:
@@ -105,7 +107,7 @@ class Replicas:
                 logger.warning("the replica of shard %d waits: %r", number, error)
                 await asyncio.sleep(_RETRY_S)
 
-    async def _follow(self, number: int, following: "_Following") -> None:
+    async def _follow(self, number: int, following: "Following") -> None:
         store = self._holdings.stores[number]
         changes = TopicPartition(self._topics.changelog, number)
         rows = TopicPartition(self._topics.indexes, number)
@@ -117,11 +119,8 @@ class Replicas:
                 found = await consumer.getmany(timeout_ms=_POLL_MS)
                 await store.until_writable()
                 self._apply(number, found.get(changes, ()), found.get(rows, ()))
-                end = consumer.highwater(changes)
-                if end is not None:
-                    following.lag = max(0, end - store.applied - 1)
-                if not following.lag:
-                    following.fresh_at = time.monotonic()
+                following.look(consumer, changes, store.applied + 1)
+                following.look(consumer, rows, store.index_offset)
         finally:
             with suppress(*CLIENT_ERRORS):
                 await consumer.stop()
@@ -146,21 +145,48 @@ class Replicas:
                 shown.applied(source, store.indexed(source))
 
 
-class _Following:
+class Following:
     """One replica.
 
     Attributes:
-        task: follows the log.
-        fresh_at: when it was at the log's end last, on the monotonic clock.
-        lag: how many records it lacked when it looked last.
+        task: follows the logs.
     """
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
-        self.fresh_at = -_FRESH_S - 1
-        self.lag = 1
+        self._lags: dict[str, int] = {}
+        self._heard: dict[str, int] = {}
+        self._at_end: dict[str, float] = {}
+
+    @property
+    def lag(self) -> int:
+        """How many records it lacked when it looked last; 1 before."""
+        return sum(self._lags.values()) if len(self._lags) == _LOGS else 1
+
+    @property
+    def fresh_at(self) -> float:
+        """When it was last at the end of each log, on the monotonic clock; -inf before."""
+        return min(self._at_end.values()) if len(self._at_end) == _LOGS else -math.inf
+
+    def look(self, consumer: AIOKafkaConsumer, partition: TopicPartition, reached: int) -> None:
+        """Note whether the replica is at a log's end, if the brokers have told it since.
+
+        Args:
+            consumer: reads the log.
+            partition: the shard's part of it.
+            reached: the next offset that the replica needs.
+        """
+        heard = consumer.last_poll_timestamp(partition)
+        end = consumer.highwater(partition)
+        if heard is None or end is None or heard == self._heard.get(partition.topic):
+            return
+        self._heard[partition.topic] = heard
+        lag = self._lags[partition.topic] = max(0, end - reached)
+        if not lag:
+            self._at_end[partition.topic] = time.monotonic()
 
     async def end(self) -> None:
+        """Follow no more."""
         assert self.task is not None
         self.task.cancel()
         await asyncio.wait([self.task])

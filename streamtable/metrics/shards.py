@@ -70,7 +70,7 @@ class ShardMetrics(Collector):
             yield family
         replicas = GaugeMetricFamily(
             "streamtable_replica_lag_records",
-            "Records in the log that the replica of another node's shard lacks here",
+            "Records in the logs that the replica of another node's shard lacks here",
             labels=["shard"],
         )
         for number, lag in sorted(self._replica_lags().items()):

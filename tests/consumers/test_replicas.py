@@ -1,14 +1,17 @@
 """A replica follows the log; where it may not read on, the node hears of it."""
 
+import math
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 
 from streamtable.consumers.indexes.messages import encode
-from streamtable.consumers.replicas import Replicas
+from streamtable.consumers.replicas import Following, Replicas
 from streamtable.consumers.tables.memory import StoreMemory
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.formats import NewerFormat
@@ -22,11 +25,16 @@ from tests.support.waiting import until
 
 
 @pytest.fixture
-async def address(tmp_path: Path) -> AsyncIterator[str]:
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
     broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
     await broker.start()
-    yield broker.address
+    yield broker
     await broker.stop()
+
+
+@pytest.fixture
+def address(broker: Broker) -> str:
+    return broker.address
 
 
 async def test_it_stops_at_a_record_of_a_newer_format(address: str, tmp_path: Path) -> None:
@@ -75,3 +83,54 @@ async def test_what_was_shown_before_its_row_came_goes_when_it_comes(
         await replicas.stop_all()
     assert not failures
     store.close()
+
+
+async def test_it_is_fresh_while_the_brokers_tell_that_it_is(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them it knows no later end than the last one, and is at it for ever."""
+    monkeypatch.setattr("streamtable.consumers.replicas._FRESH_S", 1.5)
+    store = ShardStore(tmp_path / "store", StoreMemory(1024, 1024), lambda _: None)
+    shard: Any = SimpleNamespace(index_rows=IndexOverlay())
+    holdings: Any = SimpleNamespace(held={0: shard}, stores={0: store})
+    failures: list[BaseException] = []
+    async with Changelog(broker.address, shards=1) as log:
+        topics = Topics(log.region)
+        await topics.create(broker.address, 1)
+        replicas = Replicas(broker.address, topics, holdings, failures.append)
+        replicas.start(0)
+        assert replicas.fresh(0) is None
+        await log.barrier("e1")
+        await until(lambda: replicas.fresh(0) is shard, "the end of the logs")
+        assert replicas.lags() == {0: 0}
+        await broker.stop()
+        await until(lambda: replicas.fresh(0) is None, "the end of what is fresh")
+        await replicas.stop_all()
+    assert not failures
+    store.close()
+
+
+def test_it_is_not_fresh_while_it_lacks_index_rows() -> None:
+    """The two logs are on different brokers, most likely, and one may be behind."""
+    told: dict[TopicPartition, tuple[int, int]] = {}
+    consumer: Any = SimpleNamespace(
+        highwater=lambda each: told[each][0], last_poll_timestamp=lambda each: told[each][1]
+    )
+    changes, rows = TopicPartition("changes", 0), TopicPartition("rows", 0)
+    following = Following()
+    told.update({changes: (5, 1000), rows: (9, 1000)})
+    following.look(consumer, changes, 5)
+    assert following.fresh_at == -math.inf
+    following.look(consumer, rows, 7)
+    assert (following.fresh_at, following.lag) == (-math.inf, 2)
+    told[rows] = (9, 1001)
+    following.look(consumer, rows, 9)
+    assert following.lag == 0
+    at = following.fresh_at
+    assert at <= time.monotonic()
+    told[changes] = (5, 1002)
+    following.look(consumer, changes, 5)
+    assert following.fresh_at > at
+    at = following.fresh_at
+    following.look(consumer, rows, 9)
+    assert following.fresh_at == at
