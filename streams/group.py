@@ -12,6 +12,7 @@ import aiokafka.conn
 import faust
 from faust.assignor.partition_assignor import PartitionAssignor
 
+from streamtable.streams.patience import limit_requests
 from streamtable.streams.security import KafkaAddress
 
 __all__ = ["READ_BYTES", "SESSION_S", "Group"]
@@ -133,6 +134,7 @@ class Group(faust.App):
 
 def _broker(address: str) -> dict[str, Any]:
     """Return what Faust is told to connect to an address."""
+    limit_requests()
     options: dict[str, Any] = {"broker": [f"kafka://{host}" for host in address.split(",")]}
     if isinstance(address, KafkaAddress):
         security = address.security

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 from aiokafka.helpers import create_ssl_context
 
 from streamtable.core.errors import StreamtableError
+from streamtable.streams.patience import limit_requests
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -134,6 +135,7 @@ def known_address(brokers: str, config: Path | None = None) -> str:
 
 def client_options(address: str) -> dict[str, Any]:
     """Return what a client of aiokafka is told to connect to an address."""
+    limit_requests()
     options: dict[str, Any] = {"bootstrap_servers": str(address)}
     if isinstance(address, KafkaAddress):
         security = address.security

@@ -1,0 +1,88 @@
+"""A broker that says nothing holds nobody up for longer than it would take to answer."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
+from aiokafka.protocol.metadata import MetadataRequest
+
+from streamtable.streams import patience
+from streamtable.streams.broker import Broker, BrokerSettings
+from streamtable.streams.fetcher import LogFetcher
+from streamtable.streams.security import client_options
+from streamtable.streams.topics import Topics
+
+LIMIT_S = 0.3
+FAR_BELOW_S = 10.0
+"""What tells aiokafka's own limit, 40 s, from this one on a machine that is slow."""
+
+
+@pytest.fixture
+async def silent() -> AsyncIterator[str]:
+    """The address of one that takes connections and requests, and answers nothing."""
+    writers = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await reader.read()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    yield f"{host}:{port}"
+    server.close()
+    for writer in writers:
+        writer.close()
+
+
+@pytest.fixture(autouse=True)
+def limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_AT_ONCE_S", LIMIT_S)
+    for request in patience._LIMITS:
+        monkeypatch.setitem(patience._LIMITS, request, LIMIT_S)
+
+
+async def test_a_silent_broker_is_not_connected_to_for_long(silent: str) -> None:
+    client = AIOKafkaClient(**client_options(silent))
+    asked = time.monotonic()
+    with pytest.raises(KafkaConnectionError):
+        await client.bootstrap()
+    assert LIMIT_S / 2 < time.monotonic() - asked < FAR_BELOW_S
+    await client.close()
+
+
+async def test_the_others_are_asked(silent: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    broker = Broker(BrokerSettings(data=tmp_path_factory.mktemp("broker"), port=0))
+    await broker.start()
+    asked = time.monotonic()
+    topics = Topics("test")
+    await topics.create(f"{silent},{broker.address}", 1)
+    log = LogFetcher(f"{silent},{broker.address}", topics.changelog)
+    await log.start()
+    assert await log.bounds(0) == (0, 0)
+    assert time.monotonic() - asked < FAR_BELOW_S
+    await log.stop()
+    await broker.stop()
+
+
+async def test_who_falls_silent_is_given_up(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is closed, so that the next request does not wait behind this one."""
+    broker = Broker(BrokerSettings(data=tmp_path_factory.mktemp("broker"), port=0))
+    await broker.start()
+    client = AIOKafkaClient(**client_options(broker.address))
+    await client.bootstrap()
+    await client.force_metadata_update()
+    (node,) = client.cluster.brokers()
+    monkeypatch.setattr(
+        "streamtable.streams.broker.connection.Connection.data_received", lambda *_: None
+    )
+    asked = time.monotonic()
+    with pytest.raises(RequestTimedOutError):
+        await client.send(node.nodeId, MetadataRequest([]))
+    assert time.monotonic() - asked < FAR_BELOW_S
+    await client.close()
+    await broker.stop()
