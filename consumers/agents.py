@@ -32,6 +32,8 @@ _COMMIT_INTERVAL_S: Final = 1.0
 _LAST_COMMIT_S: Final = 3.0
 _START_S: Final = 60.0
 _RETRY_S: Final = 0.5
+# Each has connections and a recovery of its own while it is taken.
+_TAKEN_AT_ONCE: Final = 32
 # Between nodes a shard moves as soon as its members hear of it, with their next heartbeats.
 _HEARTBEAT_S: Final = 0.3
 
@@ -91,6 +93,7 @@ class Agents:
         self.replicas = Replicas(address, topics, holdings, fail)
         self._generation: int | None = None
         self._turns: dict[int, asyncio.Lock] = {}
+        self._taking = asyncio.Semaphore(_TAKEN_AT_ONCE)
         self._opened: dict[int, asyncio.Event] = {}
         self._layout = holdings.held.layout
         self._make_room()
@@ -251,22 +254,26 @@ class Agents:
         self._moving.update(moving)
         for task in moving:
             task.add_done_callback(self._moved)
-        first = not self._ready.done()
-        if moving and (first or not numbers):
+        # Who waits here sends no heartbeats meanwhile.
+        if moving and not numbers:
             await asyncio.wait(moving)
         await self.copy()
-        if not self._ready.done():
-            self._ready.set_result(None)
+        self._tell_ready()
 
     def _moved(self, task: asyncio.Task[None]) -> None:
         self._moving.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is None:
-            return
-        if self._ready.done():
+            self._tell_ready()
+        elif self._ready.done():
             self._fail(error)
         else:
             self._ready.set_exception(error)
+
+    def _tell_ready(self) -> None:
+        """Let the start go on when all shards are where they belong."""
+        if not (self._moving or self._ready.done()):
+            self._ready.set_result(None)
 
     async def _move(self, number: int) -> None:
         """Bring a shard to where it belongs by now: here, or not."""
@@ -282,7 +289,8 @@ class Agents:
 
     async def _try_to_take(self, number: int) -> None:
         try:
-            await self._take(number)
+            async with self._taking:
+                await self._take(number)
         except (LogUnavailable, StateUnavailable) as error:
             # A node that does not reach the log does not start. One that another node was
             # faster than, or slower, has its shards a moment later.
@@ -310,7 +318,13 @@ class Agents:
         # what a power cut left in the store, so the store says where to go on.
         store = self._holdings.stores[number]
         async with aclosing(
-            read_to_end(self._address, self._topics.indexes, number, store.index_offset)
+            read_to_end(
+                self._address,
+                self._topics.indexes,
+                number,
+                store.index_offset,
+                self._holdings.logs.rows,
+            )
         ) as batches:
             async for batch in batches:
                 await store.until_writable()

@@ -1,7 +1,9 @@
 """Opens the shards that a node is to have, and closes those that it has no more."""
 
 import asyncio
+import errno
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -14,11 +16,11 @@ from streamtable.consumers.reshard.copies import Copies
 from streamtable.consumers.tables.memory import StoreMemory
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.tables import Table
-from streamtable.streams.appender import LocalAppend
 from streamtable.streams.held import HeldShards
-from streamtable.streams.log import ShardLog
+from streamtable.streams.open_files import open_files_advice
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.shard import Shard
+from streamtable.streams.shard_log import ShardLog, ShardLogs
 from streamtable.streams.topics import Topics
 
 __all__ = ["Holdings", "ShardMaker", "Tables"]
@@ -30,6 +32,7 @@ ShardMaker = Callable[[int, ShardLog, ShardStore], Shard]
 
 _RETRY_S: Final = 0.1
 _PATIENCE_S: Final = 30.0
+_TOO_MANY: Final = os.strerror(errno.EMFILE)
 
 
 class Tables:
@@ -60,6 +63,7 @@ class Holdings:
     Args:
         address: the brokers, `host:port,...`.
         topics: the region's topics.
+        logs: the shards' logs.
         catalog: how far this node has read the catalog.
         held: where shards are found by others.
         stores: their stores, likewise.
@@ -70,10 +74,10 @@ class Holdings:
         make: makes a shard.
         opened: called with each shard before its term starts.
         closed: called with the number of each shard that goes.
-        local: appends to the log where the broker is in this process.
         fail: told of an error after which the node can't go on.
 
     Attributes:
+        logs: the shards' logs.
         copies: makes the rows of shards that are to be.
         cleaner: removes rows that are other shards' since a split.
     """
@@ -83,6 +87,7 @@ class Holdings:
         *,
         address: str,
         topics: Topics,
+        logs: ShardLogs,
         catalog: Callable[[], int],
         held: HeldShards,
         stores: dict[int, ShardStore],
@@ -94,14 +99,11 @@ class Holdings:
         opened: Callable[[Shard], None],
         closed: Callable[[int], None],
         fail: Callable[[BaseException], None],
-        local: LocalAppend | None = None,
     ) -> None:
         self.held = held
         self.stores = stores
-        self._address = address
-        self._topic = topics.changelog
+        self.logs = logs
         layout = self._layout = held.layout
-        self._local = local
         self._path = path
         self._memory = memory
         self._tables = tables
@@ -113,6 +115,7 @@ class Holdings:
         self.copies = Copies(
             address=address,
             topics=topics,
+            logs=logs,
             layout=layout,
             catalog=catalog,
             stores=stores,
@@ -132,7 +135,7 @@ class Holdings:
             StorageUnavailable: the object storage can't be read.
         """
         path = self._path(number)
-        log = ShardLog(self._address, self._topic, number, self._local)
+        log = self.logs.of(number)
         try:
             if await self._is_new(number, path, log):
                 store = await self.copies.take(number)
@@ -183,6 +186,10 @@ class Holdings:
                 return ShardStore(path, self._memory, self._tables.find)
             except Exception as error:
                 # RocksDB's errors have no type of their own.
+                if _TOO_MANY in str(error):
+                    raise StateUnavailable(
+                        f"{path} can't be opened: too many files are open. {open_files_advice()}"
+                    ) from error
                 if "LOCK" not in str(error):
                     raise
                 if time.monotonic() > deadline:

@@ -148,6 +148,15 @@ class LayoutDocument(BaseModel):
             return Birth(shard % self.count, self.count, None, None)
         return None
 
+    def births(self, shard: int) -> list[Birth]:
+        """Say how a shard came about, and its parent, and so on: the oldest birth first."""
+        found: list[Birth] = []
+        birth = self.birth(shard)
+        while birth is not None:
+            found.insert(0, birth)
+            birth = self.birth(birth.parent)
+        return found
+
     def chain(self, shard: int, since_s: float) -> list[int]:
         """Return the shards that have had a shard's items since a time, the oldest first."""
         found = [shard]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from io import BytesIO
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient, CoordinationType
@@ -33,10 +33,7 @@ from crc32c import crc32c
 from streamtable.streams.records import Headers
 from streamtable.streams.security import client_options
 
-__all__ = ["Appender", "LocalAppend"]
-
-LocalAppend: TypeAlias = Callable[[str, int, bytes], Awaitable[tuple[int, int]]]
-"""Appends a batch to a partition of a broker on this machine: `Broker.append`."""
+__all__ = ["Appender", "LocalBroker"]
 
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _TRANSACTION_TIMEOUT_MS: Final = 60_000
@@ -66,6 +63,16 @@ _NOT_YET: Final = (
 )
 
 
+class LocalBroker(Protocol):
+    """A broker of this machine, which needs no connection to its port: `Broker`, `AppendClient`."""
+
+    async def open_producer(self, name: str) -> tuple[int, int]:
+        """Return the id and the new epoch of the producer of a name."""
+
+    def append(self, topic: str, partition: int, batch: bytes) -> Awaitable[tuple[int, int]]:
+        """Append a batch; return its error code and its offset."""
+
+
 class Appender:
     """Appends to one partition; see the module.
 
@@ -73,22 +80,15 @@ class Appender:
         address: the brokers, `host:port,...`.
         topic: the topic.
         partition: the partition.
-        local: takes the batches in place of a connection, where the broker is this machine's.
+        local: the broker, where it is this machine's.
     """
 
     def __init__(
-        self, address: str, topic: str, partition: int, local: LocalAppend | None = None
+        self, address: str, topic: str, partition: int, local: LocalBroker | None = None
     ) -> None:
-        self._topic = topic
-        self._send: Callable[[bytes], Awaitable[tuple[int, int]]] = (
-            self._send_to_leader if local is None else partial(local, topic, partition)
+        self._way: _Leader | _Here = (
+            _Leader(address, topic, partition) if local is None else _Here(local, topic, partition)
         )
-        self._partition = TopicPartition(topic, partition)
-        self._client = AIOKafkaClient(
-            **client_options(address), request_timeout_ms=_REQUEST_TIMEOUT_MS
-        )
-        name = topic.encode()
-        self._head = _TOPIC.pack(-1, _ALL, _REQUEST_TIMEOUT_MS, 1, len(name)) + name
         self._producer = (-1, -1)
         self._sequence = 0
         # The last record's; most records of a term have the same.
@@ -107,27 +107,12 @@ class Appender:
         Raises:
             Exception: one of `log.CLIENT_ERRORS`: the brokers do not answer.
         """
-        await self._client.bootstrap()
-        await self._client.set_topics([self._topic])
-        while True:
-            try:
-                node = await self._client.coordinator_lookup(CoordinationType.TRANSACTION, fence)
-                asked = InitProducerIdRequest(fence, _TRANSACTION_TIMEOUT_MS)
-                answer = await self._client.send(node, asked)
-                error = for_code(answer.error_code)
-                if error is NoError:
-                    self._producer = answer.producer_id, answer.producer_epoch
-                    return
-                raise error
-            except KafkaError as error:
-                if not (error.retriable or isinstance(error, _NOT_YET)):
-                    raise
-            await self._wait_for_metadata()
+        self._producer = await self._way.open(fence)
 
     async def close(self) -> None:
         """Close the connections. An append under way fails."""
         self._closed = True
-        await self._client.close()
+        await self._way.close()
 
     async def append(self, value: bytes, headers: Headers) -> int:
         """Append one record, and return its offset when it is durable.
@@ -140,7 +125,7 @@ class Appender:
         batch = self._batch(value, headers)
         while True:
             try:
-                code, offset = await self._send(batch)
+                code, offset = await self._way.send(batch)
                 error = for_code(code)
                 if error is NoError:
                     self._sequence = (self._sequence + 1) % _SEQUENCES
@@ -149,17 +134,7 @@ class Appender:
             except KafkaError as error:
                 if self._closed or not error.retriable:
                     raise
-            await self._wait_for_metadata()
-
-    async def _send_to_leader(self, batch: bytes) -> tuple[int, int]:
-        """Send a batch; returns its error code and its offset."""
-        leader = self._client.cluster.leader_for_partition(self._partition)
-        if leader is None or leader < 0:
-            raise LeaderNotAvailableError
-        partition = _PARTITION.pack(1, self._partition.partition, len(batch))
-        request = _Produce(b"".join((self._head, partition, batch)))
-        _, code, offset = await self._client.send(leader, request)
-        return code, offset
+            await self._way.wait()
 
     def _batch(self, value: bytes, headers: Headers) -> bytes:
         """Return a batch of one record.
@@ -177,10 +152,70 @@ class Appender:
         size = _UNCHECKED.size - _LENGTH_END + len(body)
         return _UNCHECKED.pack(0, size, -1, _MAGIC, crc32c(body)) + body
 
-    async def _wait_for_metadata(self) -> None:
+
+class _Leader:
+    """The way to a partition's leader, over connections of its own."""
+
+    def __init__(self, address: str, topic: str, partition: int) -> None:
+        self._topic = topic
+        self._partition = TopicPartition(topic, partition)
+        self._client = AIOKafkaClient(
+            **client_options(address), request_timeout_ms=_REQUEST_TIMEOUT_MS
+        )
+        name = topic.encode()
+        self._head = _TOPIC.pack(-1, _ALL, _REQUEST_TIMEOUT_MS, 1, len(name)) + name
+
+    async def open(self, fence: str) -> tuple[int, int]:
+        """Connect, and return the producer's id and epoch."""
+        await self._client.bootstrap()
+        await self._client.set_topics([self._topic])
+        while True:
+            try:
+                node = await self._client.coordinator_lookup(CoordinationType.TRANSACTION, fence)
+                asked = InitProducerIdRequest(fence, _TRANSACTION_TIMEOUT_MS)
+                answer = await self._client.send(node, asked)
+                error = for_code(answer.error_code)
+                if error is NoError:
+                    return answer.producer_id, answer.producer_epoch
+                raise error
+            except KafkaError as error:
+                if not (error.retriable or isinstance(error, _NOT_YET)):
+                    raise
+            await self.wait()
+
+    async def send(self, batch: bytes) -> tuple[int, int]:
+        """Send a batch; return its error code and its offset."""
+        leader = self._client.cluster.leader_for_partition(self._partition)
+        if leader is None or leader < 0:
+            raise LeaderNotAvailableError
+        partition = _PARTITION.pack(1, self._partition.partition, len(batch))
+        request = _Produce(b"".join((self._head, partition, batch)))
+        _, code, offset = await self._client.send(leader, request)
+        return code, offset
+
+    async def wait(self) -> None:
         """Find out where the leader is now; not at once, it may be elected just then."""
         await asyncio.sleep(_RETRY_S)
         await self._client.force_metadata_update()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+
+class _Here:
+    """The way to a partition of the broker in this process: a call."""
+
+    def __init__(self, broker: LocalBroker, topic: str, partition: int) -> None:
+        self.open = broker.open_producer
+        self.send = partial(broker.append, topic, partition)
+
+    async def wait(self) -> None:
+        """Give the disk a moment."""
+        await asyncio.sleep(_RETRY_S)
+
+    async def close(self) -> None:
+        """Do nothing: what is under way ends by itself."""
 
 
 def _encode_headers(headers: Headers) -> bytes:

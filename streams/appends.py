@@ -15,12 +15,13 @@ from streamtable.core.errors import ApiError
 from streamtable.streams.broker import Broker
 from streamtable.streams.peers.client import PeerClient, PeerLost
 from streamtable.streams.peers.frames import Packed
-from streamtable.streams.peers.server import PeerServer
+from streamtable.streams.peers.server import Call, PeerServer
 
 __all__ = ["AppendClient", "AppendServer"]
 
 _HOST: Final = "127.0.0.1"
-_METHOD: Final = "append"
+_APPEND: Final = "append"
+_PRODUCER: Final = "producer"
 
 
 class AppendServer:
@@ -34,8 +35,9 @@ class AppendServer:
 
     def __init__(self, broker: Broker, region: str, sockets: Path) -> None:
         self._broker = broker
+        calls: dict[str, Call] = {_APPEND: self._append, _PRODUCER: broker.open_producer}
         self._server = PeerServer(
-            region, lambda _method: self._append, lambda: 0, _read_at_once, sockets=sockets
+            region, calls.__getitem__, lambda: 0, _read_at_once, sockets=sockets
         )
 
     async def start(self) -> str:
@@ -68,19 +70,28 @@ class AppendClient:
         self._address = address
         self._client = PeerClient(region, sockets=sockets)
 
+    async def open_producer(self, name: str) -> tuple[int, int]:
+        """Give a producer its id and a new epoch; see `Broker.open_producer`.
+
+        Raises:
+            KafkaConnectionError: the broker did not, or gave no answer.
+        """
+        return await self._call(_PRODUCER, name)
+
     async def append(self, topic: str, partition: int, batch: bytes) -> tuple[int, int]:
         """Append a record batch; see `Broker.append`.
 
         Raises:
             KafkaConnectionError: the broker gave no answer. The batch may be in the log, or not.
         """
+        return await self._call(_APPEND, Packed([topic, partition], batch))
+
+    async def _call(self, method: str, arguments: Any) -> tuple[int, int]:
         try:
-            code, offset = await self._client.call(
-                self._address, _METHOD, Packed([topic, partition], batch)
-            )
+            first, second = await self._client.call(self._address, method, arguments)
         except (ApiError, PeerLost) as error:
             raise KafkaConnectionError(str(error)) from error
-        return code, offset
+        return first, second
 
     async def stop(self) -> None:
         """Close the connection."""

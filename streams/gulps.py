@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from streamtable.streams.intake import Pace
 
-__all__ = ["PACE", "Gulps", "longest_fetch_ms"]
+__all__ = ["PACE", "Gulps", "longest_fetch_ms", "pause_s"]
 
 _PAUSE_S: Final = 0.02
 # Where a fetch brings many records, what it costs itself is worth more than their age.
@@ -21,6 +21,7 @@ _MANY: Final = 12
 _FETCH_MS: Final = 50
 # Each fetch costs 15 microseconds a partition, whether something comes or not.
 _PARTITIONS_PER_MS: Final = 2
+_PAUSE_S_PER_PARTITION: Final = 0.0001
 _GATHER_S: Final = 0.002
 _MOST: Final = 8192
 _MOST_BYTES: Final = 8 * 1024 * 1024
@@ -31,11 +32,12 @@ def longest_fetch_ms(partitions: int) -> int:
     return max(_FETCH_MS, partitions // _PARTITIONS_PER_MS)
 
 
-def _pause_s(records: int) -> float:
-    return _LONG_PAUSE_S if records >= _MANY else _PAUSE_S
+def pause_s(records: int, partitions: int) -> float:
+    """How long to wait after a fetch, so that what it costs for its partitions is a small part."""
+    return max(_LONG_PAUSE_S if records >= _MANY else _PAUSE_S, partitions * _PAUSE_S_PER_PARTITION)
 
 
-PACE: Final = Pace(wait_ms=longest_fetch_ms, pause_s=_pause_s)
+PACE: Final = Pace(wait_ms=longest_fetch_ms, pause_s=pause_s)
 """How a consumer fetches that gulps: it pauses after each fetch that brought something."""
 
 

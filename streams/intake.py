@@ -32,7 +32,7 @@ def _patiently(_partitions: int) -> int:
     return _FETCH_MS
 
 
-def _at_once(_records: int) -> float:
+def _at_once(_records: int, _partitions: int) -> float:
     return 0.0
 
 
@@ -42,11 +42,12 @@ class Pace(NamedTuple):
     Attributes:
         wait_ms: how long a fetch of so many partitions waits for records. A partition that was full
             is asked for again at the next fetch.
-        pause_s: how long to wait after a fetch that brought so many records.
+        pause_s: how long to wait after a fetch that brought so many records, of so many partitions
+            that were asked for.
     """
 
     wait_ms: Callable[[int], int] = _patiently
-    pause_s: Callable[[int], float] = _at_once
+    pause_s: Callable[[int, int], float] = _at_once
 
 
 class Intake:
@@ -153,11 +154,12 @@ class _Thread(AIOKafkaConsumerThread):
 
     async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
         pace = _intake(self.transport).pace
-        wait_ms = pace.wait_ms(len(consumer.assignment()))
+        partitions = len(consumer.assignment())
+        wait_ms = pace.wait_ms(partitions)
         consumer._fetcher._fetch_max_wait_ms = wait_ms  # noqa: SLF001 - neither Faust nor aiokafka has a setting
         found = await super()._fetch_records(consumer, *args, **kwargs)
         if found:
-            pause_s = pace.pause_s(sum(map(len, found.values())))
+            pause_s = pace.pause_s(sum(map(len, found.values())), partitions)
             if pause_s:
                 await asyncio.sleep(pause_s)
         return found

@@ -19,9 +19,10 @@ from streamtable.core.images import Image
 from streamtable.streams import records
 from streamtable.streams.commit import Commit
 from streamtable.streams.epochs import BARRIER
-from streamtable.streams.log import LogFenced, LogUnavailable, ShardLog
+from streamtable.streams.log import LogFenced, LogUnavailable
 from streamtable.streams.overlay import Overlay
 from streamtable.streams.records import Headers, LogRecord, SplitMark
+from streamtable.streams.shard_log import ShardLog
 from streamtable.streams.traces import TRACE, Step, Tracer
 
 __all__ = [
@@ -485,7 +486,7 @@ class Owner:
     async def _check_end(self) -> bool:
         """Say whether a term that is in force has everything up to the log's end."""
         try:
-            _, end = await self._log.bounds()
+            end = await self._log.end()
             while self.serving and self._last + 1 < end:
                 if self._appending is not None:
                     acknowledged = asyncio.get_running_loop().create_future()

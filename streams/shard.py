@@ -23,9 +23,9 @@ from streamtable.streams.begun import Begun
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.commit import Commit, NotWritten
 from streamtable.streams.ledger import Ledger
-from streamtable.streams.log import ShardLog
 from streamtable.streams.overlay import IndexOverlay, Slot, merge
 from streamtable.streams.owner import WAIT_S, Owner, ShardState
+from streamtable.streams.shard_log import ShardLog
 
 __all__ = [
     "Chunk",

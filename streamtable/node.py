@@ -52,7 +52,7 @@ from streamtable.operations.passing import passed_on, request_calls
 from streamtable.operations.streams import stream_handlers
 from streamtable.peering import Peering
 from streamtable.settings import NodeSettings
-from streamtable.streams.appender import LocalAppend
+from streamtable.streams.appender import LocalBroker
 from streamtable.streams.appends import AppendClient
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.catalog import Catalog
@@ -62,13 +62,14 @@ from streamtable.streams.gate import Gate
 from streamtable.streams.held import HeldShards
 from streamtable.streams.item_history import ItemHistory
 from streamtable.streams.layout import Layout
-from streamtable.streams.log import ShardLog
+from streamtable.streams.open_files import check_open_files
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.peers.calls import ShardCall, shard_calls
 from streamtable.streams.peers.participants import participant_calls
 from streamtable.streams.routes import RoutedShard
 from streamtable.streams.security import known_address
 from streamtable.streams.shard import Shard, WriteCheck
+from streamtable.streams.shard_log import ShardLog, ShardLogs
 from streamtable.streams.shards import Shards
 from streamtable.streams.stream_reader import StreamReader
 from streamtable.streams.topics import Topics
@@ -140,12 +141,11 @@ class Node:
         self._agents: Agents
         self._member: ReshardMember
         self._driver: ReshardDriver
-        self._fetcher: LogFetcher
+        self._logs: ShardLogs
         self._epochs: StoreEpochs
         self._objects: Objects | None
         self._checkpointer: Checkpointer | None = None
         self._broker: Broker | None = None
-        self._local: LocalAppend | None = None
         self._traces: Traces | None = None
 
     async def start(self) -> None:
@@ -185,18 +185,24 @@ class Node:
         if settings.traces is not None:
             self._traces = self._send_traces(settings.traces, folder.node)
             parts.push_async_callback(self._traces.close)
+        local: LocalBroker | None = None
         if settings.kafka is None:
-            broker = self._broker = await self._start_broker(folder)
-            self.kafka = broker.address
-            self._local = broker.append
+            check_open_files(settings.shards or 0)
+            local = self._broker = await self._start_broker(folder)
+            self.kafka = self._broker.address
         else:
             self.kafka = known_address(settings.kafka, settings.kafka_config)
         if self._appends is not None:
             client = AppendClient(self._appends, settings.region, folder.workers)
             parts.push_async_callback(client.stop)
-            self._local = client.append
+            local = client
         topics = self._topics = Topics(settings.region)
         layout = Layout(await topics.create(self.kafka, settings.shards))
+        if self._alone:
+            check_open_files(layout.count)
+        logs = self._logs = ShardLogs(self.kafka, topics, local)
+        parts.push_async_callback(logs.stop)
+        await logs.start()
         catalog = self._catalog = Catalog(self.kafka, topics.catalog, layout, self._fail)
         await catalog.start()
         parts.push_async_callback(catalog.stop)
@@ -235,6 +241,7 @@ class Node:
         holdings = Holdings(
             address=self.kafka,
             topics=topics,
+            logs=self._logs,
             catalog=lambda: catalog.next,
             held=held,
             stores=stores,
@@ -246,7 +253,6 @@ class Node:
             opened=transactions.join,
             closed=transactions.leave,
             fail=self._fail,
-            local=self._local,
         )
         holdings.cleaner.start()
         sender = self._sender = IndexSender(
@@ -344,9 +350,7 @@ class Node:
         backfill.start()
         self._agents.on_taken.append(backfill.look)
         parts.push_async_callback(backfill.stop)
-        fetcher = self._fetcher = LogFetcher(self.kafka, topics.changelog)
-        parts.push_async_callback(fetcher.stop)
-        await fetcher.start()
+        fetcher = self._logs.changes
         epochs = self._epochs = StoreEpochs(stores, routes.ask)
         destinations = Destinations(
             address=self.kafka,
@@ -357,9 +361,6 @@ class Node:
         )
         destinations.start()
         parts.push_async_callback(destinations.stop)
-        index_ends = LogFetcher(self.kafka, topics.indexes)
-        parts.push_async_callback(index_ends.stop)
-        await index_ends.start()
         self._driver = driver = ReshardDriver(
             address=self.kafka,
             topics=topics,
@@ -367,7 +368,7 @@ class Node:
             ask=routes.ask,
             ask_all=self._peering.ask_all,
             owner=self._peering.placement.owner,
-            index_end=partial(_end, index_ends),
+            index_end=partial(_end, self._logs.rows),
             leads=lambda number: routes.own(number) is not None,
         )
         driver.start()
@@ -417,12 +418,12 @@ class Node:
             operated |= passed_on(operated, catalog, shards, routes)
         operations = {
             **{name: gate.keeps(handler) for name, handler in operated.items()},
-            **stream_handlers(catalog, StreamReader(self._fetcher, self._epochs, layout)),
+            **stream_handlers(catalog, StreamReader(self._logs.changes, self._epochs, layout)),
         }
         control = Control(
             catalog=catalog,
             settings=settings,
-            log=self._fetcher,
+            log=self._logs.changes,
             layout=layout,
             kafka=self.kafka,
             changelog=self._topics.changelog,
@@ -440,7 +441,7 @@ class Node:
         why = Why(
             find=catalog.table,
             layout=layout,
-            history=ItemHistory(self._fetcher, self._epochs),
+            history=ItemHistory(self._logs.changes, self._epochs),
             consumers=knowledge.of,
         )
         ingest = Ingest(catalog, layout, stores, routes)
@@ -496,7 +497,7 @@ class Node:
             layout=layout,
             ask=routes.ask,
             owner=self._peering.placement.owner,
-            log=self._fetcher,
+            log=self._logs.changes,
             drain=self.drain,
         )
         self._calls |= status_calls(self._folder.node, stores)

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from streamtable.core.errors import StreamtableError
 from streamtable.data_folder import DataFolder
+from streamtable.file_limit import raise_file_limit
 from streamtable.settings import NodeSettings
 from streamtable.streams.appends import AppendServer
 from streamtable.streams.broker import Broker, BrokerSettings
@@ -92,6 +93,7 @@ class Processes:
 
     async def _start(self) -> None:
         settings = self._settings
+        raise_file_limit()
         # 1. The folder, and the log.
         folder = DataFolder(settings.data)
         self._parts.callback(folder.release)

@@ -4,6 +4,10 @@ A copy begins with the parent's files, linked where the parent is on this node, 
 checkpoint. It follows the parent's part of the change log and of the indexes' log as a replica
 does, up to the parent's split record, and is the shard's own from then on. It has all of the
 parent's rows; those that are not the shard's are not shown and removed later, see `Share`.
+
+Where neither helps, the parent's logs do as long as they have their beginning: they go on from the
+rows that the parent itself was split off with, which are had from its own parent in the same way. A
+copy then follows the logs of one after the other, the oldest first.
 """
 
 import asyncio
@@ -25,11 +29,12 @@ from streamtable.core.formats import NewerFormat
 from streamtable.core.layouts import Birth
 from streamtable.streams.epochs import SPLIT
 from streamtable.streams.layout import Layout
-from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable, ShardLog
+from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.overlay import Overlay
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.partitions import open_consumer
 from streamtable.streams.records import LogRecord, SplitMark
+from streamtable.streams.shard_log import ShardLogs
 from streamtable.streams.topics import Topics
 
 __all__ = ["Copies", "CopyStatus"]
@@ -67,7 +72,8 @@ class _Copying:
     Attributes:
         task: makes it.
         store: its rows, once it has some.
-        lag: how many records of the parent's log it lacks.
+        lag: how many records of the parent's log it lacks, and of those that come before that.
+        ahead: how many of these are in logs that it has not come to.
         error: why it does not go on.
     """
 
@@ -75,6 +81,7 @@ class _Copying:
         self.task: asyncio.Task[None] | None = None
         self.store: ShardStore | None = None
         self.lag = 1
+        self.ahead = 0
         self.error: str | None = None
 
     def close(self) -> None:
@@ -89,6 +96,7 @@ class Copies:
     Args:
         address: the brokers, `host:port,...`.
         topics: the region's topics.
+        logs: the shards' logs.
         layout: the region's shards.
         catalog: how far this node has read the catalog.
         stores: the stores of this node's shards.
@@ -103,6 +111,7 @@ class Copies:
         *,
         address: str,
         topics: Topics,
+        logs: ShardLogs,
         layout: Layout,
         catalog: Callable[[], int],
         stores: Mapping[int, ShardStore],
@@ -113,6 +122,7 @@ class Copies:
     ) -> None:
         self._address = address
         self._topics = topics
+        self._logs = logs
         self._layout = layout
         self._catalog = catalog
         self._stores = stores
@@ -213,12 +223,18 @@ class Copies:
 
     async def _copy(self, number: int, copying: _Copying) -> None:
         """Bring a copy up to where its parent was split."""
-        birth = self._birth(number)
-        log = ShardLog(self._address, self._topics.changelog, birth.parent)
         try:
             if copying.store is None:
-                copying.store = await self._begin(number, birth, log)
-            await self._follow(number, birth.parent, copying, copying.store)
+                copying.store = await self._begin(number)
+            store = copying.store
+            while True:
+                before = self._stage(store)
+                copying.ahead = await self._ahead(number, before)
+                await self._follow(number, before, copying, store)
+                later = self._births(number, above=before)
+                if not later:
+                    return
+                store.finish_copy((later[0].parent, later[0].before))
         except (OffsetOutOfRangeError, _UselessCopy) as error:
             copying.close()
             await asyncio.to_thread(shutil.rmtree, self._path(number), ignore_errors=True)
@@ -226,98 +242,119 @@ class Copies:
         except StateUnavailable:
             raise
         except CLIENT_ERRORS as error:
-            raise LogUnavailable(f"the logs of shard {birth.parent}: {error!r}") from error
-        finally:
-            await log.close()
+            raise LogUnavailable(f"the logs that shard {number} needs: {error!r}") from error
 
-    async def _begin(self, number: int, birth: Birth, log: ShardLog) -> ShardStore:
+    async def _begin(self, number: int) -> ShardStore:
         """Return the copy that was begun before, or begin one."""
-        path, parent = self._path(number), birth.parent
+        path, births = self._path(number), self._births(number)
         if path.exists():
-            before = await self._make(path)
-            if before.copy_of == (parent, birth.before, False):
-                return before
+            begun = await self._make(path)
+            if begun.copy_of in {(each.parent, each.before, False) for each in births}:
+                return begun
             # Of an attempt that was given up, or not whole.
-            before.close()
+            begun.close()
             await asyncio.to_thread(shutil.rmtree, path)
-        held = self._stores.get(parent)
-        store: ShardStore | None = None
-        if held is not None and self._has_all(number, held):
-            store = await self._link(held, number, path)
-        if store is None:
-            store = await self._restored(number, path, log)
-        if store is None:
-            first, _ = await log.bounds()
-            if first > 0 or self._layout.document.birth(parent) is not None:
-                place = "--checkpoints none" if self._restorer is None else self._restorer.place
-                raise StateUnavailable(
-                    f"the rows of shard {number} are to be copied from shard {parent}, which is "
-                    f"on another node, and no checkpoint of that in {place} helps. Name a place "
-                    "that all nodes reach with --checkpoints, or stop this node, so that one that "
-                    "has the shard's rows gets it."
-                )
+        child = number
+        for birth in reversed(births):
+            store = await self._parents_rows(number, birth, path)
+            if store is not None:
+                break
+            await self._check_beginning(child, birth.parent)
+            child = birth.parent
+        else:
             store = await self._make(path)
-        store.begin_copy(parent, birth.before)
+        store.begin_copy(birth.parent, birth.before)
         await asyncio.to_thread(store.flush)
         return store
 
-    def _has_all(self, number: int, store: ShardStore) -> bool:
+    async def _parents_rows(self, number: int, birth: Birth, path: Path) -> ShardStore | None:
+        """Have a parent's rows as of before its split, None where there are none to be had."""
+        held = self._stores.get(birth.parent)
+        if held is not None and self._has_all(number, birth.before, held):
+            linked = await self._link(held, number, birth.before, path)
+            if linked is not None:
+                return linked
+        return await self._restored(number, birth, path)
+
+    async def _check_beginning(self, child: int, parent: int) -> None:
+        """Check that a parent's logs have all that it has had since it was there.
+
+        Raises:
+            StateUnavailable: they don't; the message has what to do.
+        """
+        changes, _ = await self._logs.changes.bounds(parent)
+        rows, _ = await self._logs.rows.bounds(parent)
+        if changes == 0 and rows == 0:
+            return
+        place = "--checkpoints none" if self._restorer is None else self._restorer.place
+        raise StateUnavailable(
+            f"the rows of shard {child} are to be copied from shard {parent}, which is on another "
+            f"node, no checkpoint of that in {place} helps, and its logs begin at the offsets "
+            f"{changes} and {rows}. Name a place that all nodes reach with --checkpoints, or stop "
+            "this node, so that one that has the shard's rows gets it."
+        )
+
+    def _has_all(self, number: int, before: int, store: ShardStore) -> bool:
         """Whether a parent's rows are, as they are, of use for a shard that is split off it.
 
         As soon as it has come to its split record they may be removed there.
         """
-        _, _, end, index_end = self._birth(number)
+        _, _, end, index_end = self._birth(number, before)
         if end is None or index_end is None:
             return True
         return store.applied < end and store.index_offset <= index_end
 
-    async def _link(self, held: ShardStore, number: int, path: Path) -> ShardStore | None:
+    async def _link(
+        self, held: ShardStore, number: int, before: int, path: Path
+    ) -> ShardStore | None:
         """Link the files of a parent that is on this node; None if they are of no use."""
         fresh = path.with_name(f"{path.name}.copy")
         await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         await held.freeze(fresh)
         fresh.rename(path)
-        return await self._opened(number, path)
+        return await self._opened(number, before, path)
 
-    async def _restored(self, number: int, path: Path, log: ShardLog) -> ShardStore | None:
-        """Load the parent's newest checkpoint that is of use; None if there is none."""
+    async def _restored(self, number: int, birth: Birth, path: Path) -> ShardStore | None:
+        """Load a parent's newest checkpoint that is of use; None if there is none."""
         if self._restorer is None:
             return None
-        parent, _, below, _ = self._birth(number)
+        parent, before, below, _ = birth
+        log = self._logs.of(parent)
         while True:
             found, _ = await self._restorer.restore(parent, path, log, above=-1, below=below)
             if found is None:
                 return None
-            store = await self._opened(number, path)
+            store = await self._opened(number, before, path)
             if store is not None:
                 return store
             below = found.offset
 
-    async def _opened(self, number: int, path: Path) -> ShardStore | None:
+    async def _opened(self, number: int, before: int, path: Path) -> ShardStore | None:
         """Open a parent's files; None if rows may be gone from them.
 
         They may be of a later offset than whoever has made them says.
         """
         store = await self._make(path)
-        if self._has_all(number, store):
+        if self._has_all(number, before, store):
             return store
         store.close()
         await asyncio.to_thread(shutil.rmtree, path)
         return None
 
-    async def _follow(self, number: int, parent: int, copying: _Copying, store: ShardStore) -> None:
-        """Follow the parent's logs until the copy has all that came before the split."""
+    async def _follow(self, number: int, before: int, copying: _Copying, store: ShardStore) -> None:
+        """Follow a parent's logs until the copy has all that came before its split."""
+        parent = self._birth(number, before).parent
         changes = TopicPartition(self._topics.changelog, parent)
         rows = TopicPartition(self._topics.indexes, parent)
-        if self._is_whole(number, store):
+        if self._is_whole(number, before, store):
             return
         consumer = await open_consumer(self._address, [changes, rows])
         try:
             consumer.seek(changes, store.applied + 1)
             consumer.seek(rows, store.index_offset)
-            while not self._is_whole(number, store):
-                _, _, end, index_end = self._birth(number)
+            while not self._is_whole(number, before, store):
+                _, _, end, index_end = self._birth(number, before)
                 deciding = store.split is not None and not self._is_decided(store.split)
                 over = deciding or (end is not None and store.applied >= end)
                 partitions = [rows] if over else [changes, rows]
@@ -329,21 +366,41 @@ class Copies:
                 self._apply_rows(store, found.get(rows, ()), index_end)
                 high = consumer.highwater(changes)
                 if high is not None:
-                    copying.lag = max(0, high - store.applied - 1)
+                    copying.lag = copying.ahead + max(0, high - store.applied - 1)
                     copying.error = None
         finally:
             with suppress(*CLIENT_ERRORS):
                 await consumer.stop()
 
-    def _birth(self, number: int) -> Birth:
-        birth = self._layout.document.birth(number)
-        if birth is None:
-            raise StateUnavailable(f"shard {number} is not to be any more")
-        return birth
+    async def _ahead(self, number: int, before: int) -> int:
+        """How many records there are in the logs that come after those of one parent."""
+        later = self._births(number, above=before)
+        return sum([(await self._logs.changes.bounds(each.parent))[1] for each in later])
 
-    def _is_whole(self, number: int, store: ShardStore) -> bool:
-        """Whether a copy has all that came before the split, and nothing that came after it."""
-        _, _, end, index_end = self._birth(number)
+    @staticmethod
+    def _stage(store: ShardStore) -> int:
+        """How many shards there were when the one was split whose logs a copy follows."""
+        copied = store.copy_of
+        assert copied is not None
+        return copied[1]
+
+    def _births(self, number: int, above: int = 0) -> list[Birth]:
+        """How a shard that is made here came about, at more shards than so many."""
+        births = self._layout.document.births(number)
+        if not births:
+            raise StateUnavailable(f"shard {number} is not to be any more")
+        return [each for each in births if each.before > above]
+
+    def _birth(self, number: int, before: int) -> Birth:
+        """The one of a shard's births at which there were so many shards."""
+        for birth in self._births(number):
+            if birth.before == before:
+                return birth
+        raise StateUnavailable(f"shard {number} is not to be any more")
+
+    def _is_whole(self, number: int, before: int, store: ShardStore) -> bool:
+        """Whether a copy has all that came before a split, and nothing that came after it."""
+        _, _, end, index_end = self._birth(number, before)
         if end is None or index_end is None:
             return False
         self._check(store, end, index_end)

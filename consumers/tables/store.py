@@ -413,21 +413,26 @@ class ShardStore:
         parent, before, done = orjson.loads(stored)
         return parent, before, done
 
-    def finish_copy(self) -> None:
+    def finish_copy(self, parent: tuple[int, int] | None = None) -> None:
         """Have what was a copy of a parent's rows be a shard's own, at the start of its logs.
+
+        Args:
+            parent: the number of that shard, and how many there were, where it is a parent whose
+                rows are copied from now on; None where it is the shard that the copy is for.
 
         Raises:
             StateUnavailable: nothing was done; it may be called again.
         """
         copied = self.copy_of
         assert copied is not None
+        seed = (*copied[:2], True) if parent is None else (*parent, False)
         batch = WriteBatch(raw_mode=True)
         for key, _ in values_below(self._db, _EPOCHS):
             batch.delete(_EPOCHS + key)
         for key in (_SPLIT, _INDEX_OFFSET):
             batch.delete(key)
         batch.put(_APPLIED, _position(-1, EpochFilter(), self.removed_at))
-        batch.put(_SEED, orjson.dumps([*copied[:2], True]))
+        batch.put(_SEED, orjson.dumps(seed))
         self._write(batch)
         self.applied, self._epochs, self.split = -1, EpochFilter(), None
         self._index_offset = 0

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaStorageError
 
 from streamtable.streams.broker import fetches, produces
 from streamtable.streams.broker.admin import Admin
@@ -21,7 +21,7 @@ from streamtable.streams.broker.errors import DataInUse, PortTaken
 from streamtable.streams.broker.groups import Groups
 from streamtable.streams.broker.messages import MESSAGES
 from streamtable.streams.broker.offsets import Offsets
-from streamtable.streams.broker.producers import ProducerIds
+from streamtable.streams.broker.producers import NO_PRODUCER, ProducerIds, Refused
 from streamtable.streams.broker.settings import BrokerSettings
 from streamtable.streams.broker.topics import Topics
 
@@ -55,6 +55,7 @@ class Broker:
         self._connections: set[Connection] = set()
         self._housekeeping: list[asyncio.Task[None]] = []
         self._closers: list[Callable[[], None]] = []
+        self._producers: ProducerIds | None = None
         self._produces: produces.Produces | None = None
         self._appends: set[asyncio.Future[tuple[int, int]]] = set()
 
@@ -86,6 +87,7 @@ class Broker:
             offsets = Offsets(settings.data, threads)
             topics = Topics(settings, threads, producers.fences)
             groups = Groups(settings, topics, offsets)
+            self._producers = producers
             self._closers = [groups.close, topics.close, offsets.close, producers.close]
             await threads.run(lambda: [part.load() for part in (producers, offsets, topics)])
             apis = self._apis(topics, producers, offsets, groups)
@@ -114,7 +116,7 @@ class Broker:
         self._housekeeping = []
         for connection in list(self._connections):
             connection.close()
-        self._produces = None
+        self._producers = self._produces = None
         if self._disk is not None:
             await self._disk.stop()
             self._disk = None
@@ -149,6 +151,19 @@ class Broker:
         waiter.add_done_callback(self._appends.discard)
         self._produces.append(topic, partition, batch, done)
         return waiter
+
+    async def open_producer(self, name: str) -> tuple[int, int]:
+        """Give the producer of a transactional id its id and a new epoch, as InitProducerId does.
+
+        Raises:
+            KafkaError: it can't be made durable, or the broker has stopped.
+        """
+        if self._producers is None:
+            raise KafkaConnectionError("the broker has stopped")
+        try:
+            return await self._producers.initialize(name, NO_PRODUCER, NO_PRODUCER)
+        except (Refused, OSError) as error:
+            raise KafkaStorageError(str(error)) from error
 
     def _lock_folder(self) -> None:
         lock = os.open(self._settings.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,5 +1,6 @@
 """`streamtable serve`."""
 
+import errno
 import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -222,6 +223,7 @@ async def _serve(settings: "NodeSettings", made: "Node | Processes") -> None:
     from aiokafka.errors import KafkaConnectionError
 
     from streamtable.core.errors import StreamtableError
+    from streamtable.streams.open_files import open_files_advice
 
     try:
         await made.start()
@@ -233,6 +235,8 @@ async def _serve(settings: "NodeSettings", made: "Node | Processes") -> None:
     except OSError as error:
         if isinstance(error, StreamtableError):
             raise
+        if error.errno == errno.EMFILE:
+            raise Failure(f"too many files are open. {open_files_advice()}") from error
         raise Failure(f"{error.filename or settings.data}: {error.strerror or error}") from error
     try:
         if not _is_loopback(settings.host):

@@ -22,38 +22,45 @@ from streamtable.core.layouts import LayoutDocument, Split
 from streamtable.streams import gulps
 from streamtable.streams.admin import open_admin
 from streamtable.streams.broker import Broker, BrokerSettings
+from streamtable.streams.broker.groups import Groups
 from streamtable.streams.clock import HybridClock
+from streamtable.streams.fetcher import LogFetcher
 from streamtable.streams.group import Group
 from streamtable.streams.held import HeldShards
 from streamtable.streams.layout import Layout
-from streamtable.streams.log import LogFenced, LogUnavailable, ShardLog
+from streamtable.streams.log import LogFenced, LogUnavailable
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.placement import Placement
 from streamtable.streams.shard import Shard
+from streamtable.streams.shard_log import ShardLog, ShardLogs
 from streamtable.streams.topics import Topics
 from tests.streams.shards import CONTEXT, TABLE, PutWrite
 from tests.support.waiting import until
 
 
 class Node:
-    """Two shards and the agents that follow them."""
+    """Some shards and the agents that follow them."""
 
-    def __init__(self, placement: Placement | None = None) -> None:
+    def __init__(self, placement: Placement | None = None, count: int = 2) -> None:
         self._placement = placement
+        self._count = count
         self.stores: dict[int, ShardStore] = {}
-        self.shards = HeldShards(Layout(2))
+        self.shards = HeldShards(Layout(count))
         self.failed: list[BaseException] = []
         self.address = ""
         self._parts = AsyncExitStack()
 
     async def start(self, path: Path) -> None:
         parts = self._parts
-        broker = Broker(BrokerSettings(data=path / "broker", port=0))
+        broker = self.broker = Broker(BrokerSettings(data=path / "broker", port=0))
         await broker.start()
         parts.push_async_callback(broker.stop)
         self.address = broker.address
         topics = self.topics = Topics("test")
-        await topics.create(broker.address, 2)
+        await topics.create(broker.address, self._count)
+        logs = ShardLogs(broker.address, topics, broker)
+        await logs.start()
+        parts.push_async_callback(logs.stop)
         clock = HybridClock(lambda: time.time_ns() // 1_000_000)
 
         def make(number: int, log: ShardLog, store: ShardStore) -> Shard:
@@ -71,6 +78,7 @@ class Node:
         holdings = Holdings(
             address=broker.address,
             topics=topics,
+            logs=logs,
             catalog=lambda: 0,
             held=self.shards,
             stores=self.stores,
@@ -318,6 +326,61 @@ async def test_what_is_applied_after_the_group_was_left_is_not_told_to_it(node: 
     assert await node.committed(0) < 1000
 
 
+async def test_shards_need_no_connections_of_their_own_and_few_are_taken_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "_TAKEN_AT_ONCE", 3)
+    take_over, taking, most = Shard.take_over, 0, 0
+
+    async def counted(shard: Shard) -> None:
+        nonlocal taking, most
+        taking += 1
+        most = max(most, taking)
+        await take_over(shard)
+        taking -= 1
+
+    monkeypatch.setattr(Shard, "take_over", counted)
+    node = Node(count=24)
+    try:
+        await node.start(tmp_path)
+        assert most == 3
+        assert len(node.broker._connections) < 12
+        await node.applied(23, await node.write(23, "a"))
+    finally:
+        await node.stop()
+    assert not node.failed
+
+
+async def test_a_node_stays_in_its_group_while_it_takes_its_first_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_over, heartbeat = Shard.take_over, Groups.heartbeat
+    heard, beats = asyncio.Event(), 0
+
+    async def take_over_late(shard: Shard) -> None:
+        await heard.wait()
+        await take_over(shard)
+
+    def counted(*request: Any) -> Any:
+        nonlocal beats
+        beats += 1
+        if beats == 2:
+            heard.set()
+        return heartbeat(*request)
+
+    monkeypatch.setattr(Shard, "take_over", take_over_late)
+    monkeypatch.setattr(Groups, "heartbeat", counted)
+    # Among others it sends a heartbeat three times a second.
+    node = Node(Placement("127.0.0.1:1"))
+    try:
+        async with asyncio.timeout(30):
+            await node.start(tmp_path)
+        assert all(node.shards[number].owner.serving for number in range(2))
+    finally:
+        await node.stop()
+    assert not node.failed
+
+
 async def test_a_shard_that_was_split_off_waits_for_its_rows_and_stops_no_node(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,13 +390,13 @@ async def test_a_shard_that_was_split_off_waits_for_its_rows_and_stops_no_node(
     await node.topics.grow(node.address, 4)
     ends = (await node.split(0), await node.split(1))
     # The parent's rows are not what they were at the split, and its log has lost its beginning.
-    bounds, lost = ShardLog.bounds, [0, 1]
+    bounds, lost = LogFetcher.bounds, [0, 1]
 
-    async def cut_bounds(log: ShardLog) -> tuple[int, int]:
-        first, end = await bounds(log)
-        return (1 if log._shard in lost else first), end
+    async def cut_bounds(log: LogFetcher, shard: int) -> tuple[int, int]:
+        first, end = await bounds(log, shard)
+        return (1 if shard in lost and log._topic == "test.changelog" else first), end
 
-    monkeypatch.setattr(ShardLog, "bounds", cut_bounds)
+    monkeypatch.setattr(LogFetcher, "bounds", cut_bounds)
     split = Split(before=2, after=4, ends=ends, index_ends=(0, 0), at=1.0)
     node.shards.layout.take(LayoutDocument(count=4, splits=(split,)))
     assigned = [TP("test.changelog", number) for number in node.shards.layout]

@@ -35,6 +35,13 @@ def test_a_shard_is_born_of_the_one_that_had_its_items():
     assert LAYOUT.birth(8) is None
 
 
+def test_a_shard_has_the_births_of_those_before_it():
+    assert LAYOUT.births(0) == []
+    assert LAYOUT.births(2) == [Birth(0, 2, 10, 1)]
+    assert LAYOUT.births(6) == [Birth(0, 2, 10, 1), Birth(2, 4, 7, 5)]
+    assert LAYOUT.births(5) == [Birth(1, 4, 30, 4)]
+
+
 def test_a_shards_children_are_those_of_its_last_split():
     assert [[*LAYOUT.children(n)] for n in (0, 3, 5)] == [[4], [7], []]
     assert [

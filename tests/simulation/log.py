@@ -90,6 +90,10 @@ class ProducerHandle:
         await self._delay()
         return 0, end
 
+    async def end(self) -> int:
+        _, end = await self.bounds()
+        return end
+
     async def read(self, start: int) -> AsyncGenerator[list[LogRecord]]:
         while True:
             await self._delay()

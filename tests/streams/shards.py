@@ -85,6 +85,9 @@ class MemoryLog:
     async def bounds(self) -> tuple[int, int]:
         return self.first, len(self.records)
 
+    async def end(self) -> int:
+        return len(self.records)
+
     async def read(self, start: int) -> AsyncIterator[list[LogRecord]]:
         while True:
             batch = self.records[start : start + 3]

@@ -12,7 +12,8 @@ from streamtable.streams import records
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.fetcher import LogFetcher, LogTrimmed
 from streamtable.streams.formats import CHANGELOG, HEADER
-from streamtable.streams.log import LogUnavailable, ShardLog
+from streamtable.streams.log import LogUnavailable
+from streamtable.streams.shard_log import ShardLog
 from streamtable.streams.topics import Topics
 from tests.streams.logs import put
 from tests.support.ports import free_port
@@ -45,8 +46,8 @@ async def fetcher(address: str, topic: str) -> AsyncIterator[LogFetcher]:
 
 
 @pytest.fixture
-async def log(address: str, topic: str) -> AsyncIterator[ShardLog]:
-    made = ShardLog(address, topic, 1)
+async def log(address: str, topic: str, fetcher: LogFetcher) -> AsyncIterator[ShardLog]:
+    made = ShardLog(address, topic, 1, fetcher)
     await made.open()
     yield made
     await made.close()

@@ -7,7 +7,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from streamtable.streams import gulps as module
-from streamtable.streams.gulps import Gulps, longest_fetch_ms
+from streamtable.streams.gulps import Gulps, longest_fetch_ms, pause_s
 from tests.support.waiting import until
 
 
@@ -73,3 +73,9 @@ def test_a_consumer_of_many_partitions_asks_less_often() -> None:
     # Each second asks for 2000 partitions, however many there are.
     assert longest_fetch_ms(512) == 256
     assert longest_fetch_ms(2000) == 1000
+
+
+def test_a_consumer_of_many_partitions_pauses_for_longer() -> None:
+    assert pause_s(1, 8) == pause_s(1, 128) == 0.02
+    assert pause_s(1000, 8) == 0.05
+    assert pause_s(1, 2000) == pause_s(1000, 2000) == pytest.approx(0.2)

@@ -73,13 +73,13 @@ async def test_who_waits_for_a_proof_is_told(
 ) -> None:
     asked = asyncio.Event()
 
-    async def bounds() -> tuple[int, int]:
+    async def end() -> int:
         # As where the connection to the brokers is closed meanwhile.
         asked.set()
-        never: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        never: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         return await never
 
-    monkeypatch.setattr(log, "bounds", bounds)
+    monkeypatch.setattr(log, "end", end)
     row = PutWrite("a", 1).row_key
     first = asyncio.create_task(shard.read(row, consistent=True))
     await asked.wait()

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import InvalidProducerEpoch, KafkaConnectionError
 
-from streamtable.streams.appender import Appender, LocalAppend
+from streamtable.streams.appender import Appender, LocalBroker
 from streamtable.streams.appends import AppendClient, AppendServer
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.broker.log import PartitionLog
@@ -80,24 +80,24 @@ class TestAppendsOfThisMachine(Embedded):
     """Of the broker's own process, and of others beside it."""
 
     @pytest.fixture(params=["its process", "another one"])
-    async def append(
+    async def local(
         self, running: list[Broker], request: pytest.FixtureRequest, tmp_path: Path
-    ) -> AsyncIterator[LocalAppend]:
+    ) -> AsyncIterator[LocalBroker]:
         if request.param == "its process":
-            yield running[0].append
+            yield running[0]
             return
         server = AppendServer(running[0], "eu", tmp_path)
         client = AppendClient(await server.start(), "eu", tmp_path)
-        yield client.append
+        yield client
         await client.stop()
         await server.stop()
 
     async def test_they_are_fenced_and_read_as_those_of_any_client(
-        self, append: LocalAppend, address: str
+        self, local: LocalBroker, address: str
     ) -> None:
         async with await KafkaWire.connect(address) as wire:
             topic = await behaviour.create(wire)
-        here = Appender(address, topic, 0, append)
+        here = Appender(address, topic, 0, local)
         await here.open("shard")
         assert [await here.append(text, [("kind", b"x")]) for text in (b"a", b"b")] == [0, 1]
         async with AIOKafkaConsumer(
@@ -117,27 +117,29 @@ class TestAppendsOfThisMachine(Embedded):
         await here.close()
 
     async def test_a_batch_that_may_not_be_stored_is_refused(
-        self, append: LocalAppend, address: str
+        self, local: LocalBroker, address: str
     ) -> None:
-        assert await append("nowhere", 0, b"?") == (3, -1)  # UNKNOWN_TOPIC_OR_PARTITION
+        assert await local.append("nowhere", 0, b"?") == (3, -1)  # UNKNOWN_TOPIC_OR_PARTITION
         async with await KafkaWire.connect(address) as wire:
             topic = await behaviour.create(wire)
-        assert await append(topic, 0, b"damaged") == (2, -1)  # CORRUPT_MESSAGE
+        assert await local.append(topic, 0, b"damaged") == (2, -1)  # CORRUPT_MESSAGE
 
     async def test_whoever_waits_hears_that_the_broker_stops(
-        self, append: LocalAppend, running: list[Broker], monkeypatch: pytest.MonkeyPatch
+        self, local: LocalBroker, running: list[Broker], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         broker = running[0]
         async with await KafkaWire.connect(broker.address) as wire:
             topic = await behaviour.create(wire)
         monkeypatch.setattr(PartitionLog, "_sync", lambda _log: None)
-        waiting = asyncio.ensure_future(append(topic, 0, batch(b"a")))
+        waiting = asyncio.ensure_future(local.append(topic, 0, batch(b"a")))
         await until(lambda: bool(broker._appends), "the broker to have it")
         await broker.stop()
         with pytest.raises(KafkaConnectionError):
             await waiting
         with pytest.raises(KafkaConnectionError):
-            await append(topic, 0, batch(b"a"))
+            await local.append(topic, 0, batch(b"a"))
+        with pytest.raises(KafkaConnectionError):
+            await local.open_producer("shard")
 
 
 async def test_an_append_whose_way_is_gone_may_be_in_the_log(
