@@ -92,6 +92,7 @@ class Agents:
         self._followed: frozenset[int] = frozenset()
         self.replicas = Replicas(address, topics, holdings, fail)
         self._generation: int | None = None
+        self._settled = False
         self._turns: dict[int, asyncio.Lock] = {}
         self._taking = asyncio.Semaphore(_TAKEN_AT_ONCE)
         self._opened: dict[int, asyncio.Event] = {}
@@ -184,6 +185,7 @@ class Agents:
     # Assignment
 
     async def _on_revoked(self, _app: Any, _revoked: Any, **_: Any) -> None:
+        self._settled = False
         self._intake.end()
 
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
@@ -196,6 +198,7 @@ class Agents:
             frozenset(one.partition for one in assigned if one.topic == self._topics.changelog),
             self._app.followed(self._topics.changelog) if self._replicated else frozenset(),
         )
+        self._settled = True
         await self._assign(kept=self._kept())
 
     async def grow(self) -> None:
@@ -220,6 +223,9 @@ class Agents:
             self.between.setdefault(number, asyncio.Lock())
             self._turns.setdefault(number, asyncio.Lock())
             self._opened.setdefault(number, asyncio.Event())
+
+    def _is_settled(self) -> bool:
+        return self._settled
 
     def _kept(self) -> bool:
         """Whether nobody else can have had this node's shards since the last assignment."""
@@ -314,6 +320,7 @@ class Agents:
         await self.replicas.stop(number)
         if number not in self._holdings.held:
             await self._holdings.open(number)
+        self._holdings.held[number].owner.is_settled = self._is_settled
         # 2. The rows of global indexes. The group's offset for the indexes' log may be ahead of
         # what a power cut left in the store, so the store says where to go on.
         store = self._holdings.stores[number]

@@ -7,6 +7,7 @@ known, or what lies between is no barrier. An unknown outcome is settled by read
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections import deque
@@ -14,10 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final, Protocol
 
-from streamtable.core.errors import ServiceUnavailable, StreamtableError
+from streamtable.core.errors import InternalServerError, ServiceUnavailable, StreamtableError
 from streamtable.core.images import Image
 from streamtable.streams import records
-from streamtable.streams.commit import Commit
+from streamtable.streams.commit import Commit, NotWritten
 from streamtable.streams.epochs import BARRIER
 from streamtable.streams.log import LogFenced, LogUnavailable
 from streamtable.streams.overlay import Overlay
@@ -46,6 +47,10 @@ _RETRY_S: Final = 0.2
 _TELL_S: Final = 2.0
 # A node that lost a shard hears of it with its next heartbeat to the group.
 _YIELD_S: Final = 3.5
+# Half of the session that the group waits for before it gives a silent node's shards to others.
+_SURE_S: Final = 5.0
+# Goes on while the machine is suspended, where there is such a clock.
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Moved(ServiceUnavailable):
@@ -128,6 +133,14 @@ def _is_decided(_split: SplitMark) -> bool:
     return True
 
 
+def _is_settled() -> bool:
+    return True
+
+
+def _now() -> float:
+    return time.clock_gettime(_CLOCK)
+
+
 class _CatchUp:
     """Tells now and then how far a shard's tables are behind its log while they catch up.
 
@@ -168,6 +181,8 @@ class Owner:
         log: its log.
         state: its materialized rows.
         node: this node's name, for the barrier's readers.
+        one_broker: whether the log's end is always known where it is asked for. Among several, one
+            that was cut off together with this node tells an end that is none any more.
         durable: called with each commit and its offset when it is durable and reads see it.
         started: called when a term has started, before anything is served.
         fail: told of an error after which the shard can't be served without a person's help.
@@ -178,6 +193,7 @@ class Owner:
         tracer: told of each commit that carries traced requests; None tells nobody.
         is_decided: asked at the start of a term about the last split record, whether it is known
             what became of it. If not, nothing is written until `release`.
+        is_settled: asked whether the group is not about to give its shards to nodes anew.
         epoch: this term's id.
         began: offset of this term's barrier, -1 before the first term.
     """
@@ -189,6 +205,7 @@ class Owner:
         log: ShardLog,
         state: ShardState,
         node: str,
+        one_broker: bool,
         durable: Callable[[Commit, int], None],
         started: Callable[[], None],
         fail: Callable[[BaseException], None],
@@ -199,10 +216,14 @@ class Owner:
         self.measure: Callable[[int, float], None] = _measure_nothing
         self.tracer: Tracer | None = None
         self.is_decided: Callable[[SplitMark], bool] = _is_decided
+        self.is_settled: Callable[[], bool] = _is_settled
         self.epoch = ""
         self.began = -1
         self._log = log
         self._node = node
+        self._one_broker = one_broker
+        # When the last record that is in the log as this owner's was sent.
+        self._sure_at = -math.inf
         self._durable = durable
         self._started = started
         self._fail = fail
@@ -330,7 +351,7 @@ class Owner:
             )
             commit.encoded.clear()
             step = None if commit.traces is None else self._begin_step(commit, headers)
-            sent = time.perf_counter()
+            sent, sure_at = time.perf_counter(), _now()
             failed = lost = fenced = False
             try:
                 offset = await self._log.append(value, headers)
@@ -354,6 +375,7 @@ class Owner:
             self.measure(len(commit.changes), time.perf_counter() - sent)
             self._pending = None
             self._last, self._landed = offset, -1
+            self._sure_at = sure_at
             self._barren = False
             self.overlay.made_durable(offset, commit)
             self._durable(commit, offset)
@@ -483,9 +505,21 @@ class Owner:
     def _moved(self) -> Moved:
         return Moved(f"Shard {self.number} is not served by this node any more. Try again.")
 
+    def _is_sure(self) -> bool:
+        """Whether the log's end proves something.
+
+        Where this node and a broker are cut off together, or stand still, others are given the
+        shard, write to it by another broker, and this one goes on saying what the end was. That
+        takes them a session's time from when the node was heard last. So what it says counts for
+        half of that from the last record that enough brokers have taken.
+        """
+        return self._one_broker or (self.is_settled() and _now() < self._sure_at + _SURE_S)
+
     async def _check_end(self) -> bool:
         """Say whether a term that is in force has everything up to the log's end."""
         try:
+            if not self._is_sure():
+                return not self.held and await self._append_nothing()
             end = await self._log.end()
             while self.serving and self._last + 1 < end:
                 if self._appending is not None:
@@ -501,6 +535,18 @@ class Owner:
             raise ServiceUnavailable(str(error)) from error
         finally:
             self._proof = None
+        return self.serving
+
+    async def _append_nothing(self) -> bool:
+        """Join the next commit, whatever is in it; say whether it is in the log as this owner's."""
+        try:
+            await self.commit().outcome()
+        except NotWritten:
+            return False
+        except InternalServerError:
+            raise ServiceUnavailable(
+                f"Shard {self.number} is not served right now. Try again."
+            ) from None
         return self.serving
 
     def _wake_provers(self) -> None:
@@ -535,6 +581,7 @@ class Owner:
         value, headers = records.barrier(
             epoch, {"node": self._node, "since": int(time.time() * 1000)}
         )
+        sure_at = _now()
         start = await self._log.append(value, headers)
         # 3. Read up to the barrier: from here on the state is the log's.
         progress = _CatchUp(self.number, self.state.applied, start)
@@ -562,7 +609,7 @@ class Owner:
         dropped, self._open = self._open, deque()
         self.overlay.clear()
         self.epoch, self._last, self._landed = epoch, start, -1
-        self.began = start
+        self.began, self._sure_at = start, sure_at
         for commit in dropped:
             commit.not_written()
         # 6. Serve, unless the group has given the shard away meanwhile.

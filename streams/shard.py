@@ -245,6 +245,7 @@ class Shard:
         node: this node's name, for the barrier's readers.
         exclusive: whether no other node can own the shard (the embedded broker): then strongly
             consistent reads need no proof of ownership.
+        one_broker: whether the log is on one broker, see `Owner`.
         fail: told of an error after which the shard can't be served without a person's help.
 
     Attributes:
@@ -267,6 +268,7 @@ class Shard:
         region: str,
         node: str,
         exclusive: bool,
+        one_broker: bool,
         fail: Callable[[BaseException], None],
     ) -> None:
         self.number = number
@@ -281,6 +283,7 @@ class Shard:
             log=log,
             state=state,
             node=node,
+            one_broker=one_broker,
             durable=self._show_index_rows,
             started=self._start_term,
             fail=fail,

@@ -320,6 +320,7 @@ class Node:
                 region=self.settings.region,
                 node=self._folder.node,
                 exclusive=self._alone,
+                one_broker=self._alone or self._appends is not None,
                 fail=self._fail,
             )
             shard.check = self._check

@@ -110,7 +110,8 @@ class Region:
 
     def _gauge(self, number: int, name: str) -> list[tuple[int, float]]:
         """Return what a node says of its shards."""
-        with urllib.request.urlopen(f"{self.endpoints[number]}/metrics", timeout=_SERVED_S) as answer:
+        page = f"{self.endpoints[number]}/metrics"
+        with urllib.request.urlopen(page, timeout=_SERVED_S) as answer:
             text = answer.read().decode()
         found = re.findall(
             rf'^streamtable_shard_{name}{{shard="(\d+)"}} (\S+)$', text, re.MULTILINE

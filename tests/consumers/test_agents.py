@@ -72,6 +72,7 @@ class Node:
                 region="test",
                 node="node",
                 exclusive=True,
+                one_broker=True,
                 fail=self.failed.append,
             )
 

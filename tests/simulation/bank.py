@@ -94,6 +94,7 @@ class Process(Work):
                     region="test",
                     node="node",
                     exclusive=bank.seed % 2 == 0,
+                    one_broker=False,
                     fail=bank.fail,
                 )
             )

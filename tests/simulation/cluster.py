@@ -30,6 +30,7 @@ NODES = 3
 CLIENTS = 5
 OPERATIONS = 12
 KEYS = ("a", "b")
+SETTLED = 0.7
 PATIENCE_S = 10.0
 
 
@@ -89,8 +90,11 @@ class Node(Work):
             region="test",
             node=f"node-{self.number}",
             exclusive=False,
+            one_broker=False,
             fail=simulation.fail,
         )
+        # Then its reads are proven by appends.
+        self.shard.owner.is_settled = lambda: simulation.chance.random() < SETTLED
 
     async def take(self) -> None:
         """The group gives it the shard."""

@@ -134,7 +134,12 @@ class DeleteWrite(PutWrite):
 
 
 def make_shard(
-    path: Path, log: MemoryLog, *, exclusive: bool = True, table: Table = TABLE
+    path: Path,
+    log: MemoryLog,
+    *,
+    exclusive: bool = True,
+    one_broker: bool = True,
+    table: Table = TABLE,
 ) -> Shard:
     """A shard on `log` with a store of its own below `path`; `take_over` starts it."""
 
@@ -149,6 +154,7 @@ def make_shard(
         region="test",
         node="node-1",
         exclusive=exclusive,
+        one_broker=one_broker,
         fail=fail,
     )
 
