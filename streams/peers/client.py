@@ -10,7 +10,7 @@ from typing import Any, Final
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.peers.frames import Link, Packed, socket_in
 from streamtable.streams.peers.handshake import Hello, PeerRefused, check_proof, hello, prove
-from streamtable.streams.peers.messages import error_from_json
+from streamtable.streams.peers.messages import GOODBYE, error_from_json
 
 __all__ = ["PeerClient", "PeerLost"]
 
@@ -69,7 +69,11 @@ class _Connection:
         for number, error, value, content_bytes in messages:
             end = start + content_bytes
             answer = self._calls.pop(number, None)
-            if answer is not None and not answer.done():
+            if answer is None:
+                if number == GOODBYE:
+                    self._leave()
+                    return
+            elif not answer.done():
                 if error is not None:
                     answer.set_exception(error_from_json(error))
                 elif content_bytes:
@@ -77,6 +81,12 @@ class _Connection:
                 else:
                     answer.set_result(value)
             start = end
+
+    def _leave(self) -> None:
+        """The node stops: it has carried out nothing that it has not answered."""
+        reason = f"the node {self.address} stops"
+        self._give_up(list(self._calls), reason, asked=False)
+        self._link.close()
 
     def _look(self) -> None:
         """Give up calls that take too long, all together: a timer for each costs more."""
@@ -89,11 +99,11 @@ class _Connection:
         self._watch.cancel()
         self._give_up(list(self._calls), f"the connection to the node {self.address} broke")
 
-    def _give_up(self, numbers: list[int], reason: str) -> None:
+    def _give_up(self, numbers: list[int], reason: str, *, asked: bool = True) -> None:
         for number in numbers:
             answer = self._calls.pop(number)
             if not answer.done():
-                answer.set_exception(PeerLost(reason, asked=True))
+                answer.set_exception(PeerLost(reason, asked=asked))
 
 
 class PeerClient:

@@ -12,6 +12,7 @@ from streamtable.streams.owner import Moved
 from streamtable.streams.shard import Outcome
 
 __all__ = [
+    "GOODBYE",
     "context_from_json",
     "context_to_json",
     "error_from_json",
@@ -23,6 +24,10 @@ __all__ = [
 ]
 
 Json = Any
+
+GOODBYE: Final = 0
+"""The number of the answer, to no call, that says that there are no more: what was called, and is
+not answered, was not carried out."""
 
 _ERRORS: Final[dict[str, type[ApiError]]] = {
     found.__name__: found

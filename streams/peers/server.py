@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from streamtable.core.errors import ApiError, InternalServerError, StreamtableError
 from streamtable.streams.peers.frames import Link, Packed, socket_in
 from streamtable.streams.peers.handshake import Hello, check_proof, hello, prove
-from streamtable.streams.peers.messages import error_to_json
+from streamtable.streams.peers.messages import GOODBYE, error_to_json
 
 __all__ = ["Call", "PeerServer", "PeersUnavailable"]
 
@@ -27,6 +28,7 @@ ApiError.
 
 _GREETING_S: Final = 5.0
 _STOP_S: Final = 1.0
+_LOOK_S: Final = 0.01
 _OURS_ONLY: Final = 0o600
 
 
@@ -67,7 +69,9 @@ class PeerServer:
         self._sockets = sockets
         self._listeners: list[asyncio.AbstractServer] = []
         self._beside: Path | None = None
-        self._links: set[Link] = set()
+        # By connection, how many of its calls are to be answered.
+        self._links: dict[Link, _Owed] = {}
+        self._leaving = False
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> int:
@@ -110,11 +114,21 @@ class PeerServer:
             self._beside = path
 
     async def stop(self) -> None:
-        """Close all connections; calls under way are ended."""
+        """Take no more calls, answer those under way if that is soon done, and close.
+
+        Whoever has all answers is told so: what it has called since was not carried out.
+        """
+        self._leaving = True
         for listener in self._listeners:
             listener.close()
         if self._beside is not None:
             self._beside.unlink(missing_ok=True)
+        await self._until(lambda: not any(owed.calls for owed in self._links.values()))
+        for link, owed in self._links.items():
+            if not owed.calls:
+                link.send([GOODBYE, None, None, 0])
+        # They close the connection then. What this side closes loses what it has not read.
+        await self._until(lambda: all(owed.calls for owed in self._links.values()))
         for link in list(self._links):
             link.close()
         for task in list(self._running):
@@ -125,9 +139,18 @@ class PeerServer:
                 for listener in self._listeners:
                     await listener.wait_closed()
 
+    @staticmethod
+    async def _until(done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _STOP_S
+        while not done() and time.monotonic() < deadline:  # noqa: ASYNC110 - an event would cost each call
+            await asyncio.sleep(_LOOK_S)
+
     def _accept(self, link: Link) -> None:
-        self._links.add(link)
+        self._links[link] = _Owed()
         self._run(self._admit(link))
+
+    def _forget(self, link: Link) -> None:
+        self._links.pop(link, None)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -144,10 +167,15 @@ class PeerServer:
             logger.warning("a connection from another node was refused: %r", error)
             link.send({"refused": str(error)})
             link.close()
-            self._links.discard(link)
+            self._forget(link)
             return
 
+        owed = self._links[link]
+
         def take(messages: list[Any], contents: bytes) -> None:
+            if self._leaving:
+                return
+            owed.calls += len(messages)
             read = self._catalog()
             start = 0
             for number, method, catalog, arguments, *packed in messages:
@@ -155,13 +183,13 @@ class PeerServer:
                     end = start + packed[0]
                     arguments = Packed(arguments, contents[start:end])  # noqa: PLW2901
                     start = end
-                answered = _Answered(link, number, method)
+                answered = _Answered(link, owed, number, method)
                 if catalog > read:
                     self._run(self._carry_out_later(answered, catalog, arguments))
                 else:
                     self._carry_out(answered, arguments)
 
-        link.open(take, lambda: self._links.discard(link))
+        link.open(take, lambda: self._forget(link))
 
     async def _greet(self, link: Link) -> None:
         theirs = Hello.read(await link.receive(), self._region)
@@ -197,13 +225,23 @@ class PeerServer:
             self._carry_out(answered, arguments)
 
 
+class _Owed:
+    """How many calls of a connection are to be answered."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+
 class _Answered:
     """A call that is to be answered, and how."""
 
-    __slots__ = ("_link", "_number", "method")
+    __slots__ = ("_link", "_number", "_owed", "method")
 
-    def __init__(self, link: Link, number: int, method: str) -> None:
+    def __init__(self, link: Link, owed: _Owed, number: int, method: str) -> None:
         self._link = link
+        self._owed = owed
         self._number = number
         self.method = method
 
@@ -223,6 +261,7 @@ class _Answered:
             self.tell(answer)
 
     def tell(self, answer: Any) -> None:
+        self._owed.calls -= 1
         if type(answer) is Packed:
             value, content = answer
             self._link.send([self._number, None, value, len(content)], content)
@@ -230,6 +269,7 @@ class _Answered:
             self._link.send([self._number, None, answer, 0])
 
     def fail(self, error: Exception) -> None:
+        self._owed.calls -= 1
         if not isinstance(error, ApiError):
             logger.error("the call %s of another node failed", self.method, exc_info=error)
             error = InternalServerError("The node that has the shard failed")

@@ -285,7 +285,10 @@ async def test_a_mistake_is_told_without_its_text(
     assert "a secret of this node's" in caplog.text
 
 
-async def test_who_was_asked_and_went_may_have_done_it(peers: Peers) -> None:
+async def test_who_was_asked_and_went_may_have_done_it(
+    peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_STOP_S", 0.05)
     asked = asyncio.Event()
 
     async def never(_: Any) -> None:
@@ -425,3 +428,39 @@ async def test_strangers_certificates_are_refused(peers: Peers) -> None:
         with pytest.raises(PeerLost):
             await peers.client(tls=tls).call(address, "echo", 1)
     assert peers.read == []
+
+
+async def test_a_server_that_stops_answers_what_is_under_way_and_does_nothing_else(
+    peers: Peers,
+) -> None:
+    """Whoever is not answered knows that nothing was done, and asks elsewhere."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    done: list[Any] = []
+
+    async def work(arguments: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        done.append(arguments)
+        return arguments
+
+    peers.calls["work"] = work
+    running, address = await peers.server()
+    client = peers.client()
+    first = asyncio.ensure_future(client.call(address, "work", 1))
+    await begun.wait()
+    stopping = asyncio.create_task(running.stop())
+    await asyncio.sleep(0)
+    late = asyncio.ensure_future(client.call(address, "work", 2))
+    # So that it has come before the answer has gone.
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    go_on.set()
+    assert await first == 1
+    with pytest.raises(PeerLost) as error:
+        await late
+    assert not error.value.asked
+    await stopping
+    with pytest.raises(PeerLost) as error:
+        await client.call(address, "work", 3)
+    assert not error.value.asked
+    assert done == [1]
