@@ -8,10 +8,13 @@ once has a limit of its own. Who runs into it asks again, another broker where o
 """
 
 import asyncio
+import time
+from collections.abc import Awaitable
 from typing import Any, Final
 
 import aiokafka.conn
-from aiokafka.conn import AIOKafkaConnection
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
@@ -30,38 +33,110 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 __all__ = ["limit_requests"]
 
 _AT_ONCE_S: Final = 5.0
-# A fetch waits for records for half a second at most, then it may be megabytes. What is produced
-# waits for the other brokers.
+# A fetch waits for records for half a second at most, then it may be megabytes.
+_FETCH_S: Final = 8.0
+# What the broker writes waits for the other ones.
 _LONG_S: Final = 12.0
 # Kafka answers when all members have joined; one that is lost is waited for as long as its session.
 _JOIN_S: Final = 25.0
 
+_ALONE_S: Final = 3.0
+_AWAKE_S: Final = 1.0
+
+# What a broker answers by itself, whatever its disk and the other brokers do.
+_AT_ONCE: Final = frozenset(
+    {
+        ApiVersionRequest,
+        FetchRequest,
+        FindCoordinatorRequest,
+        HeartbeatRequest,
+        MetadataRequest,
+        OffsetFetchRequest,
+        OffsetRequest,
+    }
+)
 _LIMITS: Final[dict[type, float]] = {
-    ApiVersionRequest: _AT_ONCE_S,
-    FindCoordinatorRequest: _AT_ONCE_S,
-    HeartbeatRequest: _AT_ONCE_S,
-    LeaveGroupRequest: _AT_ONCE_S,
-    MetadataRequest: _AT_ONCE_S,
-    OffsetCommitRequest: _AT_ONCE_S,
-    OffsetFetchRequest: _AT_ONCE_S,
-    OffsetRequest: _AT_ONCE_S,
-    FetchRequest: _LONG_S,
+    **dict.fromkeys(_AT_ONCE, _AT_ONCE_S),
+    FetchRequest: _FETCH_S,
     InitProducerIdRequest: _LONG_S,
+    LeaveGroupRequest: _LONG_S,
+    OffsetCommitRequest: _LONG_S,
     ProduceRequest: _LONG_S,
     JoinGroupRequest: _JOIN_S,
     SyncGroupRequest: _JOIN_S,
 }
 
 
+class _Silent:
+    """The brokers that said nothing when they were asked last, by host and port.
+
+    Whoever does not know better takes any broker for its questions, one in three times the one that
+    is gone, and a shard that is taken over needs several answers.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[str, int], float] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._until)
+
+    def note(self, broker: tuple[str, int]) -> None:
+        """Have it left alone for a while."""
+        self._until[broker] = time.monotonic() + _ALONE_S
+
+    def forget(self, broker: tuple[str, int]) -> None:
+        """It has said something."""
+        self._until.pop(broker, None)
+
+    def is_left_alone(self, broker: tuple[str, int]) -> bool:
+        """Whether not to ask it. Now and then one request may, and others do not wait for it."""
+        until = self._until.get(broker)
+        if until is None:
+            return False
+        if time.monotonic() < until:
+            return True
+        self.note(broker)
+        return False
+
+
+_silent: Final = _Silent()
+
+
 class _Connection(AIOKafkaConnection):  # type: ignore[misc]
+    _open = False
+
     async def connect(self) -> Any:
-        async with asyncio.timeout(_AT_ONCE_S):
-            return await super().connect()
+        self._check()
+        made = await self._within(_AT_ONCE_S, super().connect(), tells=True)
+        self._open = True
+        return made
 
     def send(self, request: Any, expect_response: bool = True) -> Any:
+        if _silent and self._open:
+            self._check()
         answer = super().send(request, expect_response)
-        limit = _LIMITS.get(type(request)) if expect_response else None
-        return answer if limit is None else asyncio.wait_for(answer, limit)
+        kind = type(request)
+        limit = _LIMITS.get(kind) if expect_response else None
+        return answer if limit is None else self._within(limit, answer, tells=kind in _AT_ONCE)
+
+    def _check(self) -> None:
+        if _silent.is_left_alone((self.host, self.port)):
+            self.close(reason=CloseReason.CONNECTION_TIMEOUT)
+            raise KafkaConnectionError(f"{self.host}:{self.port} has said nothing for a while")
+
+    async def _within(self, limit_s: float, work: Awaitable[Any], *, tells: bool) -> Any:
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(limit_s):
+                answer = await work
+        except TimeoutError:
+            # It may have been this process that stood still.
+            if tells and time.monotonic() - begun < limit_s + _AWAKE_S:
+                _silent.note((self.host, self.port))
+            raise
+        if _silent:
+            _silent.forget((self.host, self.port))
+        return answer
 
 
 def limit_requests() -> None:

@@ -42,14 +42,25 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "_AT_ONCE_S", LIMIT_S)
     for request in patience._LIMITS:
         monkeypatch.setitem(patience._LIMITS, request, LIMIT_S)
+    monkeypatch.setattr(patience._silent, "_until", {})
 
 
-async def test_a_silent_broker_is_not_connected_to_for_long(silent: str) -> None:
+async def test_a_silent_broker_is_not_connected_to_for_long(
+    silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = AIOKafkaClient(**client_options(silent))
     asked = time.monotonic()
     with pytest.raises(KafkaConnectionError):
         await client.bootstrap()
     assert LIMIT_S / 2 < time.monotonic() - asked < FAR_BELOW_S
+    # Nobody else tries for a while.
+    monkeypatch.setattr(patience, "_AT_ONCE_S", 3 * FAR_BELOW_S)
+    other = AIOKafkaClient(**client_options(silent))
+    asked = time.monotonic()
+    with pytest.raises(KafkaConnectionError):
+        await other.bootstrap()
+    assert time.monotonic() - asked < FAR_BELOW_S
+    await other.close()
     await client.close()
 
 
@@ -77,12 +88,18 @@ async def test_who_falls_silent_is_given_up(
     await client.bootstrap()
     await client.force_metadata_update()
     (node,) = client.cluster.brokers()
-    monkeypatch.setattr(
-        "streamtable.streams.broker.connection.Connection.data_received", lambda *_: None
-    )
-    asked = time.monotonic()
-    with pytest.raises(RequestTimedOutError):
-        await client.send(node.nodeId, MetadataRequest([]))
-    assert time.monotonic() - asked < FAR_BELOW_S
+    with monkeypatch.context() as silence:
+        silence.setattr(
+            "streamtable.streams.broker.connection.Connection.data_received", lambda *_: None
+        )
+        asked = time.monotonic()
+        with pytest.raises(RequestTimedOutError):
+            await client.send(node.nodeId, MetadataRequest([]))
+        assert time.monotonic() - asked < FAR_BELOW_S
+    # Then it is asked again, by one at first.
+    monkeypatch.setattr(patience, "_ALONE_S", 0.0)
+    patience._silent.note(("127.0.0.1", int(broker.address.rpartition(":")[2])))
+    assert (await client.send(node.nodeId, MetadataRequest([]))).brokers
+    assert not patience._silent
     await client.close()
     await broker.stop()
