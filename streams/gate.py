@@ -1,4 +1,4 @@
-"""Where requests wait while the number of shards changes."""
+"""Where requests wait while the number of shards changes, and old ones are refused."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 
 from streamtable.core.errors import ServiceUnavailable
+from streamtable.streams.standstill import Standstill
 
 __all__ = ["Gate"]
 
@@ -16,9 +17,15 @@ ResultT = TypeVar("ResultT")
 
 
 class Gate:
-    """Lets requests through; while it is shut, those under way end and others wait."""
+    """Lets requests through; while it is shut, those under way end and others wait.
 
-    def __init__(self) -> None:
+    Args:
+        standstill: knows whether what comes may be old, and another node has done it long ago; None
+            where there is no other.
+    """
+
+    def __init__(self, standstill: Standstill | None = None) -> None:
+        self._standstill = standstill
         self._open = asyncio.Event()
         self._open.set()
         self._running = 0
@@ -44,13 +51,16 @@ class Gate:
 
         What `call` does before it is awaited is done at once where the gate is open, and its
         arguments are not kept after that. What is returned is to be awaited, at once. It raises
-        ServiceUnavailable where the gate stays shut for too long; nothing was done then.
+        ServiceUnavailable where the gate stays shut for too long, or this process stood still a
+        moment ago; nothing was done then.
         """
 
         @wraps(call)
         def kept(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Coroutine[Any, Any, ResultT]:
             if not self._open.is_set():
                 return later(*args, **kwargs)
+            if self._standstill is not None and self._standstill.dazed():
+                raise ServiceUnavailable("This node stood still until a moment ago. Try again.")
             self._running += 1
             self._empty.clear()
             try:

@@ -24,6 +24,7 @@ from streamtable.streams.log import LogFenced, LogUnavailable
 from streamtable.streams.overlay import Overlay
 from streamtable.streams.records import Headers, LogRecord, SplitMark
 from streamtable.streams.shard_log import ShardLog
+from streamtable.streams.standstill import now
 from streamtable.streams.traces import TRACE, Step, Tracer
 
 __all__ = [
@@ -49,8 +50,6 @@ _TELL_S: Final = 2.0
 _YIELD_S: Final = 3.5
 # Half of the session that the group waits for before it gives a silent node's shards to others.
 _SURE_S: Final = 5.0
-# Goes on while the machine is suspended, where there is such a clock.
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Moved(ServiceUnavailable):
@@ -135,10 +134,6 @@ def _is_decided(_split: SplitMark) -> bool:
 
 def _is_settled() -> bool:
     return True
-
-
-def _now() -> float:
-    return time.clock_gettime(_CLOCK)
 
 
 class _CatchUp:
@@ -351,7 +346,7 @@ class Owner:
             )
             commit.encoded.clear()
             step = None if commit.traces is None else self._begin_step(commit, headers)
-            sent, sure_at = time.perf_counter(), _now()
+            sent, sure_at = time.perf_counter(), now()
             failed = lost = fenced = False
             try:
                 offset = await self._log.append(value, headers)
@@ -513,7 +508,7 @@ class Owner:
         takes them a session's time from when the node was heard last. So what it says counts for
         half of that from the last record that enough brokers have taken.
         """
-        return self._one_broker or (self.is_settled() and _now() < self._sure_at + _SURE_S)
+        return self._one_broker or (self.is_settled() and now() < self._sure_at + _SURE_S)
 
     async def _check_end(self) -> bool:
         """Say whether a term that is in force has everything up to the log's end."""
@@ -581,7 +576,7 @@ class Owner:
         value, headers = records.barrier(
             epoch, {"node": self._node, "since": int(time.time() * 1000)}
         )
-        sure_at = _now()
+        sure_at = now()
         start = await self._log.append(value, headers)
         # 3. Read up to the barrier: from here on the state is the log's.
         progress = _CatchUp(self.number, self.state.applied, start)

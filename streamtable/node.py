@@ -71,6 +71,7 @@ from streamtable.streams.security import known_address
 from streamtable.streams.shard import Shard, WriteCheck
 from streamtable.streams.shard_log import ShardLog, ShardLogs
 from streamtable.streams.shards import Shards
+from streamtable.streams.standstill import Standstill
 from streamtable.streams.stream_reader import StreamReader
 from streamtable.streams.topics import Topics
 from streamtable.streams.transactions import Transactions
@@ -126,7 +127,8 @@ class Node:
         self._stores: dict[int, ShardStore] = {}
         self._calls: dict[str, ShardCall] = {}
         self._meters = Meters()
-        self._gate = Gate()
+        self._standstill = Standstill()
+        self._gate = Gate(None if self._alone else self._standstill)
         self._shards: Shards | None = None
         self._failed: asyncio.Future[None] | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -215,9 +217,12 @@ class Node:
             catalog,
             self._held,
             self._calls,
+            standstill=self._standstill,
             sockets=folder.peer_sockets,
         )
         if not self._alone:
+            self._standstill.start()
+            parts.callback(self._standstill.stop)
             await peering.start()
         parts.push_async_callback(peering.stop)
 

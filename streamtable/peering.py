@@ -21,6 +21,7 @@ from streamtable.streams.peers.client import PeerClient, PeerLost
 from streamtable.streams.peers.server import Call, PeerServer, PeersUnavailable
 from streamtable.streams.placement import Placement
 from streamtable.streams.routes import Routes
+from streamtable.streams.standstill import Standstill
 
 __all__ = ["Peering", "UnprotectedPeers"]
 
@@ -48,6 +49,7 @@ class Peering:
         catalog: the region's tables.
         held: the shards that this node has.
         calls: what other nodes can ask of a shard, by name; may be filled later.
+        standstill: knows whether this node stood still.
         sockets: the folder in which processes of this machine have sockets for each other; None
             for a node that has the machine for itself.
 
@@ -65,6 +67,7 @@ class Peering:
         held: HeldShards,
         calls: Mapping[str, ShardCall],
         *,
+        standstill: Standstill,
         sockets: Path | None = None,
     ) -> None:
         self._host, self._port = _address(settings.advertise)
@@ -96,6 +99,7 @@ class Peering:
             secret=secret,
             tls=server_tls,
             sockets=sockets,
+            standstill=standstill,
         )
         self._telling: set[asyncio.Task[Any]] = set()
         self.placement = Placement("")

@@ -18,6 +18,7 @@ from streamtable.streams.held import HeldShards
 from streamtable.streams.layout import Layout
 from streamtable.streams.owner import Moved
 from streamtable.streams.peers.client import PeerLost
+from streamtable.streams.standstill import Standstill
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
@@ -56,6 +57,7 @@ class Node:
             self.catalog,  # type: ignore[arg-type]
             self.held,
             {"end": end},
+            standstill=Standstill(),
         )
 
     @property

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from streamtable.core.errors import ApiError, InternalServerError, StreamtableError
+from streamtable.streams.owner import Moved
 from streamtable.streams.peers.frames import Link, Packed, socket_in
 from streamtable.streams.peers.handshake import Hello, check_proof, hello, prove
 from streamtable.streams.peers.messages import GOODBYE, error_to_json
+from streamtable.streams.standstill import Standstill
 
 __all__ = ["Call", "PeerServer", "PeersUnavailable"]
 
@@ -29,6 +31,7 @@ ApiError.
 _GREETING_S: Final = 5.0
 _STOP_S: Final = 1.0
 _LOOK_S: Final = 0.01
+_DAZED: Final = "The node that has the shard stood still until a moment ago. Try again."
 _OURS_ONLY: Final = 0o600
 
 
@@ -47,6 +50,7 @@ class PeerServer:
         secret: what all nodes of the region know, or None.
         tls: how to speak TLS, or None.
         sockets: the folder for a socket that nodes of this machine may use instead, or None.
+        standstill: knows whether what comes may be old; None where nobody tries again elsewhere.
     """
 
     def __init__(
@@ -59,8 +63,10 @@ class PeerServer:
         secret: bytes | None = None,
         tls: ssl.SSLContext | None = None,
         sockets: Path | None = None,
+        standstill: Standstill | None = None,
     ) -> None:
         self._region = region
+        self._standstill = standstill
         self._find = find
         self._catalog = catalog
         self._caught_up = caught_up
@@ -176,6 +182,10 @@ class PeerServer:
             if self._leaving:
                 return
             owed.calls += len(messages)
+            if self._standstill is not None and self._standstill.dazed():
+                for number, method, *_ in messages:
+                    _Answered(link, owed, number, method).fail(Moved(_DAZED))
+                return
             read = self._catalog()
             start = 0
             for number, method, catalog, arguments, *packed in messages:

@@ -36,6 +36,7 @@ def simulated_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have the real code see the loop's time; what goes wrong on purpose is not logged."""
     for module in (owner, participant, shard):
         monkeypatch.setattr(module, "time", SimulatedTime)
+    monkeypatch.setattr(owner, "now", SimulatedTime.monotonic)
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)

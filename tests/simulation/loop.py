@@ -64,8 +64,4 @@ class SimulatedTime:
     def time() -> float:
         return asyncio.get_running_loop().time()
 
-    @staticmethod
-    def clock_gettime(_clock: int) -> float:
-        return asyncio.get_running_loop().time()
-
     perf_counter = monotonic

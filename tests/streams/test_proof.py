@@ -30,7 +30,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(owner, "_now", made)
+    monkeypatch.setattr(owner, "now", made)
     return made
 
 
