@@ -29,7 +29,7 @@ from streamtable.core.wire import (
 )
 
 __all__ = [
-    "FOUND_ALONE",
+    "AttributeNameTooLarge",
     "Item",
     "Value",
     "check_attribute_name",
@@ -47,8 +47,10 @@ __all__ = [
 Value: TypeAlias = dict[str, Any]
 Item: TypeAlias = dict[str, Value]
 
-FOUND_ALONE: Final = "1 validation error detected: "
-"""How a message begins that is told without saying where."""
+
+class AttributeNameTooLarge(ValidationError):
+    """An attribute's name is too long; told without saying where in the request it stands."""
+
 
 _DOCUMENT_OVERHEAD: Final = 3  # of a list or a map; each of its elements adds one byte more
 
@@ -96,12 +98,12 @@ def check_attribute_name(name: str) -> None:
     """Refuse an attribute's name that is too long.
 
     Raises:
-        ValidationError: it is.
+        AttributeNameTooLarge: it is.
     """
     # A character has at most four bytes, so most names are short enough at first sight.
     if len(name) * 4 > ATTRIBUTE_NAME_BYTES and len(name.encode()) > ATTRIBUTE_NAME_BYTES:
-        raise ValidationError(
-            f"{FOUND_ALONE}Attribute name is too large, must be less than "
+        raise AttributeNameTooLarge(
+            "1 validation error detected: Attribute name is too large, must be less than "
             f"{ATTRIBUTE_NAME_BYTES + 1} bytes"
         )
 

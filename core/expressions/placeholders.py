@@ -14,7 +14,7 @@ from streamtable.core.errors import ValidationError
 from streamtable.core.expressions.nodes import Alias, Element, Literal, Path, ValueRef
 from streamtable.core.expressions.parser import NodeT, Parsed
 from streamtable.core.limits import PLACEHOLDER_BYTES
-from streamtable.core.values import FOUND_ALONE, Value, check_attribute_name, parse_value
+from streamtable.core.values import AttributeNameTooLarge, Value, check_attribute_name, parse_value
 
 __all__ = ["NO_PLACEHOLDERS", "Placeholders", "Scope"]
 
@@ -66,9 +66,9 @@ class Placeholders:
                 _check_key(_VALUES, key, _VALUE_KEY)
                 try:
                     self.values[key] = parse_value(raw)
+                except AttributeNameTooLarge:
+                    raise
                 except ValidationError as error:
-                    if error.message.startswith(FOUND_ALONE):
-                        raise
                     raise ValidationError(
                         f"{_VALUES} contains invalid value: {error.message} for key {key}"
                     ) from None
