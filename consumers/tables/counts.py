@@ -6,6 +6,7 @@ from typing import Final
 
 from rocksdict import Rdict, WriteBatch
 
+from streamtable.consumers.tables.batches import put
 from streamtable.consumers.tables.share import Share
 from streamtable.consumers.tables.walking import values_below
 from streamtable.core.changes import Change
@@ -196,10 +197,7 @@ class Counting:
         for prefix, total in self.totals.items():
             batch.put(_TOTALS + prefix, _TOTAL.pack(*total))
         for collection, size in self._collections.items():
-            if size:
-                batch.put(_COLLECTIONS + collection, _SIZE.pack(size))
-            else:
-                batch.delete(_COLLECTIONS + collection)
+            put(batch, _COLLECTIONS + collection, _SIZE.pack(size) if size else None)
 
     def _total(self, prefix: bytes) -> tuple[int, int]:
         return self.totals.get(prefix) or self._known.get(prefix, _NONE)

@@ -12,6 +12,7 @@ from uuid import UUID
 import orjson
 from rocksdict import AccessType, Rdict, ReadOptions, WriteBatch, WriteOptions
 
+from streamtable.consumers.tables.batches import put
 from streamtable.consumers.tables.counts import Counts
 from streamtable.consumers.tables.freezing import link_files
 from streamtable.consumers.tables.memory import StoreMemory, store_options
@@ -240,7 +241,7 @@ class ShardStore:
                         removed_at = change.time
                 if counting.changes(changes):
                     for key, value in self._expiry_rows(changes):
-                        _put(batch, key, value)
+                        put(batch, key, value)
                 for entry in entries:
                     _note(batch, entry, prepared)
                 if entries:
@@ -379,7 +380,7 @@ class ShardStore:
                 last = applied[source] = position
                 for row_key, image in written:
                     counting.index_row(row_key, image)
-                    _put(batch, row_key, None if image is None else image.encode())
+                    put(batch, row_key, None if image is None else image.encode())
         counting.put(batch)
         for source, last in applied.items():
             if last != self._indexed.get(source):
@@ -510,7 +511,7 @@ class ShardStore:
         """Keep or (None) remove what a consumer has under its own keys, all or nothing."""
         batch = WriteBatch(raw_mode=True)
         for key, value in rows:
-            _put(batch, key, value)
+            put(batch, key, value)
         self._write(batch)
 
     def purge(self, prefix: bytes) -> None:
@@ -563,13 +564,6 @@ def _position(offset: int, epochs: EpochFilter, removed_at: int) -> bytes:
             "removed": removed_at,
         }
     )
-
-
-def _put(batch: WriteBatch, key: bytes, value: bytes | None) -> None:
-    if value is None:
-        batch.delete(key)
-    else:
-        batch.put(key, value)
 
 
 def _note(batch: WriteBatch, entry: dict[str, Any], prepared: dict[str, dict[str, Any]]) -> None:
