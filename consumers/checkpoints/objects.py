@@ -1,6 +1,7 @@
 """Where checkpoints are kept: a folder, or a bucket of S3, Google Cloud or Azure."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
@@ -24,6 +25,9 @@ _PARTS_AHEAD: Final = 3
 _SYNCED_BYTES: Final = 2 * 1024 * 1024
 _SCHEMES: Final = ("s3://", "s3a://", "gs://", "az://", "azure://", "abfs://", "abfss://")
 _FAILURES: Final = (BaseError, OSError)
+# What obstore puts behind the name of a file that it has not finished, before a number; such a file
+# is in no listing.
+_UNFINISHED: Final = "#"
 
 
 class StorageUnavailable(StreamtableError, OSError):
@@ -162,6 +166,25 @@ class Objects:
         except _FAILURES as error:
             raise self._unavailable("remove", keys[0], error) from error
 
+    async def delete_unfinished(self, prefix: str, before: datetime) -> None:
+        """Remove what was being written to a folder when its writer was killed.
+
+        A bucket has nothing of the kind: there, an object is seen when it is whole.
+
+        Args:
+            prefix: the folder's name.
+            before: what was written to since then may be somebody's who goes on.
+
+        Raises:
+            StorageUnavailable: some may be there still.
+        """
+        if self._folder is None:
+            return
+        try:
+            await asyncio.to_thread(_sweep, self._folder / prefix, before.timestamp())
+        except OSError as error:
+            raise self._unavailable("remove", prefix, error) from error
+
     def _unavailable(self, what: str, key: str, error: BaseException) -> StorageUnavailable:
         kind = (
             NoObject if isinstance(error, NotFoundError | FileNotFoundError) else StorageUnavailable
@@ -201,8 +224,7 @@ def _place(source: Path, path: Path) -> None:
     The log is on the same disk, most likely: its syncs would wait while a whole file is written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # As obstore names what it has not finished: it is in no listing.
-    fresh = path.with_name(f"{path.name}#0")
+    fresh = path.with_name(f"{path.name}{_UNFINISHED}0")
     try:
         with source.open("rb", buffering=0) as found, fresh.open("wb", buffering=0) as file:
             while part := found.read(_SYNCED_BYTES):
@@ -212,6 +234,15 @@ def _place(source: Path, path: Path) -> None:
     except OSError:
         fresh.unlink(missing_ok=True)  # on a full disk it takes what others need
         raise
+
+
+def _sweep(folder: Path, before_s: float) -> None:
+    """Remove files that are not finished, and were not written to lately."""
+    for path in folder.glob(f"*{_UNFINISHED}*"):
+        # Whoever wrote it may have finished just now, or another node has removed it.
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < before_s:
+                path.unlink()
 
 
 def _copy(source: Path, path: Path) -> str:

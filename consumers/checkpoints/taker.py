@@ -161,6 +161,9 @@ class Checkpointer(Background):
         return entries
 
     async def _remove_old(self, number: int, names: Names, listed: Sequence[ObjectEntry]) -> None:
+        before = datetime.now(UTC) - _ORPHAN_AGE
+        for folder in (names.files, names.manifests):
+            await self._objects.delete_unfinished(folder, before)
         manifests = names.newest_first(await self._objects.list(names.manifests))
         old = manifests[_KEPT:]
         wanted = manifests[:_KEPT] + await self._for_children(number, old)
@@ -171,7 +174,6 @@ class Checkpointer(Background):
             logger.warning("no old files are removed: %s", error)
             return
         needed = {names.file(file.sha256) for manifest in kept for file in manifest.files}
-        before = datetime.now(UTC) - _ORPHAN_AGE
         await self._objects.delete(
             [each.key for each in listed if each.key not in needed and each.modified < before]
         )

@@ -303,6 +303,26 @@ async def test_old_ones_are_removed_with_their_files(place: Place) -> None:
     assert (await place.open()).applied == place.store.applied
 
 
+async def test_what_a_killed_node_left_half_written_is_removed(place: Place) -> None:
+    checkpointer = place.checkpointer()
+    await place.write("a")
+    await checkpointer.take()
+    [manifest], files = place.manifests(), place.files()
+    left = [path.with_name(f"{path.name}#0") for path in (manifest, files[0])]
+    written = files[-1].with_name(f"{files[-1].name}#0")
+    for path in (*left, written):
+        path.write_bytes(b"con")
+    old = datetime.now(UTC) - timedelta(hours=2)
+    for path in left:
+        os.utime(path, (old.timestamp(), old.timestamp()))
+    await place.write("b")
+    await checkpointer.take()
+    assert not any(path.exists() for path in left)
+    # Somebody may be at it.
+    assert written.exists()
+    assert {manifest, *files} < {*place.manifests(), *place.files()}
+
+
 async def test_one_of_before_a_split_is_kept_until_what_was_split_off_has_its_own(
     place: Place,
 ) -> None:
