@@ -1,6 +1,7 @@
 """`streamtable serve --workers`: one region in several processes behind one port."""
 
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,13 @@ KEYS = [f"item-{number}" for number in range(40)]
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    running = Server(tmp_path / "data", "--workers", "2").start()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # As processes have it on most systems.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1024), hard))
+    try:
+        running = Server(tmp_path / "data", "--workers", "2").start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     try:
         yield running
     finally:
@@ -78,6 +85,9 @@ def all_there(server: Server) -> bool:
 def test_any_process_answers_for_any_item(server: Server) -> None:
     fill(server)
     assert len(children(server)) == 2
+    for pid in (server.pid, *children(server)):  # the broker's as well
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        assert soft == hard
     for _ in range(8):
         assert all_there(server)
     shards = client(server)
