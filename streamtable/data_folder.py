@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import uuid
 from pathlib import Path
 
@@ -40,6 +41,8 @@ class DataFolder:
                 "folder with --data."
             ) from None
         self.node = self._node_name()
+        # Links that a killed process left would keep files of shards that it has no more.
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     @property
     def broker(self) -> Path:
@@ -72,7 +75,7 @@ class DataFolder:
 
     @property
     def scratch(self) -> Path:
-        """A place for files that nobody misses."""
+        """A place for files that nobody misses: what was in it is removed at each start."""
         return self.path / "scratch"
 
     def release(self) -> None:
