@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from aiokafka.helpers import create_ssl_context
-
 from streamtable.core.errors import StreamtableError
+from streamtable.streams.certificates import Shown, WrongCertificates, client_tls
 from streamtable.streams.patience import limit_requests
 
 __all__ = [
@@ -42,6 +41,8 @@ _NAMES: Final = {
     "sasl.username": "username",
     "sasl.password": "password",
 }
+_TLS: Final = frozenset({"ca", "certificate", "key", "key_password", "names"})
+_SASL: Final = frozenset({"mechanism", "username", "password"})
 # What else such a file may have, for other tools.
 _PASSED_OVER: Final = frozenset({"bootstrap.servers", "metadata.broker.list", "client.id"})
 
@@ -86,6 +87,7 @@ class KafkaSecurity:
             raise WrongKafkaConfig(
                 f"{path}: security.protocol is one of {', '.join(_PROTOCOLS)}, not {protocol}"
             )
+        _check_used(path, given, protocol)
         context = _context(path, given) if protocol.endswith("SSL") else None
         if not protocol.startswith("SASL"):
             return cls(protocol, context)
@@ -170,18 +172,33 @@ def _read_lines(path: Path) -> dict[str, str]:
     return given
 
 
-def _context(path: Path, given: Mapping[str, str]) -> ssl.SSLContext:
-    def place(name: str) -> str | None:
-        return str(path.parent / given[name]) if given.get(name) else None
+def _check_used(path: Path, given: Mapping[str, str], protocol: str) -> None:
+    """Refuse what has no effect: it may be what was to protect."""
+    idle: set[str] = set()
+    if not protocol.endswith("SSL"):
+        idle |= _TLS
+    if not protocol.startswith("SASL"):
+        idle |= _SASL
+    for name, meant in _NAMES.items():
+        if meant in idle & given.keys():
+            raise WrongKafkaConfig(
+                f"{path}: {name} has no effect where security.protocol is {protocol}"
+            )
 
+
+def _context(path: Path, given: Mapping[str, str]) -> ssl.SSLContext:
+    def place(name: str) -> Path | None:
+        return path.parent / given[name] if given.get(name) else None
+
+    certificate, key = place("certificate"), place("key")
+    if certificate is None and key is not None:
+        raise WrongKafkaConfig(f"{path}: ssl.key.location needs ssl.certificate.location")
+    shown = None
+    if certificate is not None:
+        shown = Shown(certificate, key or certificate, given.get("key_password"))
     try:
-        context: ssl.SSLContext = create_ssl_context(
-            cafile=place("ca"),
-            certfile=place("certificate"),
-            keyfile=place("key"),
-            password=given.get("key_password"),
-        )
-    except (OSError, ValueError) as error:
+        context = client_tls(place("ca"), shown)
+    except WrongCertificates as error:
         raise WrongKafkaConfig(f"{path}: the certificates can't be used: {error}") from error
     context.check_hostname = given.get("names", "https") != "none"
     return context

@@ -14,6 +14,12 @@ from typing import Any, Final
 from streamtable.core.errors import ApiError, ServiceUnavailable, StreamtableError
 from streamtable.settings import NodeSettings
 from streamtable.streams.catalog import Catalog
+from streamtable.streams.certificates import (
+    Shown,
+    WrongCertificates,
+    client_tls,
+    server_tls,
+)
 from streamtable.streams.held import HeldShards
 from streamtable.streams.owner import Moved
 from streamtable.streams.peers.calls import ShardCall
@@ -311,14 +317,10 @@ def _tls(settings: NodeSettings) -> tuple[ssl.SSLContext | None, ssl.SSLContext 
             "--peer-tls-cert, --peer-tls-key and --peer-tls-ca go together: each node shows its "
             "certificate and checks the others'"
         )
+    shown = Shown(cert, key)
     try:
-        client = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=ca)
-        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
-        server.verify_mode = ssl.CERT_REQUIRED
-        for context in (client, server):
-            context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
+        return client_tls(ca, shown), server_tls(ca, shown)
+    except WrongCertificates as error:
         raise UnprotectedPeers(
             f"the certificates for other nodes can't be used: {error}"
         ) from error
-    return client, server
