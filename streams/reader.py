@@ -14,6 +14,7 @@ from streamtable.streams.admin import open_admin
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.partitions import open_consumer
 from streamtable.streams.records import LogRecord
+from streamtable.streams.unreachable import why_no_broker
 
 __all__ = ["LogReader", "NoChangeLog", "Span"]
 
@@ -62,7 +63,8 @@ class LogReader:
                 partitions = [self._partition(shard) for shard in self.shards]
                 self._consumer = await open_consumer(self._address, partitions, missing="earliest")
         except CLIENT_ERRORS as error:
-            raise LogUnavailable(f"no Kafka broker answers at {self._address}") from error
+            why = await why_no_broker(self._address)
+            raise LogUnavailable(f"no Kafka broker answers at {self._address}: {why}") from error
         return self
 
     async def _find_shards(self) -> list[int]:

@@ -16,6 +16,7 @@ from streamtable.streams.certificates import Shown, WrongCertificates, client_tl
 from streamtable.streams.patience import limit_requests
 
 __all__ = [
+    "BROKERS",
     "CONFIG_VARIABLE",
     "KafkaAddress",
     "KafkaSecurity",
@@ -26,6 +27,9 @@ __all__ = [
 
 CONFIG_VARIABLE: Final = "STREAMTABLE_KAFKA_CONFIG"
 """Names the file of settings for workers and for commands that read the log."""
+
+BROKERS: Final = "bootstrap_servers"
+"""What a client of aiokafka calls the brokers."""
 
 _PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -138,7 +142,7 @@ def known_address(brokers: str, config: Path | None = None) -> str:
 def client_options(address: str) -> dict[str, Any]:
     """Return what a client of aiokafka is told to connect to an address."""
     limit_requests()
-    options: dict[str, Any] = {"bootstrap_servers": str(address)}
+    options: dict[str, Any] = {BROKERS: str(address)}
     if isinstance(address, KafkaAddress):
         security = address.security
         options |= {"security_protocol": security.protocol, "ssl_context": security.context}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamtable.cli.brokers import brokers_needed
 from streamtable.cli.options import KafkaConfigOption, TracesOption
 from streamtable.cli.output import Failure, LogFormat, LogLevel, print_line, set_up_logging, stdout
 from streamtable.cli.running import check_tracing, run_until_signal
@@ -38,6 +39,9 @@ _OPEN = (
     "listening on {host}: whoever reaches port {port} can read and change every table. "
     "Signatures are not checked, and the connection is not encrypted."
 )
+
+
+_EMBEDDED = ". Without --kafka, an embedded broker is started"
 
 
 def serve(  # noqa: PLR0917 - the options of the command
@@ -101,7 +105,7 @@ def serve(  # noqa: PLR0917 - the options of the command
             min=1,
             max=1000,
             show_default="4",
-            help="Shards of the change log, where it is made now; they never change.",
+            help="Shards of the change log, where it is made now; for more: streamtable reshard.",
         ),
     ] = None,
     table_delay_ms: Annotated[
@@ -220,18 +224,15 @@ def _load_checks(targets: list[str]) -> "Checks":
 async def _serve(settings: "NodeSettings", made: "Node | Processes") -> None:
     from importlib.metadata import version
 
-    from aiokafka.errors import KafkaConnectionError
-
     from streamtable.core.errors import StreamtableError
     from streamtable.streams.open_files import open_files_advice
 
     try:
-        await made.start()
-    except KafkaConnectionError as error:
-        raise Failure(
-            f"no Kafka broker answers at {settings.kafka}. Is the address right, and does it take "
-            "the user and the password? Without --kafka, an embedded broker is started"
-        ) from error
+        if settings.kafka is None:
+            await made.start()
+        else:
+            async with brokers_needed(settings.kafka, settings.kafka_config, _EMBEDDED):
+                await made.start()
     except OSError as error:
         if isinstance(error, StreamtableError):
             raise

@@ -5,13 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
+from streamtable.cli.brokers import brokers_needed
 from streamtable.cli.options import (
     DEFAULT_ENDPOINT,
     EndpointOption,
     JsonOption,
     KafkaConfigOption,
 )
-from streamtable.cli.output import Failure, LogLevel, print_line, set_up_logging, stdout
+from streamtable.cli.output import LogLevel, print_line, set_up_logging, stdout
 from streamtable.cli.running import run_until_signal
 
 __all__ = ["drain", "init", "shards"]
@@ -84,17 +85,13 @@ def init(
     set_up_logging(LogLevel.WARNING)
 
     async def run() -> None:
-        from aiokafka.errors import KafkaConnectionError
-
         from streamtable.streams.security import known_address
         from streamtable.streams.topics import Topics
 
         topics = Topics(region)
-        try:
+        async with brokers_needed(kafka, kafka_config):
             found = await topics.create(known_address(kafka, kafka_config), count)
-            topics.check_shards(found, count)
-        except KafkaConnectionError as error:
-            raise Failure(f"no Kafka broker answers at {kafka}. Is the address right?") from error
+        topics.check_shards(found, count)
         stdout().print(
             f"the region {region} has a change log of {found} shards: {topics.changelog}"
         )

@@ -105,7 +105,7 @@ class TestServe:
         line = error_line(
             "serve", "--data", str(tmp_path / "data"), "--port", "0", "--kafka", address
         )
-        assert f"no Kafka broker answers at {address}" in line
+        assert f"no Kafka broker answers at {address}: Connection refused. Without --kafka" in line
 
     def test_a_regions_name_that_is_none(self) -> None:
         assert "--region Europe" in error_line("serve", "--region", "Europe")

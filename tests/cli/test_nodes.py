@@ -8,7 +8,10 @@ from typing import Any
 
 import boto3
 import pytest
+from aiokafka.errors import TopicAuthorizationFailedError
 
+from streamtable.cli.brokers import brokers_needed
+from streamtable.cli.output import Failure
 from streamtable.cli.reshard import _step
 from streamtable.streams.broker import Broker, BrokerSettings
 from tests.support.commands import error_line, run
@@ -70,7 +73,13 @@ async def test_init_makes_the_topics_once(tmp_path: Path) -> None:
 
 def test_init_without_a_broker() -> None:
     line = error_line("init", "--kafka", "127.0.0.1:9")
-    assert "no Kafka broker answers at 127.0.0.1:9" in line
+    assert "no Kafka broker answers at 127.0.0.1:9: Connection refused" in line
+
+
+async def test_what_brokers_refuse_is_told_in_a_line() -> None:
+    with pytest.raises(Failure, match=r"Kafka at a:1 refuses what is needed.*local\.changelog"):
+        async with brokers_needed("a:1", None):
+            raise TopicAuthorizationFailedError("local.changelog")
 
 
 def test_what_reshard_says_where_there_is_nothing_to_do(server: Server) -> None:

@@ -75,6 +75,6 @@ def test_a_password_that_is_wrong(kafka, secured, tmp_path):
     )  # fmt: skip
     assert ended.returncode == 1
     assert "error: no Kafka broker answers" in ended.stderr
-    assert "the user and the password?" in ended.stderr
+    assert "invalid credentials" in ended.stderr
     assert "guessed" not in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -1,0 +1,60 @@
+"""Why no Kafka broker answers: clients only say that none does, and log the rest."""
+
+import asyncio
+import os
+import ssl
+from typing import Final
+
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from streamtable.streams.security import BROKERS, client_options
+
+__all__ = ["why_no_broker"]
+
+_TIMEOUT_MS: Final = 3000
+
+
+async def why_no_broker(address: str) -> str:
+    """Try to connect to each broker, and say why that fails.
+
+    Args:
+        address: the brokers, `host:port,...`.
+
+    Returns:
+        What is wrong with each, or "it answers now".
+    """
+    options = client_options(address)
+    hosts = [(host, port) for host, port, _ in collect_hosts(options.pop(BROKERS))]
+
+    async def look(host: str, port: int) -> str:
+        try:
+            connection = await create_conn(host, port, request_timeout_ms=_TIMEOUT_MS, **options)
+        except (KafkaError, OSError, RuntimeError) as error:
+            return _told(error)
+        connection.close()
+        return "it answers now"
+
+    found = await asyncio.gather(*(look(host, port) for host, port in hosts))
+    if len(set(found)) == 1:
+        return found[0]
+    return ", ".join(
+        f"{host}:{port}: {why}" for (host, port), why in sorted(zip(hosts, found, strict=True))
+    )
+
+
+def _told(error: Exception) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not taken: {error.verify_message}"
+        case ssl.SSLError():
+            return f"TLS fails: {error.reason or error}"
+        case TimeoutError():
+            return f"no answer within {_TIMEOUT_MS // 1000} s"
+        case OSError():
+            # asyncio's text is about the call, not about why it failed. Names have other numbers.
+            known = error.errno is not None and error.errno > 0
+            return os.strerror(error.errno) if known else error.strerror or str(error)
+        case KafkaConnectionError():
+            return "it closes the connection, as if it asked for TLS, a certificate or a user"
+    return str(error)
