@@ -3,13 +3,17 @@
 OpenSSL's errors name no file, and where a key is encrypted it asks whoever has the terminal.
 """
 
+import logging
 import ssl
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from streamtable.core.errors import StreamtableError
+from streamtable.streams.reasons import why_failed
 
 __all__ = ["Shown", "WrongCertificates", "client_tls", "server_tls"]
+
+logger = logging.getLogger(__name__)
 
 _OTHER_KEY: Final = "KEY_VALUES_MISMATCH"
 
@@ -30,6 +34,19 @@ class Shown(NamedTuple):
     certificate: Path
     key: Path
     password: str | None = None
+
+
+class _Accepting(ssl.SSLObject):
+    """Tells why a client is turned away: neither the event loop nor the client says it."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            logger.warning("a connection by TLS is refused: %s", why_failed(error))
+            raise
 
 
 def client_tls(authority: Path | None, shown: Shown | None) -> ssl.SSLContext:
@@ -53,6 +70,7 @@ def server_tls(authority: Path, shown: Shown) -> ssl.SSLContext:
         WrongCertificates: a file is not right; the message says which.
     """
     context = _context(ssl.Purpose.CLIENT_AUTH, authority, shown)
+    context.sslobject_class = _Accepting
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 

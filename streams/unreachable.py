@@ -1,13 +1,12 @@
 """Why no Kafka broker answers: clients only say that none does, and log the rest."""
 
 import asyncio
-import os
-import ssl
 from typing import Final
 
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from streamtable.streams.reasons import why_failed
 from streamtable.streams.security import BROKERS, client_options
 
 __all__ = ["why_no_broker"]
@@ -44,17 +43,6 @@ async def why_no_broker(address: str) -> str:
 
 
 def _told(error: Exception) -> str:
-    match error:
-        case ssl.SSLCertVerificationError():
-            return f"its certificate is not taken: {error.verify_message}"
-        case ssl.SSLError():
-            return f"TLS fails: {error.reason or error}"
-        case TimeoutError():
-            return f"no answer within {_TIMEOUT_MS // 1000} s"
-        case OSError():
-            # asyncio's text is about the call, not about why it failed. Names have other numbers.
-            known = error.errno is not None and error.errno > 0
-            return os.strerror(error.errno) if known else error.strerror or str(error)
-        case KafkaConnectionError():
-            return "it closes the connection, as if it asked for TLS, a certificate or a user"
-    return str(error)
+    if isinstance(error, KafkaConnectionError):
+        return "it closes the connection, as if it asked for TLS, a certificate or a user"
+    return why_failed(error)

@@ -198,21 +198,49 @@ async def test_certificates_go_together(tmp_path: Path) -> None:
         Node(tmp_path, "a", **paths)
 
 
-async def test_nodes_with_certificates_talk(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    authority.cert_pem.write_to_path(tmp_path / "ca")
-    issued.private_key_pem.write_to_path(tmp_path / "key")
-    for blob in issued.cert_chain_pems:
-        blob.write_to_path(tmp_path / "cert", append=True)
-    paths = {f"peer_tls_{name}": tmp_path / name for name in ("cert", "key", "ca")}
-    first, second = (Node(tmp_path, name, **paths) for name in ("a", "b"))
-    stranger = Node(tmp_path, "c")
+def certificates(
+    folder: Path, name: str, signer: trustme.CA, trusted: trustme.CA
+) -> dict[str, Any]:
+    """A node's settings for a certificate of one authority, and another one whose it takes."""
+    issued = signer.issue_cert("127.0.0.1")
+    paths = {kind: folder / f"{name}.{kind}" for kind in ("cert", "key", "ca")}
+    trusted.cert_pem.write_to_path(paths["ca"])
+    issued.private_key_pem.write_to_path(paths["key"])
+    issued.cert_chain_pems[0].write_to_path(paths["cert"])
+    return {f"peer_tls_{kind}": path for kind, path in paths.items()}
+
+
+async def test_nodes_with_certificates_talk(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, theirs = trustme.CA(), trustme.CA()
+    first, second, foreign, naive = (
+        Node(tmp_path, name, **certificates(tmp_path, name, signer, trusted))
+        for name, signer, trusted in (
+            ("first", ours, ours),
+            ("second", ours, ours),
+            ("foreign", theirs, ours),
+            ("naive", ours, theirs),
+        )
+    )
+    plain = Node(tmp_path, "plain")
+
+    async def refused(client: Node, server: Node, *told: str) -> None:
+        """Check that one can't ask the other, and what both of them log."""
+        caplog.clear()
+        with pytest.raises(PeerLost):
+            await client.peering._client.call(server.address, "end", [0, None])
+        await until(lambda: all(each in caplog.text for each in told), "what is logged")
+
     async with AsyncExitStack() as parts:
-        for node in (first, second, stranger):
+        for node in (first, second, foreign, naive, plain):
             await node.peering.start()
             parts.push_async_callback(node.peering.stop)
         first.own(0)
-        assert await second.peering._client.call(first.address, "end", [0, None]) == "a"
-        with pytest.raises(PeerLost):
-            await stranger.peering._client.call(first.address, "end", [0, None])
+        assert await second.peering._client.call(first.address, "end", [0, None]) == "first"
+        issuer = "its certificate is not taken: "
+        hint = f"the node {first.address} can't be talked to: it closes the connection. All nodes"
+        await refused(foreign, first, f"a connection by TLS is refused: {issuer}", hint)
+        await refused(naive, first, f"the node {first.address} can't be talked to: {issuer}")
+        await refused(plain, first, "a connection by TLS is refused: TLS fails", hint)
+        await refused(second, plain, "it speaks TLS, and this node has no --peer-tls-cert")

@@ -11,6 +11,7 @@ from streamtable.core.errors import StreamtableError
 from streamtable.streams.peers.frames import Link, Packed, socket_in
 from streamtable.streams.peers.handshake import Hello, PeerRefused, check_proof, hello, prove
 from streamtable.streams.peers.messages import GOODBYE, error_from_json
+from streamtable.streams.reasons import why_failed
 
 __all__ = ["PeerClient", "PeerLost"]
 
@@ -130,6 +131,7 @@ class PeerClient:
         self._sockets = sockets
         self._connections: dict[str, _Connection] = {}
         self._opening: dict[str, asyncio.Task[_Connection]] = {}
+        self._failing: set[str] = set()
 
     def call(
         self, address: str, method: str, arguments: Any, *, catalog: int = 0
@@ -184,14 +186,17 @@ class PeerClient:
         except BaseException as error:
             if link is not None:
                 link.abort()
-            if isinstance(error, PeerRefused):
-                logger.error("the node %s is not one of ours: %s", address, error)  # noqa: TRY400 - the message says it all
-                raise PeerLost(f"the node {address}: {error}", asked=False) from error
-            if isinstance(error, OSError | TypeError | ValueError):
-                raise PeerLost(
-                    f"the node {address} can't be reached: {error!r}", asked=False
-                ) from error
-            raise
+            if not isinstance(error, OSError | TypeError | ValueError):
+                raise
+            why = why_failed(error)
+            if self._sockets is None and isinstance(error, ConnectionResetError):
+                why += ". All nodes have certificates of one authority, or none has; see its log"
+            if address not in self._failing:
+                # Once, until it is reached: each request comes to this.
+                self._failing.add(address)
+                logger.warning("the node %s can't be talked to: %s", address, why)
+            raise PeerLost(f"the node {address} can't be talked to: {why}", asked=False) from error
+        self._failing.discard(address)
         old = self._connections.get(address)
         if old is not None:
             old.close()

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 FRAME_BYTES: Final = 256 * 1024 * 1024
 """No frame is larger; a call or an answer is in one frame as a whole."""
 
+# How a client begins that speaks TLS.
+_TLS: Final = b"\x16\x03"
 _HEAD: Final = struct.Struct(">II")
 _EMPTY: Final = _HEAD.pack(0, 0)
 # What is sent at once, before everything that comes up meanwhile.
@@ -117,7 +119,7 @@ class Link(asyncio.Protocol):
         """
         while not self._greetings:
             if self.closed:
-                raise ConnectionResetError("the connection is gone")
+                raise ConnectionResetError("it closes the connection")
             self._greeted = self._loop.create_future()
             await self._greeted
         return self._greetings.pop(0)
@@ -190,6 +192,8 @@ class Link(asyncio.Protocol):
             content = said + said_bytes
             end = content + content_bytes
             if end - start > self._most_bytes:
+                if buffer[start : start + len(_TLS)] == _TLS:
+                    raise ValueError("it speaks TLS, and this node has no --peer-tls-cert")
                 raise ValueError(f"a frame of {end - start} bytes")
             if end > len(buffer):
                 break

@@ -15,6 +15,7 @@ from streamtable.streams.owner import Moved
 from streamtable.streams.peers.frames import Link, Packed, socket_in
 from streamtable.streams.peers.handshake import Hello, check_proof, hello, prove
 from streamtable.streams.peers.messages import GOODBYE, error_to_json
+from streamtable.streams.reasons import why_failed
 from streamtable.streams.standstill import Standstill
 
 __all__ = ["Call", "PeerServer", "PeersUnavailable"]
@@ -170,7 +171,7 @@ class PeerServer:
                 await self._greet(link)
         except (OSError, TypeError, ValueError) as error:
             # One that took too long, or is gone already, is among these.
-            logger.warning("a connection from another node was refused: %r", error)
+            logger.warning("a connection from another node was refused: %s", why_failed(error))
             link.send({"refused": str(error)})
             link.close()
             self._forget(link)

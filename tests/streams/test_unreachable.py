@@ -49,7 +49,7 @@ async def test_a_certificate_of_an_authority_that_is_not_trusted(
     secured: str, tmp_path: Path
 ) -> None:
     found = await why_no_broker(tls(tmp_path, secured, "other"))
-    assert found == "its certificate is not taken: unable to get local issuer certificate"
+    assert found.startswith("its certificate is not taken: ")
 
 
 async def test_a_broker_that_hangs_up(secured: str, tmp_path: Path) -> None:
@@ -79,4 +79,4 @@ async def test_a_broker_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
     async with await asyncio.start_server(wait, HOST, 0) as server:
         port = server.sockets[0].getsockname()[1]
-        assert (await why_no_broker(f"{HOST}:{port}")).startswith("no answer within")
+        assert (await why_no_broker(f"{HOST}:{port}")) == "no answer in time"

@@ -313,6 +313,26 @@ async def test_nobody_there_has_done_nothing(peers: Peers) -> None:
     assert not caught.value.asked
 
 
+async def test_a_node_that_is_away_is_told_of_once(
+    peers: Peers, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, port = peers.client(), free_port()
+    address = f"127.0.0.1:{port}"
+    for _ in range(2):  # and once more when it has been there meanwhile
+        for _ in range(3):
+            with pytest.raises(PeerLost, match="can't be talked to: Connection refused"):
+                await client.call(address, "echo", 1)
+        running, _ = await peers.server(port=port)
+        assert await client.call(address, "echo", 1) == 1
+        await running.stop()
+        with suppress(PeerLost):
+            # It may still find the old connection.
+            await client.call(address, "echo", 1)
+    told = [each for each in caplog.messages if "can't be talked to" in each]
+    assert told[:2] == [f"the node {address} can't be talked to: Connection refused"] * 2
+    assert len(told) <= 3
+
+
 async def test_no_answer_in_time_may_have_been_done(
     peers: Peers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
