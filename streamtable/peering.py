@@ -119,9 +119,13 @@ class Peering:
         Raises:
             PeersUnavailable: the address can't be had.
         """
-        host = _LOOPBACK if _is_loopback(self._host) else "0.0.0.0"  # noqa: S104 - other machines are to reach it
+        shown = f"[{self._host}]" if ":" in self._host else self._host
+        # Other machines are to reach it at whichever address of this one they know.
+        host = None
+        if _is_loopback(self._host):
+            host = self._host if shown != self._host else _LOOPBACK
         port = await self._listen(host)
-        self.placement.own = f"{self._host}:{port}"
+        self.placement.own = f"{shown}:{port}"
         self._catalog.spread_by(self._spread)
 
     async def stop(self) -> None:
@@ -159,7 +163,7 @@ class Peering:
                 raise ServiceUnavailable("No other node has taken over all shards in time")
             await self.placement.changed(deadline, _LOOK_S)
 
-    async def _listen(self, host: str) -> int:
+    async def _listen(self, host: str | None) -> int:
         """Take the port that was asked for, or else the one of the last time, or any."""
         if self._port:
             return await self._server.start(host, self._port)

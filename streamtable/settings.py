@@ -1,10 +1,26 @@
 """What a node is told at its start."""
 
+import re
 from pathlib import Path
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 __all__ = ["NodeSettings"]
+
+# An IPv6 address is in brackets: without, nobody could tell where the port begins.
+_ADDRESS: Final = re.compile(r"(?:[^\s:\[\]]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
+_LAST_PORT: Final = 65535
+
+
+def _check_address(text: str) -> str:
+    found = _ADDRESS.fullmatch(text)
+    if found is None or not 0 < int(found[1]) <= _LAST_PORT:
+        raise PydanticCustomError(
+            "address", "should be host:port, an IPv6 address in brackets, the port up to 65535"
+        )
+    return text
 
 
 class NodeSettings(BaseModel):
@@ -48,7 +64,7 @@ class NodeSettings(BaseModel):
     account: str = Field(default="000000000000", pattern=r"^\d{12}$")
     kafka: str | None = None
     kafka_config: Path | None = None
-    advertise: str | None = Field(default=None, pattern=r"^\S+:\d{1,5}$")
+    advertise: Annotated[str, AfterValidator(_check_address)] | None = None
     peer_secret_file: Path | None = None
     peer_tls_cert: Path | None = None
     peer_tls_key: Path | None = None

@@ -18,6 +18,7 @@ from streamtable.streams.held import HeldShards
 from streamtable.streams.layout import Layout
 from streamtable.streams.owner import Moved
 from streamtable.streams.peers.client import PeerLost
+from streamtable.streams.peers.server import PeersUnavailable
 from streamtable.streams.standstill import Standstill
 from tests.support.ports import free_port
 from tests.support.waiting import until
@@ -170,6 +171,24 @@ async def test_an_address_that_was_asked_for_is_taken(tmp_path: Path) -> None:
     await node.peering.start()
     assert node.address == f"127.0.0.1:{port}"
     await node.peering.stop()
+
+
+@pytest.mark.parametrize("host", ["[::1]", "node-1.example"])
+async def test_a_node_is_reached_over_ipv6(tmp_path: Path, host: str) -> None:
+    port, secret = free_port(), tmp_path / "secret"
+    secret.write_text("sixteen bytes or more\n")
+    node = Node(tmp_path, "a", advertise=f"{host}:{port}", peer_secret_file=secret)
+    other = Node(tmp_path, "b", peer_secret_file=secret)
+    node.own(0)
+    async with AsyncExitStack() as parts:
+        try:
+            await node.peering.start()
+        except PeersUnavailable:
+            pytest.skip("this machine has no IPv6")
+        parts.push_async_callback(node.peering.stop)
+        parts.push_async_callback(other.peering.stop)
+        assert node.address == f"{host}:{port}"
+        assert await other.peering._client.call(f"[::1]:{port}", "end", [0, None]) == "a"
 
 
 @pytest.mark.parametrize("advertise", ["10.0.0.7:7000", "node-1.example:7000"])

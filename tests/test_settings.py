@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from pydantic import ValidationError
 
 from streamtable.cli.main import app
 from streamtable.settings import NodeSettings
@@ -54,3 +55,17 @@ def test_the_defaults_agree(options, name):
         assert told == DEFAULT_SHARDS
     else:
         assert told == ("" if default is None else str(default))
+
+
+@pytest.mark.parametrize("address", ["node-1:8001", "10.0.0.7:1", "[fd00::7]:65535"])
+def test_an_address_for_other_nodes(address):
+    assert NodeSettings(advertise=address).advertise == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["node-1", ":8001", "node-1:", "node-1:0", "node-1:65536", "::1:8001", "a b:1", "[]:1"],
+)
+def test_what_is_no_address(address):
+    with pytest.raises(ValidationError, match=r"should be host:port, an IPv6 address in brackets"):
+        NodeSettings(advertise=address)

@@ -81,8 +81,12 @@ class PeerServer:
         self._leaving = False
         self._running: set[asyncio.Task[None]] = set()
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str | None, port: int) -> int:
         """Listen; return the port.
+
+        Args:
+            host: the address; None for all that the machine has.
+            port: the port; 0 takes a free one.
 
         Raises:
             PeersUnavailable: the address can't be had.
@@ -98,8 +102,9 @@ class PeerServer:
                 ssl_handshake_timeout=handshake_s,
             )
         except OSError as error:
+            where = f"{host or 'any address'}, port {port}"
             raise PeersUnavailable(
-                f"other nodes can't reach this one at {host}:{port} ({error.strerror or error}): "
+                f"other nodes can't reach this one at {where} ({error.strerror or error}): "
                 "give each node on a machine an address of its own with --advertise"
             ) from error
         self._listeners.append(listener)
