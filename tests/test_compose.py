@@ -148,6 +148,13 @@ def test_three_brokers_keep_three_copies(services):
     assert len({services[name]["environment"]["CLUSTER_ID"] for name in KAFKAS}) == 1
 
 
+def test_nodes_may_open_as_many_files_as_the_page_about_scaling_asks_for(services):
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    (limit,) = re.findall(r"limit of open files to ([\d,]+)", page)
+    for name in (*NODES, *KAFKAS):
+        assert services[name]["ulimits"]["nofile"] == int(limit.replace(",", "")), name
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_images_are_pinned(name):
     """An image without a tag, or `latest`, is another one tomorrow."""
