@@ -63,6 +63,23 @@ def test_the_alarms_look_at_metrics_that_exist(rules):
         assert used <= produced() | {"up"}, rule["alert"]
 
 
+def test_what_the_page_says_of_kubernetes_asks_the_nodes_for_these_alarms(rules, tmp_path):
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    (text,) = re.findall(r" *```yaml\n( *scrape_configs:.+?)```", page, re.DOTALL)
+    (job,) = yaml.safe_load(text)["scrape_configs"]
+    assert set(re.findall(r'job="(\w+)"', f"{rules}")) == {job["job_name"]}
+    keep, _ = job["relabel_configs"]
+    nodes = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "nodes.yaml").read_text())
+    (container,) = nodes["spec"]["template"]["spec"]["containers"]
+    assert keep["regex"] in [port["name"] for port in container["ports"]]
+    # Debian's promtool knows nothing of Kubernetes.
+    (where,) = job.pop("kubernetes_sd_configs")
+    assert where["role"] == "pod"
+    path = tmp_path / "prometheus.yml"
+    path.write_text(yaml.safe_dump({"scrape_configs": [job]}))
+    accepted("promtool", "check", "config", path, package="prometheus")
+
+
 def test_the_nodes_of_the_stack_are_asked():
     jobs = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
     targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
