@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from streamtable.cli.consumers import change, check_at_work, find
-from streamtable.cli.output import Failure, print_line
+from streamtable.cli.output import Failure, print_line, stdout
 from streamtable.triggers.endpoint import Endpoint
 
-__all__ = ["rebuild"]
+__all__ = ["rebuild", "show_rebuilt"]
 
 _PATH: Final = "/_streamtable/consumers"
 _LOOK_S: Final = 0.2
@@ -41,6 +41,14 @@ async def rebuild(
     asked = {"id": uuid4().hex, "kind": "rebuild", **request}
     await change(node, found, "request", request=asked)
     return await _watch(node, found["key"], asked["id"]) if wait else found
+
+
+def show_rebuilt(found: Mapping[str, Any], *, wait: bool, as_json: bool) -> None:
+    """Print what `rebuild` has returned."""
+    if as_json:
+        stdout().print_json(data=found)
+    else:
+        print_line(f"{found['key']} is {'built anew' if wait else 'to be built anew'}")
 
 
 async def _watch(node: Endpoint, key: str, request_id: str) -> dict[str, Any]:

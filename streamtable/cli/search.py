@@ -10,7 +10,7 @@ from streamtable.cli.options import (
     JsonOption,
     NameArgument,
 )
-from streamtable.cli.output import LogLevel, print_line, set_up_logging, stdout
+from streamtable.cli.output import LogLevel, set_up_logging
 from streamtable.cli.running import run_until_signal
 
 __all__ = ["search_app"]
@@ -49,14 +49,11 @@ def rebuild(
     set_up_logging(LogLevel.WARNING)
 
     async def run() -> None:
-        from streamtable.cli.rebuilds import rebuild
+        from streamtable.cli.rebuilds import rebuild, show_rebuilt
         from streamtable.triggers.endpoint import Endpoint
 
         async with Endpoint(endpoint) as node:
             found = await rebuild(node, "search", name, wait=wait, keep=keep)
-        if as_json:
-            stdout().print_json(data=found)
-        else:
-            print_line(f"{found['key']} is {'built anew' if wait else 'to be built anew'}")
+        show_rebuilt(found, wait=wait, as_json=as_json)
 
     run_until_signal(run())

@@ -96,15 +96,13 @@ def rebuild(  # noqa: PLR0917 - options are given by name
     set_up_logging(LogLevel.WARNING)
 
     async def run() -> None:
+        from streamtable.cli.rebuilds import show_rebuilt
         from streamtable.triggers.endpoint import Endpoint
 
         async with Endpoint(endpoint) as node:
             as_of_ms = None if as_of is None else time_ms("--as-of", as_of)
             found = await rebuild_view(node, name, as_of_ms, wait=wait, rate=rate)
-        if as_json:
-            stdout().print_json(data=found)
-        else:
-            print_line(f"{found['key']} is {'built anew' if wait else 'to be built anew'}")
+        show_rebuilt(found, wait=wait, as_json=as_json)
 
     run_until_signal(run())
 
