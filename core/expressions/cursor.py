@@ -22,6 +22,7 @@ from streamtable.core.expressions.nodes import (
 )
 from streamtable.core.expressions.reserved import is_reserved
 from streamtable.core.limits import EXPRESSION_BYTES, EXPRESSION_OPERATORS, NESTING_LEVELS
+from streamtable.core.token_cursor import TokenCursor
 
 __all__ = ["Cursor"]
 
@@ -40,12 +41,11 @@ class _OpenCall:
     operands: list[Operand]
 
 
-class Cursor:
+class Cursor(TokenCursor[Token]):
     """A place in an expression.
 
     Attributes:
         parameter: the request's parameter that the expression stands in, for messages.
-        token: the token that comes next.
         aliases: the placeholders for names met so far.
         values: the placeholders for values met so far.
     """
@@ -77,10 +77,8 @@ class Cursor:
             raise self.error("Expression size has exceeded the maximum allowed size;")
         self.aliases: set[str] = set()
         self.values: set[str] = set()
+        super().__init__(tokenize(text))
         self._text = text
-        self._tokens = tokenize(text)
-        self._position = 0
-        self.token = self._tokens[0]
         self._keywords = keywords
         self._refused = refused
         self._kind = kind
@@ -99,8 +97,8 @@ class Cursor:
             start = self._tokens[self._position - 1].start
         if token.kind == "end":
             end = self._tokens[self._position - 1].end if self._position else start
-        elif (following := self._tokens[self._position + 1]).kind != "end":
-            end = following.end
+        elif self.following.kind != "end":
+            end = self.following.end
         near = self._text[start:end]
         return self.error(f'Syntax error; token: "{token.text}", near: "{near}"')
 
@@ -122,39 +120,12 @@ class Cursor:
         if self._deferred is not None:
             raise self._deferred
 
-    def advance(self) -> Token:
-        """Return the next token and go past it."""
-        token = self.token
-        self._position += 1
-        self.token = self._tokens[self._position]
-        return token
-
-    def at(self, symbol: str) -> bool:
-        """Say whether the next token is this symbol."""
-        return self.token.text == symbol and self.token.kind == "symbol"
-
     def keyword(self) -> str | None:
         """Return the keyword that comes next, in upper case, or None."""
         if self.token.kind != "name":
             return None
         word = self.token.text.upper()
         return word if word in self._keywords else None
-
-    def accept(self, symbol: str) -> bool:
-        """Go past this symbol if it comes next, and say whether it did."""
-        if self.at(symbol):
-            self.advance()
-            return True
-        return False
-
-    def expect(self, symbol: str) -> None:
-        """Go past this symbol.
-
-        Raises:
-            ValidationError: something else comes next.
-        """
-        if not self.accept(symbol):
-            raise self.unexpected()
 
     def count_operator(self) -> None:
         """Count an operator or a function toward the limit."""
@@ -249,7 +220,7 @@ class Cursor:
     def _at_call(self) -> bool:
         if self.token.kind != "name" or self.keyword():
             return False
-        following = self._tokens[self._position + 1]
+        following = self.following
         return following.kind == "symbol" and following.text == "("
 
     def _check_call(self, function: str, count: int) -> None:

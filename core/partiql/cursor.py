@@ -25,6 +25,7 @@ from streamtable.core.partiql.templates import (
     build,
     is_constant,
 )
+from streamtable.core.token_cursor import TokenCursor
 from streamtable.core.values import parse_value
 
 __all__ = ["Cursor"]
@@ -39,21 +40,18 @@ _LARGEST_INDEX: Final = 2**31 - 1
 _WORDS: Final = {"TRUE": {"BOOL": True}, "FALSE": {"BOOL": False}, "NULL": {"NULL": True}}
 
 
-class Cursor:
+class Cursor(TokenCursor[Token]):
     """A place in a statement.
 
     Attributes:
-        token: the token that comes next.
         templates: the values with parameters that were read.
         parameters: how many question marks were read.
     """
 
     def __init__(self, text: str) -> None:
-        self._tokens = tokenize(text)
-        self._position = 0
+        super().__init__(tokenize(text))
         self._depth = 0
         self._operators = 0
-        self.token = self._tokens[0]
         self.templates: list[Template] = []
         self.parameters = 0
 
@@ -65,33 +63,6 @@ class Cursor:
         """Return the error about a token that can't come next."""
         what = {"keyword": "keyword", "end": "end of statement"}.get(self.token.kind, "token")
         return self.malformed(f"Unexpected {what}")
-
-    def advance(self) -> Token:
-        """Return the next token and go past it."""
-        token = self.token
-        self._position = min(self._position + 1, len(self._tokens) - 1)
-        self.token = self._tokens[self._position]
-        return token
-
-    def at(self, symbol: str) -> bool:
-        """Say whether the next token is this symbol."""
-        return self.token.kind == "symbol" and self.token.text == symbol
-
-    def accept(self, symbol: str) -> bool:
-        """Go past this symbol if it comes next, and say whether it did."""
-        if self.at(symbol):
-            self.advance()
-            return True
-        return False
-
-    def expect(self, symbol: str) -> None:
-        """Go past this symbol.
-
-        Raises:
-            ValidationError: something else comes next.
-        """
-        if not self.accept(symbol):
-            raise self.unexpected()
 
     def accept_word(self, *words: str) -> str | None:
         """Go past one of these words if it comes next, in whatever case, and return it."""
@@ -139,7 +110,7 @@ class Cursor:
 
     def at_call(self) -> bool:
         """Say whether a name and an opening parenthesis come next."""
-        following = self._tokens[min(self._position + 1, len(self._tokens) - 1)]
+        following = self.following
         return self.token.kind == "name" and following.kind == "symbol" and following.text == "("
 
     def call(
