@@ -66,7 +66,7 @@ class Objects:
             self._store = _open(place)
         except (*_FAILURES, ValueError, TypeError) as error:
             raise StorageUnavailable(
-                f"{place} can't hold checkpoints: {error}. It is a folder, or one of "
+                f"{place} can't hold checkpoints: {_line(error)}. It is a folder, or one of "
                 f"{', '.join(f'{scheme}...' for scheme in ('s3://', 'gs://', 'az://'))}"
             ) from error
 
@@ -189,7 +189,12 @@ class Objects:
         kind = (
             NoObject if isinstance(error, NotFoundError | FileNotFoundError) else StorageUnavailable
         )
-        return kind(f"can't {what} {key} in {self.place}: {error}")
+        return kind(f"can't {what} {key} in {self.place}: {_line(error)}")
+
+
+def _line(error: BaseException) -> str:
+    """Return what an error says, in a line: obstore's are followed by what it has in its memory."""
+    return " ".join(str(error).partition("\n\nDebug source:")[0].split())
 
 
 def sha256_of(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from obstore.exceptions import GenericError
 
 from streamtable.consumers.checkpoints import objects, taker
 from streamtable.consumers.checkpoints.manifests import (
@@ -405,6 +406,17 @@ async def test_places_that_cant_be(tmp_path: Path) -> None:
         Objects(str(tmp_path / "file"))
     with pytest.raises(NoObject):
         await Objects(str(tmp_path)).get("nothing")
+
+
+async def test_what_a_bucket_s_server_says_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = "Generic S3 error: 403 Forbidden:\n<Code>InvalidAccessKeyId</Code>"
+    refuse = Mock(side_effect=GenericError(f"{said}\n\nDebug source:\nGeneric {{\n}}"))
+    monkeypatch.setattr("obstore.get_async", refuse)
+    with pytest.raises(StorageUnavailable) as caught:
+        await Objects("s3://bucket/tables").get("a")
+    assert str(caught.value) == f"can't read a in s3://bucket/tables: {said.replace(chr(10), ' ')}"
 
 
 async def test_a_file_that_can_not_be_written_leaves_nothing(
