@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamtable.cli.brokers import brokers_needed
+from streamtable.cli.node_settings import settings_of
 from streamtable.cli.options import KafkaConfigOption, TracesOption
 from streamtable.cli.output import Failure, LogFormat, LogLevel, print_line, set_up_logging, stdout
 from streamtable.cli.running import check_tracing, run_until_signal
@@ -153,39 +154,30 @@ def serve(  # noqa: PLR0917 - the options of the command
 
     Stops in good order on Ctrl-C and SIGTERM. What was answered is durable at any time.
     """
-    from pydantic import ValidationError
-
-    from streamtable.settings import NodeSettings
-
-    try:
-        settings = NodeSettings(
-            host=host,
-            port=port,
-            data=data,
-            region=region,
-            account=account,
-            kafka=kafka,
-            kafka_config=kafka_config,
-            advertise=advertise,
-            peer_secret_file=peer_secret_file,
-            peer_tls_cert=peer_tls_cert,
-            peer_tls_key=peer_tls_key,
-            peer_tls_ca=peer_tls_ca,
-            replicas=replicas,
-            workers=workers,
-            broker_port=broker_port,
-            shards=shards,
-            table_delay_ms=table_delay_ms,
-            ttl_interval_s=ttl_interval_s,
-            checkpoints=checkpoints,
-            checkpoint_interval_s=checkpoint_interval_s,
-            traces=traces,
-            trace_ratio=trace_ratio,
-        )
-    except ValidationError as error:
-        problem = error.errors()[0]
-        option = str(problem["loc"][0]).replace("_", "-")
-        raise Failure(f"--{option} {problem['input']}: {problem['msg']}") from error
+    settings = settings_of(
+        host=host,
+        port=port,
+        data=data,
+        region=region,
+        account=account,
+        kafka=kafka,
+        kafka_config=kafka_config,
+        advertise=advertise,
+        peer_secret_file=peer_secret_file,
+        peer_tls_cert=peer_tls_cert,
+        peer_tls_key=peer_tls_key,
+        peer_tls_ca=peer_tls_ca,
+        replicas=replicas,
+        workers=workers,
+        broker_port=broker_port,
+        shards=shards,
+        table_delay_ms=table_delay_ms,
+        ttl_interval_s=ttl_interval_s,
+        checkpoints=checkpoints,
+        checkpoint_interval_s=checkpoint_interval_s,
+        traces=traces,
+        trace_ratio=trace_ratio,
+    )
     if kafka_config is not None and kafka is None:
         raise Failure("--kafka-config is for the brokers that --kafka names")
     if workers > 1 and advertise is not None:

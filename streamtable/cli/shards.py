@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from streamtable.cli.brokers import brokers_needed
+from streamtable.cli.node_settings import settings_of
 from streamtable.cli.options import (
     DEFAULT_ENDPOINT,
     EndpointOption,
@@ -88,7 +89,7 @@ def init(
         from streamtable.streams.security import known_address
         from streamtable.streams.topics import Topics
 
-        topics = Topics(region)
+        topics = Topics(settings_of(region=region).region)
         async with brokers_needed(kafka, kafka_config):
             found = await topics.create(known_address(kafka, kafka_config), count)
         topics.check_shards(found, count)

@@ -76,6 +76,11 @@ def test_init_without_a_broker() -> None:
     assert "no Kafka broker answers at 127.0.0.1:9: Connection refused" in line
 
 
+def test_init_takes_no_name_that_serve_would_not_take() -> None:
+    line = error_line("init", "--kafka", "127.0.0.1:9", "--region", "Europe")
+    assert "--region Europe: " in line
+
+
 async def test_what_brokers_refuse_is_told_in_a_line() -> None:
     with pytest.raises(Failure, match=r"Kafka at a:1 refuses what is needed.*local\.changelog"):
         async with brokers_needed("a:1", None):
