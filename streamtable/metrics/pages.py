@@ -78,8 +78,10 @@ class NodePages:
         """Say whether requests for this node's shards are answered."""
         if self._leaving():
             return Content(b"leaving\n", status=503)
+        if self._failed():
+            return Content(b"failed\n", status=503)
         waiting = self._waiting()
-        if waiting or self._failed():
+        if waiting:
             names = ", ".join(str(number) for number in waiting)
             return Content(f"shards that do not serve: {names}\n".encode(), status=503)
         problem = None if self._beside is None else await self._beside.problem()
