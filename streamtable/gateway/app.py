@@ -39,6 +39,7 @@ from streamtable.gateway.answers import (
 from streamtable.gateway.bodies import Bodies, Receive, parse_object, unpack
 from streamtable.gateway.content import Content
 from streamtable.gateway.credentials import read_credential
+from streamtable.gateway.failures import Failures
 from streamtable.gateway.limits import GatewayLimits
 from streamtable.gateway.services import Service, dynamodb_services
 from streamtable.gateway.streamed import Send, StreamPage, Streams
@@ -210,6 +211,7 @@ class Gateway:
         self._meter = meter
         self._visible = visible
         self._sampler = sampler
+        self._failures = Failures()
         self._running = 0
 
     @property
@@ -270,6 +272,8 @@ class Gateway:
         except ApiError as error:
             status = error.status
             answer = error_body(error)
+            if status >= InternalServerError.status:
+                self._failures.tell(route.operation, request_id, error)
         except asyncio.CancelledError:
             # The server stops and has waited long enough. This is the request's outermost frame,
             # so nobody else waits for the cancellation; a write's outcome is unknown.

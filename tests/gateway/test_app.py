@@ -272,6 +272,19 @@ async def test_a_page_can_answer_other_than_json(serve):
     assert answer.headers["content-type"] == "text/plain; version=1"
 
 
+async def test_what_fails_by_no_fault_of_the_client_s_is_logged(serve, caplog):
+    endpoint = await serve(
+        {
+            "GetItem": failing_with(ServiceUnavailable("Shard 3 is not served right now.")),
+            "ListTables": failing_with(ResourceNotFound()),
+        }
+    )
+    await endpoint.ask(endpoint.operation("ListTables"))
+    answer = await endpoint.ask(endpoint.operation("GetItem", GET))
+    number = answer.headers["x-amzn-requestid"]
+    assert caplog.messages == [f"GetItem {number} failed: Shard 3 is not served right now."]
+
+
 async def test_each_operation_that_is_answered_is_counted(serve):
     counted = []
     endpoint = await serve(
