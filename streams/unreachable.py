@@ -43,6 +43,7 @@ async def why_no_broker(address: str) -> str:
 
 
 def _told(error: Exception) -> str:
-    if isinstance(error, KafkaConnectionError):
+    # One that is left alone because it said nothing is told of by the same class.
+    if isinstance(error, KafkaConnectionError) and str(error).endswith("closed"):
         return "it closes the connection, as if it asked for TLS, a certificate or a user"
     return why_failed(error)
