@@ -587,9 +587,12 @@ class Node:
         """Hand this node's shards over to others; requests are passed on to them from then on.
 
         Raises:
-            NoOtherNode: there is none that could take them.
+            NoOtherNode: there is none that could take them, or this is one of several processes.
             ServiceUnavailable: none has taken all of them in time.
         """
+        if self._seat is not None:
+            # Only the one that was asked would go, and be told that the node may be stopped.
+            raise NoOtherNode("a node of several processes (--workers) stops with all of them")
         if self._alone or not self._peering.placement.others:
             raise NoOtherNode("there is no other node that could take the shards")
         if self._draining is None:

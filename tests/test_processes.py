@@ -141,6 +141,12 @@ def test_processes_end_with_their_parent(server: Server) -> None:
     assert all_there(server.start())
 
 
+def test_one_of_its_processes_can_not_be_drained_alone(server: Server) -> None:
+    line = error_line("drain", "--endpoint", server.endpoint)
+    assert "several processes" in line
+    assert get(server, "/readyz") == ["ready"]
+
+
 def test_it_stops_in_good_order(server: Server) -> None:
     theirs = children(server)
     assert server.stop() == 0
