@@ -88,12 +88,16 @@ class _Silent:
         """It has said something."""
         self._until.pop(broker, None)
 
-    def is_left_alone(self, broker: tuple[str, int]) -> bool:
-        """Whether not to ask it. Now and then one request may, and others do not wait for it."""
+    def is_left_alone(self, broker: tuple[str, int], *, tells: bool) -> bool:
+        """Whether not to ask it.
+
+        Now and then one request may, whose answer tells at once that it is back; others do not wait
+        for that.
+        """
         until = self._until.get(broker)
         if until is None:
             return False
-        if time.monotonic() < until:
+        if not tells or time.monotonic() < until:
             return True
         self.note(broker)
         return False
@@ -106,21 +110,21 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
     _open = False
 
     async def connect(self) -> Any:
-        self._check()
+        self._check(tells=True)
         made = await self._within(_AT_ONCE_S, super().connect(), tells=True)
         self._open = True
         return made
 
     def send(self, request: Any, expect_response: bool = True) -> Any:
-        if _silent and self._open:
-            self._check()
-        answer = super().send(request, expect_response)
         kind = type(request)
+        if _silent and self._open:
+            self._check(tells=kind in _AT_ONCE)
+        answer = super().send(request, expect_response)
         limit = _LIMITS.get(kind) if expect_response else None
         return answer if limit is None else self._within(limit, answer, tells=kind in _AT_ONCE)
 
-    def _check(self) -> None:
-        if _silent.is_left_alone((self.host, self.port)):
+    def _check(self, *, tells: bool) -> None:
+        if _silent.is_left_alone((self.host, self.port), tells=tells):
             self.close(reason=CloseReason.CONNECTION_TIMEOUT)
             raise KafkaConnectionError(f"{self.host}:{self.port} has said nothing for a while")
 
