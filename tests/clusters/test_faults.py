@@ -7,18 +7,18 @@ so); each answered write is in the table, its index and its stream once, and cam
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.clusters.clients import Clients
-from tests.clusters.region import NODES, Region, takes_writes
+from tests.clusters.region import NODES, SHARDS, Region, takes_writes
 from tests.faults.conftest import ROUNDS
 from tests.support.audit import check_indexes, check_stream, read_all
 from tests.support.clocks import FalseClock
 from tests.support.linearizable import wrong
-from tests.support.load import AsyncConnection, Load, create_table, key_of
+from tests.support.load import AsyncConnection, Item, Load, create_table, key_of
 from tests.support.waiting import until
 from tests.support.witness import Witness
 
@@ -115,6 +115,50 @@ def test_a_node_stands_still(region: Region, chance: random.Random, under_load: 
                 await asyncio.sleep(chance.uniform(1, 6))
 
     under_load(stand_still)
+
+
+def test_a_machine_with_a_node_and_a_broker_stands_still(
+    region: Region, chance: random.Random, under_load: UnderLoad
+) -> None:
+    async def stand_still(clients: Clients) -> None:
+        victim, broker = chance.randrange(NODES), chance.choice(region.kafka.brokers)
+        keys = [{"owner": {"S": f"woken {n}"}, "n": {"S": "0"}} for n in range(4 * SHARDS)]
+        async with AsyncConnection(region.endpoints[(victim + 1) % NODES]) as other:
+            await put_all(other, keys, "old")
+            with region.standing_still(victim), broker.standing_still():
+                took_s = await serves(region, (victim + 1) % NODES)
+                print(f"every shard is served again after {took_s:.1f} s")
+                await put_all(other, keys, "new")
+                # The requests wait for it to wake.
+                reading = [
+                    asyncio.create_task(read_at(region.endpoints[victim], key)) for key in keys
+                ]
+                asked = time.monotonic()
+                await until(lambda: time.monotonic() - asked > 0.5, "the requests to be sent")
+            # The broker takes itself for the leader of shards that are the node's, as it thinks.
+            found = await asyncio.gather(*reading)
+        assert {None, "new"} >= set(found)
+
+    under_load(stand_still)
+
+
+async def put_all(connection: AsyncConnection, keys: Sequence[Item], value: str) -> None:
+    """Write items until each is answered."""
+    for key in keys:
+
+        async def put(key: Item = key) -> bool:
+            item = {**key, "text": {"S": value}}
+            return (await connection.call("PutItem", {"TableName": TABLE, "Item": item}))[0] == 200
+
+        await until(put, "the item to be written")
+
+
+async def read_at(endpoint: str, key: Item) -> str | None:
+    """Read an item with strong consistency, once; None where that is refused."""
+    asked = {"TableName": TABLE, "Key": key, "ConsistentRead": True}
+    async with AsyncConnection(endpoint) as connection:
+        status, answer = await connection.call("GetItem", asked)
+    return str(answer["Item"]["text"]["S"]) if status == 200 else None
 
 
 def test_a_broker_is_killed(region: Region, chance: random.Random, under_load: UnderLoad) -> None:

@@ -7,6 +7,7 @@ broker is a process of its own, with little memory, and stopped by its own proce
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -251,6 +252,16 @@ class ApacheKafka:
             return
         self._process.kill()
         self._process.wait()
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Have it do nothing for a while, and refuse nothing either."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Stop the broker."""
