@@ -227,6 +227,9 @@ class Agents:
     def _is_settled(self) -> bool:
         return self._settled
 
+    def _heard_at(self) -> float:
+        return self._intake.heard_at
+
     def _kept(self) -> bool:
         """Whether nobody else can have had this node's shards since the last assignment."""
         before, self._generation = self._generation, self._app.generation
@@ -320,7 +323,8 @@ class Agents:
         await self.replicas.stop(number)
         if number not in self._holdings.held:
             await self._holdings.open(number)
-        self._holdings.held[number].owner.is_settled = self._is_settled
+        owner = self._holdings.held[number].owner
+        owner.is_settled, owner.heard_at = self._is_settled, self._heard_at
         # 2. The rows of global indexes. The group's offset for the indexes' log may be ahead of
         # what a power cut left in the store, so the store says where to go on.
         store = self._holdings.stores[number]
@@ -386,6 +390,9 @@ class Agents:
     async def _keep_committing(self) -> None:
         while True:
             await asyncio.sleep(_COMMIT_INTERVAL_S)
+            if self._app.crashed:
+                self._fail(LogUnavailable(f"the group of the nodes: {self._app.crash_reason!r}"))
+                return
             await self._commit()
 
     async def _commit(self) -> None:

@@ -7,6 +7,8 @@ fetches as they are. Membership, assignment, flow control and the consumer's thr
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -73,6 +75,8 @@ class Intake:
         self.pace = Pace() if pace is None else pace
         self.term = 0
         """Grows when partitions are revoked: what was fetched in an older term is dropped."""
+        self.heard_at = -math.inf
+        """When the last heartbeat was sent that the group has answered, on the monotonic clock."""
         self._app = app
         self._full: set[TP] = set()
         self._assigned = 0
@@ -135,6 +139,22 @@ class _Thread(AIOKafkaConsumerThread):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, thread_loop=Loop(), **kwargs)
 
+    async def on_start(self) -> None:
+        """Start, and note when the group is heard."""
+        await super().on_start()
+        assert self._consumer is not None
+        coordinator: Any = self._consumer._coordinator  # noqa: SLF001 - aiokafka has no way to hear of it
+        beat = coordinator._do_heartbeat  # noqa: SLF001 - as above
+
+        async def noted() -> bool:
+            sent = time.monotonic()
+            heard: bool = await beat()
+            if heard:
+                _intake(self.transport).heard_at = sent
+            return heard
+
+        coordinator._do_heartbeat = noted  # noqa: SLF001 - as above
+
     def close(self) -> None:
         """Have the connections closed soon: a rebalance has come while the app stops.
 
@@ -153,6 +173,8 @@ class _Thread(AIOKafkaConsumerThread):
         await consumer._client.close()  # noqa: SLF001 - as Faust does
 
     async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
+        # Who is no part of the group any more would not hear that its shards are another's.
+        consumer._coordinator.check_errors()  # noqa: SLF001 - as aiokafka's own ways to fetch do
         pace = _intake(self.transport).pace
         partitions = len(consumer.assignment())
         wait_ms = pace.wait_ms(partitions)

@@ -136,6 +136,10 @@ def _is_settled() -> bool:
     return True
 
 
+def _always() -> float:
+    return math.inf
+
+
 class _CatchUp:
     """Tells now and then how far a shard's tables are behind its log while they catch up.
 
@@ -189,6 +193,7 @@ class Owner:
         is_decided: asked at the start of a term about the last split record, whether it is known
             what became of it. If not, nothing is written until `release`.
         is_settled: asked whether the group is not about to give its shards to nodes anew.
+        heard_at: asked when the last heartbeat was sent that the group has answered.
         epoch: this term's id.
         began: offset of this term's barrier, -1 before the first term.
     """
@@ -212,6 +217,7 @@ class Owner:
         self.tracer: Tracer | None = None
         self.is_decided: Callable[[SplitMark], bool] = _is_decided
         self.is_settled: Callable[[], bool] = _is_settled
+        self.heard_at: Callable[[], float] = _always
         self.epoch = ""
         self.began = -1
         self._log = log
@@ -668,13 +674,19 @@ class Owner:
         self._appending = asyncio.create_task(self._retake(lost=lost))
 
     async def _retake(self, *, lost: bool) -> None:
-        patient_until = time.monotonic() + WAIT_S
+        lost_at = time.monotonic()
+        patient_until = lost_at + WAIT_S
         if lost:
             # Most likely the group has given the shard to another node, and says so soon. Only if
             # it does not, the other one was late, and the shard is still this node's.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_YIELD_S):
                     await self._gone.wait()
+            # Whom the group does not answer it can't tell: the two would take it from each other.
+            while self._wanted and self.heard_at() < lost_at:
+                if time.monotonic() > patient_until:
+                    self._answer_waiting()
+                await asyncio.sleep(_RETRY_S)
         while self._wanted:
             try:
                 async with self._turn:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import aiokafka.conn
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
 from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
@@ -137,7 +137,10 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
             # It may have been this process that stood still.
             if tells and time.monotonic() - begun < limit_s + _AWAKE_S:
                 _silent.note((self.host, self.port))
-            raise
+            # aiokafka would look for the connection to close it, which another request that was
+            # late may have done: what it finds then ends a member's part in its group for good.
+            self.close(reason=CloseReason.CONNECTION_TIMEOUT)
+            raise RequestTimedOutError from None
         if _silent:
             _silent.forget((self.host, self.port))
         return answer

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from streamtable.consumers import agents
@@ -417,3 +418,20 @@ async def test_a_shard_that_was_split_off_waits_for_its_rows_and_stops_no_node(
     own = {key for key in keys if share.has(PutWrite(key, 1).row_key)}
     assert {image.item["id"]["S"] for _, image in rows} == own
     assert own
+
+
+async def test_a_node_that_is_no_part_of_its_group_any_more_stops(tmp_path: Path) -> None:
+    """Nobody would tell it that its shards are another node's."""
+    node = Node()
+    await node.start(tmp_path)
+    try:
+        heard_at = node.shards[0].owner.heard_at
+        await until(lambda: heard_at() > 0, "the group to be heard")
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ended.set_exception(KafkaError("it ended"))
+        node.agents._app._coordinator._coordination_task.cancel()
+        node.agents._app._coordinator._coordination_task = ended
+        await until(lambda: node.failed, "the node to say so")
+        assert "it ended" in str(node.failed[0])
+    finally:
+        await node.stop()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streamtable.core.errors import InternalServerError
+from streamtable.core.errors import InternalServerError, ServiceUnavailable
 from streamtable.streams import owner
 from streamtable.streams.owner import Moved
 from streamtable.streams.shard import Outcome, Shard
@@ -217,3 +217,23 @@ async def test_a_shard_that_comes_back_serves_what_others_wrote(
     await shard.take_over()
     await following
     assert (await shard.write(PutWrite("a", 2, expect=1), CONTEXT)).offset == 5
+
+
+async def test_who_is_fenced_takes_nothing_back_before_the_group_answers_it(
+    shard: Shard, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off from the group alone, it would take the shard from its new owner again and again."""
+    monkeypatch.setattr(owner, "_YIELD_S", 0)
+    monkeypatch.setattr(owner, "WAIT_S", 0.2)
+    monkeypatch.setattr(owner, "_RETRY_S", 0.01)
+    heard_at = 0.0
+    shard.owner.heard_at = lambda: heard_at
+    log.foreign_barrier()
+    with pytest.raises(ServiceUnavailable):
+        await write(shard, "a")
+    assert not shard.owner.serving
+    taken = len(log.records)
+    heard_at = time.monotonic()
+    await until(lambda: shard.owner.serving)
+    assert log.records[taken].kind == "barrier"
+    await write(shard, "b")
