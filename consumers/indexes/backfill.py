@@ -1,18 +1,17 @@
 """Fills a new global index from the items that the table has already."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import Any, Final
 
 from streamtable.consumers.indexes.sender import PARTS, IndexSender
 from streamtable.consumers.indexes.settling import Settling
+from streamtable.consumers.leading import Leading
 from streamtable.consumers.tables.store import ShardStore
 from streamtable.core.documents import ACTIVE, CREATING
-from streamtable.core.errors import ApiError, ResourceNotFound, StreamtableError
+from streamtable.core.errors import ResourceNotFound
 from streamtable.core.index_rows import index_row
 from streamtable.core.operations.index_updates import finish_index
 from streamtable.core.tables import Index, Table
@@ -24,14 +23,10 @@ from streamtable.streams.shard import Shard
 
 __all__ = ["Backfill", "ShardFiller"]
 
-logger = logging.getLogger(__name__)
-
 _CHUNK_ROWS: Final = 200
 _WAIT_S: Final = 0.02
-_RETRY_S: Final = 0.5
 # The owner of a shard answers so often how far it is.
 _ANSWER_S: Final = 2.0
-_LEADING: Final = 0
 
 
 class ShardFiller:
@@ -127,7 +122,7 @@ class ShardFiller:
         return table, index
 
 
-class Backfill:
+class Backfill(Leading[tuple[Table, Index]]):
     """Moves new indexes to ACTIVE and removes deleted ones from the catalog.
 
     The node that owns the first shard does that for all; each shard is filled from by its owner.
@@ -149,74 +144,35 @@ class Backfill:
         settling: Settling,
         leads: Callable[[int], bool],
     ) -> None:
+        super().__init__(leads)
         self._catalog = catalog
         self._layout = layout
         self._ask = ask
         self._settling = settling
-        self._leads = leads
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._attending: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
         """Look after the indexes until `stop`."""
         self._catalog.on_change(self._look_at)
-        self._wake.set()
-        self._task = asyncio.create_task(self._run())
+        super().start()
 
     def _look_at(self, _before: Table | None, after: Table | None) -> None:
         if after is not None and any(True for _ in _unfinished(after)):
             self._wake.set()
 
-    def look(self, shard: int) -> None:
-        """Look after them from now on, if that shard is the one whose owner does."""
-        if shard == _LEADING:
-            self._wake.set()
+    def _unfinished(self) -> dict[str, tuple[Table, Index]]:
+        return {
+            f"index {index.name}, {index.document.id}": (table, index)
+            for table in self._catalog.tables()
+            for index in _unfinished(table)
+        }
 
-    async def stop(self) -> None:
-        """Stop; what is not filled is filled after the next start."""
-        tasks = [*self._attending.values()]
-        if self._task is not None:
-            tasks.append(self._task)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            if not self._leads(_LEADING):
-                continue
-            for table in self._catalog.tables():
-                for index_id in _unfinished(table):
-                    if index_id not in self._attending:
-                        task = asyncio.create_task(self._attend(table.id, index_id))
-                        self._attending[index_id] = task
-                        task.add_done_callback(partial(self._attended, index_id))
-
-    def _attended(self, index_id: str, task: asyncio.Task[None]) -> None:
-        del self._attending[index_id]
-        if task.cancelled():
-            return
-        if task.exception() is None:
-            self._wake.set()
-        else:
-            logger.error("an index can't be filled or removed", exc_info=task.exception())
-
-    async def _attend(self, table_id: str, index_id: str) -> None:
-        while self._leads(_LEADING):
-            table = self._catalog.by_id(table_id)
-            index = None if table is None else _index(table, index_id)
-            if table is None or index is None or index.document.status == ACTIVE:
-                return
-            try:
-                if index.document.status == CREATING:
-                    await self._fill(table, index)
-                await self._finish(table, index)
-            except (ApiError, StreamtableError) as error:
-                logger.info("index %s of %s: %s; trying again", index.name, table.name, error)
-                await asyncio.sleep(_RETRY_S)
+    async def _finish(self, work: tuple[Table, Index]) -> None:
+        table, index = work
+        if index.document.status == CREATING:
+            await self._fill(table, index)
+        # Other things may have changed in the table meanwhile.
+        current = self._catalog.table(table.name).document
+        await self._catalog.update(finish_index(current, index.name))
 
     async def _fill(self, table: Table, index: Index) -> None:
         what = [table.id, index.document.id]
@@ -233,17 +189,12 @@ class Backfill:
                 through: int = found["through"]
                 return through
 
-    async def _finish(self, table: Table, index: Index) -> None:
-        """Have the catalog say that a new index is filled, or a deleted one gone."""
-        current = self._catalog.table(table.name).document
-        await self._catalog.update(finish_index(current, index.name))
 
-
-def _unfinished(table: Table) -> Iterator[str]:
-    """Yield the ids of the global indexes that are to be filled or removed."""
+def _unfinished(table: Table) -> Iterator[Index]:
+    """Yield the global indexes that are to be filled or removed."""
     for index in table.indexes.values():
         if index.is_global and index.document.status != ACTIVE:
-            yield index.document.id
+            yield index
 
 
 def _note(index: Index) -> bytes:
