@@ -181,9 +181,14 @@ async def feed(shard: Shard, batch: Batch, context: RequestContext) -> int:
         rows.join(commit)
         ledger.feed(batch.view, batch.source, Fed(batch.through, commit))
         try:
-            return await commit.outcome()
+            offset = await commit.outcome()
         except NotWritten:
             continue
+        fed = ledger.fed(batch.view, batch.source)
+        if fed is not None and fed.commit is commit:
+            # What it brought need not stay in memory for as long as nothing follows.
+            ledger.feed(batch.view, batch.source, Fed(batch.through, None))
+        return offset
 
 
 async def fed_through(shard: Shard, view: str, source: int) -> Place | None:
