@@ -100,6 +100,13 @@ def describe_table(
         if document.table_class_changed is not None:
             summary["LastUpdateDateTime"] = round(document.table_class_changed, 3)
         description["TableClassSummary"] = summary
+    if document.restore is not None:
+        description["RestoreSummary"] = {
+            "SourceBackupArn": document.restore.backup,
+            "SourceTableArn": document.restore.source,
+            "RestoreDateTime": round(document.restore.at, 3),
+            "RestoreInProgress": document.restore.in_progress,
+        }
     return description
 
 

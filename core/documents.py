@@ -22,6 +22,7 @@ __all__ = [
     "KeyElement",
     "Policy",
     "Projection",
+    "Restore",
     "Status",
     "StreamDocument",
     "TableDocument",
@@ -196,6 +197,22 @@ class ViewDocument(_Document):
         return f"{built}~{self.part}" if self.part else built
 
 
+class Restore(_Document):
+    """Which backup a table was made from.
+
+    Attributes:
+        backup: its Amazon resource name.
+        source: the Amazon resource name of the table that it was taken of.
+        at: when that was asked for.
+        in_progress: whether items are missing yet.
+    """
+
+    backup: str
+    source: str
+    at: float
+    in_progress: bool
+
+
 class TableDocument(_Document):
     """A table.
 
@@ -208,6 +225,7 @@ class TableDocument(_Document):
         destinations: where the changes are copied, one at a time that is on, the newest last.
         view: what makes it a view, which clients only read; None for a table of clients.
         hidden: it is left out of ListTables; whoever knows the name can use it.
+        restore: what it was restored from; None for one that was created.
     """
 
     name: str
@@ -240,6 +258,12 @@ class TableDocument(_Document):
     destinations: tuple[DestinationDocument, ...] = ()
     view: ViewDocument | None = None
     hidden: bool = False
+    restore: Restore | None = None
+
+    @property
+    def restoring(self) -> bool:
+        """Whether it is being filled from a backup."""
+        return self.restore is not None and self.restore.in_progress
 
     @property
     def arn(self) -> str:

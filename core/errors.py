@@ -12,7 +12,10 @@ __all__ = [
     "INVALID",
     "AccessDenied",
     "ApiError",
+    "BackupInUse",
+    "BackupNotFound",
     "ConditionalCheckFailed",
+    "ContinuousBackupsUnavailable",
     "DuplicateItem",
     "ExpiredIterator",
     "IdempotentParameterMismatch",
@@ -27,6 +30,8 @@ __all__ = [
     "SerializationError",
     "ServiceUnavailable",
     "StreamtableError",
+    "TableAlreadyExists",
+    "TableInUse",
     "TableNotFound",
     "ThrottlingError",
     "TransactionCanceled",
@@ -114,6 +119,18 @@ class AccessDenied(ApiError, PermissionError):
     namespace = _CORAL
 
 
+class BackupInUse(ApiError):
+    """The backup, or one of its table, is being made, removed or restored from."""
+
+    code = "BackupInUseException"
+
+
+class BackupNotFound(ApiError, LookupError):
+    """There is no such backup."""
+
+    code = "BackupNotFoundException"
+
+
 class ConditionalCheckFailed(ApiError):
     """The condition was false. With `Item` where the request asked for the old image."""
 
@@ -122,6 +139,12 @@ class ConditionalCheckFailed(ApiError):
     def __init__(self, item: dict[str, Any] | None = None) -> None:
         members = {} if item is None else {"Item": item}
         super().__init__("The conditional request failed", **members)
+
+
+class ContinuousBackupsUnavailable(ApiError):
+    """There can be no backups of the table."""
+
+    code = "ContinuousBackupsUnavailableException"
 
 
 class DuplicateItem(ApiError):
@@ -186,6 +209,18 @@ class ResourceNotFound(ApiError, LookupError):
     """The table, index or other resource does not exist, or is not ACTIVE yet."""
 
     code = "ResourceNotFoundException"
+
+
+class TableAlreadyExists(ApiError):
+    """A table of that name exists; what the operations on backups say instead of ResourceInUse."""
+
+    code = "TableAlreadyExistsException"
+
+
+class TableInUse(ApiError):
+    """The table is being created or deleted; what the operations on backups say."""
+
+    code = "TableInUseException"
 
 
 class TableNotFound(ApiError, LookupError):

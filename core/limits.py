@@ -20,6 +20,7 @@ __all__ = [
     "ITEM_COLLECTION_BYTES",
     "ITERATOR_AGE_S",
     "KEY_ATTRIBUTE_NAME_BYTES",
+    "LIST_BACKUPS_PAGE",
     "LIST_TABLES_PAGE",
     "LOCAL_INDEXES",
     "NESTING_LEVELS",
@@ -33,12 +34,14 @@ __all__ = [
     "POLICY_BYTES",
     "PROVISIONED_UNITS",
     "READ_UNIT_BYTES",
+    "RESTORES",
     "SORT_KEY_BYTES",
     "STREAM_KEPT_S",
     "STREAM_PAGE_BYTES",
     "STREAM_PAGE_RECORDS",
     "STREAM_PAGE_SHARDS",
     "STREAM_PAGE_STREAMS",
+    "TABLE_OPERATIONS",
     "TAGS",
     "TAGS_PAGE",
     "TRANSACTION_BYTES",
@@ -132,6 +135,15 @@ PROVISIONED_UNITS: Final = 1_000_000_000_000
 
 LIST_TABLES_PAGE: Final = 100
 """Names in an answer of ListTables."""
+
+LIST_BACKUPS_PAGE: Final = 100
+"""Backups in an answer of ListBackups."""
+
+TABLE_OPERATIONS: Final = 500
+"""Operations on tables that are under way at once; backups are counted here."""
+
+RESTORES: Final = 50
+"""Tables that are being restored at once."""
 
 TAGS: Final = 50
 """Tags of a table."""

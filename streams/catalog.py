@@ -1,9 +1,10 @@
-"""The tables and consumers of a region, in memory on each node, changed through the catalog."""
+"""A region's tables, consumers and backups, in memory on each node, changed through the catalog."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
+from streamtable.core.backups import BackupDocument
 from streamtable.core.consumers import ConsumerDocument
 from streamtable.core.documents import TableDocument
 from streamtable.core.ended_streams import end_streams, is_readable
@@ -18,6 +19,7 @@ __all__ = ["Catalog", "ChangedMeanwhile", "ConsumerChangedMeanwhile", "LayoutCha
 _TABLE: Final = "table/"
 _ENDED: Final = "ended/"
 _CONSUMER: Final = "consumer/"
+_BACKUP: Final = "backup/"
 
 
 class ChangedMeanwhile(ResourceInUse):
@@ -44,7 +46,7 @@ class LayoutChangedMeanwhile(ResourceInUse):
 
 
 class Catalog:
-    """What tables there are, and what consumers, and how many shards.
+    """What tables there are, what consumers and backups, and how many shards.
 
     Args:
         address: the brokers, `host:port,...`.
@@ -66,7 +68,9 @@ class Catalog:
         self._sources: frozenset[str] | None = None
         self._ended: dict[str, TableDocument] = {}
         self._consumers: dict[str, ConsumerDocument] = {}
+        self._backups: dict[str, BackupDocument] = {}
         self._on_change: list[Callable[[Table | None, Table | None], None]] = []
+        self._on_backup: list[Callable[[], None]] = []
         self._spread: Callable[[int], Awaitable[None]] | None = None
 
     @property
@@ -101,6 +105,10 @@ class Catalog:
         table, maybe under two names: a table made again under its name is two changes.
         """
         self._on_change.append(callback)
+
+    def on_backup(self, callback: Callable[[], None]) -> None:
+        """Have `callback()` called after each change of a backup."""
+        self._on_backup.append(callback)
 
     def table(self, name: str) -> Table:
         """Return the table of that name.
@@ -176,6 +184,40 @@ class Catalog:
         document = self.consumer(app, name)
         if document is not None:
             await self.put_consumer(document.model_copy(update={"removed": time.time()}))
+
+    def backups(self) -> Iterable[BackupDocument]:
+        """Every backup."""
+        return list(self._backups.values())
+
+    def backup(self, backup_id: str) -> BackupDocument | None:
+        """Return the backup of an id, None if there is none."""
+        return self._backups.get(backup_id)
+
+    async def put_backup(self, document: BackupDocument) -> None:
+        """Add or replace a backup; it is durable on return.
+
+        Raises:
+            CatalogUnavailable: the outcome is unknown.
+            ChangedMeanwhile: the backup was changed at the same time.
+        """
+        await self._change_backup(document, document.model_dump(mode="json"))
+
+    async def remove_backup(self, document: BackupDocument) -> None:
+        """Remove a backup.
+
+        Raises:
+            CatalogUnavailable: the outcome is unknown.
+            ChangedMeanwhile: the backup was changed at the same time.
+        """
+        await self._change_backup(document, None)
+
+    async def _change_backup(
+        self, document: BackupDocument, content: dict[str, Any] | None
+    ) -> None:
+        try:
+            await self._change(_BACKUP + document.id, content)
+        except CatalogConflict:
+            raise ChangedMeanwhile(document.table.name) from None
 
     async def put_layout(self, document: LayoutDocument) -> None:
         """Replace what is said about the region's shards; durable and in force here on return.
@@ -297,6 +339,13 @@ class Catalog:
             if document is not None:
                 consumer = ConsumerDocument.model_validate(document)
                 self._consumers[consumer.key] = consumer
+        if name.startswith(_BACKUP):
+            self._backups.pop(name.removeprefix(_BACKUP), None)
+            if document is not None:
+                backup = BackupDocument.model_validate(document)
+                self._backups[backup.id] = backup
+            for callback in self._on_backup:
+                callback()
         if not name.startswith(_TABLE):
             return
         table_name = name.removeprefix(_TABLE)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 
+from streamtable.core.errors import ServiceUnavailable
 from streamtable.core.layouts import LayoutDocument
 
 __all__ = ["Layout"]
@@ -44,6 +45,15 @@ class Layout:
             watcher(before)
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def require(self, count: int) -> None:
+        """Check that there are as many shards as something was made for.
+
+        Raises:
+            ServiceUnavailable: there are not: it is to be made anew.
+        """
+        if self.count != count:
+            raise ServiceUnavailable(f"The region has {self.count} shards now. Begin again.")
 
     def swapping(self, attempt: str) -> bool:
         """Whether an attempt to change the number is at the point where all wait for it."""
