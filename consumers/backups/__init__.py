@@ -1,0 +1,1 @@
+"""Copies of tables on demand, in object storage, and tables made of them."""
