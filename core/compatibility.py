@@ -12,17 +12,14 @@ from streamtable.core.errors import ValidationError
 
 __all__ = ["NOT_SERVED", "REFUSED", "REMARKS", "WITHOUT_EFFECT", "check_available"]
 
-_BACKUPS: Final = "backups and point-in-time recovery come with checkpoints in object storage"
+_RECOVERY: Final = "there are backups on demand, but no point-in-time recovery"
 _GLOBAL: Final = "global tables come with several regions"
 _FILES: Final = "import, export and bulk loads come with object storage"
 _VECTORS: Final = "there are no vector indexes"
 
 NOT_SERVED: Final[Mapping[str, str]] = {
     "CancelBulkOperation": _FILES,
-    "CreateBackup": _BACKUPS,
     "CreateGlobalTable": _GLOBAL,
-    "DeleteBackup": _BACKUPS,
-    "DescribeBackup": _BACKUPS,
     "DescribeBulkOperation": _FILES,
     "DescribeExport": _FILES,
     "DescribeGlobalTable": _GLOBAL,
@@ -31,16 +28,14 @@ NOT_SERVED: Final[Mapping[str, str]] = {
     "DescribeTableReplicaAutoScaling": _GLOBAL,
     "ExportTableToPointInTime": _FILES,
     "ImportTable": _FILES,
-    "ListBackups": _BACKUPS,
     "ListBulkOperations": _FILES,
     "ListExports": _FILES,
     "ListGlobalTables": _GLOBAL,
     "ListImports": _FILES,
-    "RestoreTableFromBackup": _BACKUPS,
-    "RestoreTableToPointInTime": _BACKUPS,
+    "RestoreTableToPointInTime": _RECOVERY,
     "SearchVectors": _VECTORS,
     "StartBulkPutItems": _FILES,
-    "UpdateContinuousBackups": _BACKUPS,
+    "UpdateContinuousBackups": _RECOVERY,
     "UpdateGlobalTable": _GLOBAL,
     "UpdateGlobalTableSettings": _GLOBAL,
     "UpdateTableReplicaAutoScaling": _GLOBAL,
@@ -48,12 +43,14 @@ NOT_SERVED: Final[Mapping[str, str]] = {
 """Operations that are answered with UnknownOperationException -> why."""
 
 REMARKS: Final[Mapping[str, str]] = {
+    "CreateBackup": "into the place of `--checkpoints`; one that can't be made ends as DELETED",
     "DescribeContinuousBackups": "point-in-time recovery is always DISABLED",
     "DescribeContributorInsights": "the list of rules is always empty",
     "DescribeEndpoints": "the one endpoint that there is",
     "DescribeLimits": "the quotas of a new AWS account, whatever this machine can do",
     "EnableKinesisStreamingDestination": "copies to the Kafka topic `{region}.table.{name}`; the "
     "ARN is kept as the destination's name",
+    "RestoreTableFromBackup": "a table that can't be restored is removed again",
     "UpdateTimeToLive": "holds at once, and may be changed again at once",
 }
 """What operations that are served answer otherwise than DynamoDB does."""
@@ -63,6 +60,9 @@ REFUSED: Final[Mapping[str, Mapping[str, str]]] = {
         "GlobalTableSourceArn": _GLOBAL,
         "GlobalTableSettingsReplicationMode": _GLOBAL,
         "VectorIndexes": _VECTORS,
+    },
+    "RestoreTableFromBackup": {
+        "VectorIndexOverride": _VECTORS,
     },
     "UpdateTable": {
         "ReplicaUpdates": _GLOBAL,
@@ -104,6 +104,15 @@ WITHOUT_EFFECT: Final[Mapping[str, Mapping[str, str]]] = {
         "ConfirmRemoveSelfResourceAccess": "a policy refuses nobody, so nobody can lock "
         "themselves out",
         "Policy": _POLICY,
+    },
+    "RestoreTableFromBackup": {
+        "BillingModeOverride": _UNITS,
+        "GlobalSecondaryIndexOverride[].OnDemandThroughput": _UNITS,
+        "GlobalSecondaryIndexOverride[].ProvisionedThroughput": _UNITS,
+        "GlobalSecondaryIndexOverride[].WarmThroughput": _WARM,
+        "OnDemandThroughputOverride": _UNITS,
+        "ProvisionedThroughputOverride": _UNITS,
+        "SSESpecificationOverride": _ENCRYPTION,
     },
     "UpdateContributorInsights": {
         "ContributorInsightsAction": _INSIGHTS,

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from streamtable.consumers.agents import Agents
+from streamtable.consumers.backups.service import Backups
 from streamtable.consumers.checkpoints.objects import Objects
 from streamtable.consumers.checkpoints.restore import Restorer
 from streamtable.consumers.checkpoints.taker import Checkpointer
@@ -417,7 +418,13 @@ class Node:
             layout.count,
         )
         operated = handlers(
-            catalog, shards, self._transactions, settings, totals.of, address=self._address
+            catalog,
+            shards,
+            self._transactions,
+            settings,
+            totals.of,
+            address=self._address,
+            objects=self._objects,
         )
         if not self._alone:
             self._calls |= request_calls(operated, catalog, shards)
@@ -469,6 +476,19 @@ class Node:
         )
         views.start()
         parts.push_async_callback(views.stop)
+        backups = Backups(
+            catalog=catalog,
+            stores=stores,
+            routes=routes,
+            settling=self._settling,
+            objects=self._objects,
+            region=settings.region,
+            scratch=self._folder.scratch,
+        )
+        self._calls |= backups.calls
+        backups.start()
+        self._agents.on_taken.append(backups.look)
+        parts.push_async_callback(backups.stop)
         checkpoints = CheckpointPages(self._objects, self._checkpointer, settings.region, layout)
         monitoring = NodePages(
             info={

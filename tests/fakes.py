@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from streamtable.core.backups import BackupDocument
 from streamtable.core.context import RequestContext
 from streamtable.core.documents import TableDocument
 from streamtable.core.errors import (
@@ -187,11 +188,12 @@ class FakeTransactions:
 
 
 class FakeCatalog:
-    """Tables in a dict; each change takes a while, so that another one can come first."""
+    """Tables and backups in dicts; each change takes a while, so another one can come first."""
 
     def __init__(self, shards: FakeShards) -> None:
         self._shards = shards
         self._tables: dict[str, Table] = {}
+        self._backups: dict[str, BackupDocument] = {}
 
     def table(self, name: str) -> Table:
         try:
@@ -201,6 +203,16 @@ class FakeCatalog:
 
     def tables(self) -> Iterable[Table]:
         return [self._tables[name] for name in sorted(self._tables)]
+
+    def backups(self) -> Iterable[BackupDocument]:
+        return list(self._backups.values())
+
+    async def put_backup(self, document: BackupDocument) -> None:
+        before = self._backups.get(document.id)
+        await asyncio.sleep(0)
+        if self._backups.get(document.id) is not before:
+            raise ChangedMeanwhile(document.table.name)
+        self._backups[document.id] = document
 
     async def create(self, document: TableDocument) -> None:
         if document.name in self._tables:

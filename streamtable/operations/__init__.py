@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
+from streamtable.consumers.checkpoints.objects import Objects
 from streamtable.core.context import Handler
 from streamtable.core.tables import Table
+from streamtable.operations.backups import backup_handlers
 from streamtable.operations.batches import batch_handlers
 from streamtable.operations.destinations import destination_handlers
 from streamtable.operations.items import item_handlers
@@ -35,6 +37,7 @@ def handlers(
     totals: Totals = _no_totals,
     *,
     address: Callable[[], str] | None = None,
+    objects: Objects | None = None,
 ) -> dict[str, Handler]:
     """Return the executor of each operation that there is, by name.
 
@@ -50,6 +53,7 @@ def handlers(
             counts are hours old, so the default, nothing, is a legal answer.
         address: tells host and port of the node's endpoint, for DescribeEndpoints; None where
             they are the settings'.
+        objects: where backups are kept; None: nowhere.
     """
 
     def listened_on() -> str:
@@ -64,6 +68,7 @@ def handlers(
         **resource_handlers(catalog, settings),
         **service_handlers(catalog, address or listened_on),
         **destination_handlers(catalog),
+        **backup_handlers(catalog, objects),
     }
     return {
         **item_handlers(catalog, shards),

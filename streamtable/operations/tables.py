@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 from streamtable.core.context import Handler, RequestContext
 from streamtable.core.descriptions import describe_table
 from streamtable.core.documents import CREATING, DELETING, UPDATING, Status, TableDocument
+from streamtable.core.errors import ResourceInUse
+from streamtable.core.operations.backups import is_backed_up
 from streamtable.core.operations.create_table import plan_create_table
 from streamtable.core.operations.list_tables import list_tables
 from streamtable.core.operations.table_settings import check_named
@@ -93,6 +95,11 @@ def table_handlers(
         if document.view is None or document.status != CREATING:
             check_changeable(document)
         check_unprotected(document)
+        if is_backed_up(document, catalog.backups()):
+            raise ResourceInUse(
+                "Attempt to change a resource which is still in use: Table is being backed up: "
+                f"{document.name}"
+            )
         if delay_s:
             document = document.model_copy(
                 update={"status": DELETING, "status_until": time.time() + delay_s}

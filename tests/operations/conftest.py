@@ -3,6 +3,7 @@ from typing import Any
 import orjson
 import pytest
 
+from streamtable.consumers.checkpoints.objects import Objects
 from streamtable.core.shapes import validate
 from streamtable.operations import handlers
 from streamtable.settings import NodeSettings
@@ -12,7 +13,9 @@ from tests.fakes import CONTEXT, FakeCatalog, FakeShards, FakeTransactions
 class Service:
     """The operations on fakes, called as the gateway calls them."""
 
-    def __init__(self, table_delay_ms: int = 0, shards: int = 4) -> None:
+    def __init__(
+        self, table_delay_ms: int = 0, shards: int = 4, objects: Objects | None = None
+    ) -> None:
         self.shards = FakeShards(shards)
         self.catalog = FakeCatalog(self.shards)
         self.transactions = FakeTransactions(self.shards)
@@ -20,7 +23,7 @@ class Service:
         catalog: Any = self.catalog
         shards_: Any = self.shards
         transactions: Any = self.transactions
-        self.handlers = handlers(catalog, shards_, transactions, settings)
+        self.handlers = handlers(catalog, shards_, transactions, settings, objects=objects)
 
     async def __call__(self, operation: str, **body: Any) -> dict[str, Any]:
         body = orjson.loads(orjson.dumps(body))

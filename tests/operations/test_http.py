@@ -131,6 +131,6 @@ async def test_errors_have_their_classes(run):
         with pytest.raises(ClientError, match="ValidationException"):
             client.get_item(TableName="posts", Key={"id": 1})
         with pytest.raises(ClientError, match="UnknownOperationException"):
-            client.create_backup(TableName="posts", BackupName="backup")
+            client.describe_global_table(GlobalTableName="posts")
 
     await run(use)
