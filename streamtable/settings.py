@@ -46,8 +46,9 @@ class NodeSettings(BaseModel):
         broker_port: the embedded broker's port, on loopback; 0 takes a free one.
         shards: shards of the change log where it is made now; None for the default.
         table_delay_ms: how long tables stay CREATING, UPDATING and DELETING, milliseconds.
-        checkpoints: where the shards' checkpoints are kept: a folder, `s3://bucket/prefix`,
-            `gs://...`, `az://...`, or `none`; None for `checkpoints` in the data folder.
+        checkpoints: where the shards' checkpoints and backups are kept: a folder,
+            `s3://bucket/prefix`, `gs://...`, `az://...`, or `none`; None for `checkpoints` in the
+            data folder.
         checkpoint_interval_s: how often a shard that has changed gets one, seconds.
         traces: an OpenTelemetry collector, `http://host:4318`, that traces are sent to; None for
             none.

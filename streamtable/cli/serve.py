@@ -129,7 +129,7 @@ def serve(  # noqa: PLR0917 - the options of the command
         typer.Option(
             metavar="PLACE",
             show_default="checkpoints in the data folder",
-            help="Where checkpoints of the shards are kept: a folder, s3://bucket/prefix, "
+            help="Where checkpoints and backups are kept: a folder, s3://bucket/prefix, "
             "gs://..., az://..., or none.",
         ),
     ] = None,
