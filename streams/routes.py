@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from streamtable.core.context import RequestContext
-from streamtable.core.errors import ServiceUnavailable
+from streamtable.core.errors import ApiError, ServiceUnavailable
 from streamtable.core.images import Image
 from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
@@ -16,8 +16,13 @@ from streamtable.streams.begun import Begun
 from streamtable.streams.held import HeldShards
 from streamtable.streams.owner import WAIT_S, Moved
 from streamtable.streams.peers.calls import ShardCall
-from streamtable.streams.peers.client import PeerClient
-from streamtable.streams.peers.remote import Range, RemoteShard
+from streamtable.streams.peers.client import PeerClient, PeerLost
+from streamtable.streams.peers.remote import (
+    Range,
+    RemoteShard,
+    maybe_changed,
+    nothing_changed,
+)
 from streamtable.streams.placement import Placement
 from streamtable.streams.shard import Chunk, FetchedChunk, Look, Outcome, Shard
 
@@ -84,11 +89,7 @@ class Routes:
             try:
                 return await act(self.own(number) or self._elsewhere(number))
             except Moved as error:
-                if time.monotonic() > deadline:
-                    raise ServiceUnavailable(
-                        f"Shard {number} is not served right now. Try again."
-                    ) from error
-            await self._placement.changed(deadline, _RETRY_S)
+                await self._until_changed(number, deadline, error)
 
     def ask(self, number: int, method: str, arguments: Any) -> Coroutine[Any, Any, Any]:
         """Have a shard's owner carry out something that may be done twice; return its answer.
@@ -97,7 +98,7 @@ class Routes:
             ApiError: what it raised.
             ServiceUnavailable: nobody owned it within the time limit.
         """
-        return self._call(number, method, arguments, RemoteShard.query)
+        return self._call(number, method, arguments, nothing_changed)
 
     def change(self, number: int, method: str, arguments: Any) -> Coroutine[Any, Any, Any]:
         """As `ask`, for something that may not be done twice.
@@ -105,21 +106,44 @@ class Routes:
         Raises:
             InternalServerError: it may have been done.
         """
-        return self._call(number, method, arguments, RemoteShard.change)
+        return self._call(number, method, arguments, maybe_changed)
 
-    def _call(
+    async def _call(
         self,
         number: int,
         method: str,
         arguments: Any,
-        send: Callable[[RemoteShard, str, Any], Awaitable[Any]],
-    ) -> Coroutine[Any, Any, Any]:
-        def act(shard: Shard | RemoteShard) -> Awaitable[Any]:
-            if isinstance(shard, Shard):
-                return self._calls[method](shard, arguments)
-            return send(shard, method, arguments)
+        lost: Callable[[int, PeerLost], ApiError],
+    ) -> Any:
+        # As `reach`, in one coroutine: half of all requests come this way where there are two
+        # processes.
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                shard = self.own(number)
+                if shard is not None:
+                    return await self._calls[method](shard, arguments)
+                return await self._ask_owner(number, method, arguments)
+            except Moved as error:
+                moved = error
+            except PeerLost as error:
+                told = lost(number, error)
+                if not isinstance(told, Moved):
+                    raise told from error
+                moved = told
+            await self._until_changed(number, deadline, moved)
 
-        return self.reach(number, act)
+    async def _until_changed(self, number: int, deadline: float, moved: Moved) -> None:
+        """Wait until a shard may be found where it was not, or not as it was.
+
+        Raises:
+            ServiceUnavailable: the deadline (monotonic clock) has passed.
+        """
+        if time.monotonic() > deadline:
+            raise ServiceUnavailable(
+                f"Shard {number} is not served right now. Try again."
+            ) from moved
+        await self._placement.changed(deadline, _RETRY_S)
 
     def _elsewhere(self, number: int) -> RemoteShard:
         remote = self._remote.get(number)

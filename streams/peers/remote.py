@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from streamtable.core.context import RequestContext
-from streamtable.core.errors import InternalServerError
+from streamtable.core.errors import ApiError, InternalServerError
 from streamtable.core.images import Image
 from streamtable.core.item_collections import collection_key
 from streamtable.core.operations.writes import Write
@@ -19,7 +19,7 @@ from streamtable.streams.peers.messages import (
 )
 from streamtable.streams.shard import Look, Outcome
 
-__all__ = ["Ask", "Range", "RemoteShard", "write_to_json"]
+__all__ = ["Ask", "Range", "RemoteShard", "maybe_changed", "nothing_changed", "write_to_json"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,27 @@ _UNKNOWN: Final = "The outcome of the write is not known. Read the item, try aga
 def write_to_json(write: Write) -> Any:
     """Return a write as `replan` reads it."""
     return [write.table.id, *write.source]
+
+
+def nothing_changed(_number: int, error: PeerLost) -> ApiError:
+    """What a lost answer means for something that changes nothing: ask again, Moved says."""
+    return Moved(str(error))
+
+
+def maybe_changed(number: int, error: PeerLost) -> ApiError:
+    """What a lost answer means for something that may not be done twice.
+
+    Args:
+        number: the shard's number.
+        error: what came in place of the answer.
+
+    Returns:
+        Moved where it was not done, InternalServerError where it may have been.
+    """
+    if not error.asked:
+        return Moved(str(error))
+    logger.warning("shard %d: a write has no answer: %s", number, error)
+    return InternalServerError(_UNKNOWN)
 
 
 class Range(NamedTuple):
@@ -132,7 +153,7 @@ class RemoteShard:
         try:
             return await self._ask(method, arguments)
         except PeerLost as error:
-            raise Moved(str(error)) from error
+            raise nothing_changed(self.number, error) from error
 
     async def change(self, method: str, arguments: Any) -> Any:
         """Ask for something that may not be done twice.
@@ -145,10 +166,7 @@ class RemoteShard:
         try:
             return await self._ask(method, arguments)
         except PeerLost as error:
-            if not error.asked:
-                raise Moved(str(error)) from error
-            logger.warning("shard %d: a write has no answer: %s", self.number, error)
-            raise InternalServerError(_UNKNOWN) from error
+            raise maybe_changed(self.number, error) from error
 
 
 def _image(found: Any) -> Image:
