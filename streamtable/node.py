@@ -427,7 +427,7 @@ class Node:
             objects=self._objects,
         )
         if not self._alone:
-            self._calls |= request_calls(operated, catalog, shards)
+            self._calls |= request_calls(operated)
             operated |= passed_on(operated, catalog, shards, routes)
         operations = {
             **{name: gate.keeps(handler) for name, handler in operated.items()},

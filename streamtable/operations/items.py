@@ -17,10 +17,9 @@ from streamtable.core.operations.write_answers import answer_write
 from streamtable.core.operations.writes import Write
 from streamtable.operations.lookup import item_lookup, write_lookup
 from streamtable.streams.catalog import Catalog
-from streamtable.streams.shard import Shard
 from streamtable.streams.shards import Shards
 
-__all__ = ["answer_get", "get_at_hand", "item_handlers"]
+__all__ = ["answer_get", "answer_plainly", "is_plain", "item_handlers"]
 
 
 def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
@@ -67,16 +66,23 @@ async def answer_get(planned: PlannedGet, body: dict[str, Any], shards: Shards) 
     consistent = body.get("ConsistentRead", False)
     near = shard.at_hand(consistent=consistent)
     if near is not None:
-        return get_at_hand(planned, body, near)
+        return _answer_get(planned, body, near.get(planned[2]))
     return _answer_get(planned, body, await shard.read(planned[2], consistent=consistent))
 
 
-def get_at_hand(planned: PlannedGet, body: dict[str, Any], near: Shard) -> bytes:
-    """Carry a planned GetItem out at once; `near` is what `Shard.at_hand` returned."""
-    return _answer_get(planned, body, near.get(planned[2]))
+def is_plain(planned: PlannedGet, body: dict[str, Any]) -> bool:
+    """Whether a GetItem asks for an item as it is, and for nothing beside it."""
+    return planned[3] is None and body.get("ReturnConsumedCapacity", "NONE") == "NONE"
+
+
+def answer_plainly(image: Image | None) -> bytes:
+    """Return the answer of a GetItem that is plain."""
+    return b"{}" if image is None else b'{"Item":' + image.json + b"}"
 
 
 def _answer_get(planned: PlannedGet, body: dict[str, Any], image: Image | None) -> bytes:
+    if is_plain(planned, body):
+        return answer_plainly(image)
     projection = planned[3]
     if image is None:
         members = b""

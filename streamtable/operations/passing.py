@@ -12,7 +12,7 @@ from streamtable.core.errors import ApiError
 from streamtable.core.operations.get import plan_get
 from streamtable.core.operations.query import plan_query
 from streamtable.core.tables import Table
-from streamtable.operations.items import answer_get, get_at_hand
+from streamtable.operations.items import answer_get, answer_plainly, is_plain
 from streamtable.operations.lookup import item_lookup
 from streamtable.operations.reads import answer_query
 from streamtable.streams.catalog import Catalog
@@ -25,6 +25,8 @@ from streamtable.streams.shards import Shards
 
 __all__ = ["passed_on", "request_calls"]
 
+# What a GetItem that asks for nothing but the item is passed on as: the row's key says it all.
+_PLAIN: Final = "get"
 _PASSED_ON: Final = ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
 
 _Find: TypeAlias = Callable[[dict[str, Any]], int]
@@ -33,31 +35,29 @@ _Find: TypeAlias = Callable[[dict[str, Any]], int]
 _Send: TypeAlias = Callable[[int, str, Any], Awaitable[Packed]]
 
 
-def request_calls(
-    handlers: Mapping[str, Handler], catalog: Catalog, shards: Shards
-) -> dict[str, ShardCall]:
+def request_calls(handlers: Mapping[str, Handler]) -> dict[str, ShardCall]:
     """Return what other nodes can ask of a shard: to execute an operation on an item that it has.
 
     Args:
         handlers: the operations' executors, which pass nothing on.
-        catalog: the region's tables.
-        shards: all shards.
     """
-    find = item_lookup(catalog)
-
-    def get(_shard: Shard, arguments: Any) -> Awaitable[Packed]:
-        body, found = arguments
-        planned = plan_get(body, find)
-        # By this node's catalog, in which the table may be another one than in the other's.
-        near = shards.of(planned[1]).at_hand(consistent=body.get("ConsistentRead", False))
-        if near is None:
-            return _packed(answer_get(planned, body, shards), context_from_json(found))
-        return Packed([], get_at_hand(planned, body, near))
-
     return {
         **{operation: _request_call(handlers[operation]) for operation in _PASSED_ON},
-        "GetItem": get,
+        _PLAIN: _get_plainly,
     }
+
+
+def _get_plainly(shard: Shard, arguments: Any) -> Awaitable[Packed]:
+    row_key, consistent = arguments
+    near = shard.at_hand(consistent=consistent)
+    if near is None:
+        return _read_plainly(shard, row_key, consistent=consistent)
+    return Packed(None, answer_plainly(near.get(bytes.fromhex(row_key))))
+
+
+async def _read_plainly(shard: Shard, row_key: str, *, consistent: bool) -> Packed:
+    image = await shard.read(bytes.fromhex(row_key), consistent=consistent)
+    return Packed(None, answer_plainly(image))
 
 
 def _request_call(handle: Handler) -> ShardCall:
@@ -102,6 +102,9 @@ def passed_on(
         context.written.update(written)
         return answer
 
+    async def content(asked: Awaitable[Packed]) -> bytes:
+        return (await asked).content
+
     def keyed(operation: str, ask: _Send, hash_of: _Find) -> Handler:
         handle = handlers[operation]
 
@@ -119,9 +122,12 @@ def passed_on(
     def get(body: dict[str, Any], context: RequestContext) -> Awaitable[bytes]:
         planned = plan_get(body, find)
         number = planned[1] % shards.count
-        if elsewhere(number, body):
-            return send(routes.ask, number, "GetItem", body, context)
-        return answer_get(planned, body, shards)
+        if not elsewhere(number, body):
+            return answer_get(planned, body, shards)
+        if is_plain(planned, body):
+            asked = [planned[2].hex(), body.get("ConsistentRead", False)]
+            return content(routes.ask(number, _PLAIN, asked))
+        return send(routes.ask, number, "GetItem", body, context)
 
     async def query(body: dict[str, Any], context: RequestContext) -> bytes:
         planned = plan_query(body, find)
