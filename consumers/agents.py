@@ -57,6 +57,8 @@ class Agents:
         fail: told of an error after which the node can't go on.
         placement: told who owns which shard; None where nobody else can.
         replicas: on how many further nodes each shard is materialized.
+        checked: what comes from the brokers is checked for damage on its way; needless where the
+            broker is this machine's own, which has checked what it gives back.
 
     Attributes:
         between: for each shard, held while a batch of its changes is applied and its index rows
@@ -76,6 +78,7 @@ class Agents:
         fail: Callable[[BaseException], None],
         placement: Placement | None = None,
         replicas: int = 0,
+        checked: bool = True,
     ) -> None:
         self.between: dict[int, asyncio.Lock] = {}
         self.on_taken: list[Callable[[int], None]] = []
@@ -106,10 +109,10 @@ class Agents:
         self._moving: set[asyncio.Task[None]] = set()
         self._replicated = bool(replicas)
         # With none, Faust takes another assignor, which doesn't tell members of each other.
-        settings: dict[str, Any] = {"table_standby_replicas": max(1, replicas)}
-        if placement is None:
-            # The broker of this process has checked what it gives back.
-            settings["broker_check_crcs"] = False
+        settings: dict[str, Any] = {
+            "table_standby_replicas": max(1, replicas),
+            "broker_check_crcs": checked,
+        }
         if placement is not None:
             settings["canonical_url"] = f"http://{placement.own}"
             settings["broker_heartbeat_interval"] = _HEARTBEAT_S

@@ -176,6 +176,11 @@ class Node:
         """Whether no other node can have the shards: nobody else speaks to the embedded broker."""
         return self.settings.kafka is None
 
+    @property
+    def _one_broker(self) -> bool:
+        """Whether the log is on one broker, of this machine."""
+        return self._alone or self._appends is not None
+
     async def _start_log(self) -> None:
         """Take the folder, reach the log, read the catalog, and be found by other nodes."""
         settings, parts = self.settings, self._parts
@@ -282,6 +287,7 @@ class Node:
             placement=None if self._alone else self._peering.placement,
             # Processes of one machine share the rows, and open each shard's once.
             replicas=settings.replicas if self._seat is None else 0,
+            checked=not self._one_broker,
         )
         routes.replica = agents.replicas.fresh
         parts.push_async_callback(agents.stop)
@@ -326,7 +332,7 @@ class Node:
                 region=self.settings.region,
                 node=self._folder.node,
                 exclusive=self._alone,
-                one_broker=self._alone or self._appends is not None,
+                one_broker=self._one_broker,
                 fail=self._fail,
             )
             shard.check = self._check
@@ -427,7 +433,7 @@ class Node:
             objects=self._objects,
         )
         if not self._alone:
-            self._calls |= request_calls(operated)
+            self._calls |= request_calls(operated, catalog, shards)
             operated |= passed_on(operated, catalog, shards, routes)
         operations = {
             **{name: gate.keeps(handler) for name, handler in operated.items()},
