@@ -74,6 +74,7 @@ class PeerServer:
         self._secret = secret
         self._tls = tls
         self._sockets = sockets
+        self._loop = asyncio.get_running_loop()
         self._listeners: list[asyncio.AbstractServer] = []
         self._beside: Path | None = None
         # By connection, how many of its calls are to be answered.
@@ -91,10 +92,9 @@ class PeerServer:
         Raises:
             PeersUnavailable: the address can't be had.
         """
-        loop = asyncio.get_running_loop()
         handshake_s = None if self._tls is None else _GREETING_S
         try:
-            listener = await loop.create_server(
+            listener = await self._loop.create_server(
                 lambda: Link(self._accept),
                 host,
                 port,
@@ -115,9 +115,10 @@ class PeerServer:
 
     async def _listen_beside(self, path: Path) -> None:
         """Listen on a socket of this machine too."""
-        loop = asyncio.get_running_loop()
         try:
-            listener = await loop.create_unix_server(lambda: Link(self._accept), sock=_bound(path))
+            listener = await self._loop.create_unix_server(
+                lambda: Link(self._accept), sock=_bound(path)
+            )
         except OSError as error:
             # The folder's name may be too long for it.
             logger.info("other processes reach this one over TCP only: %s", error)
@@ -165,7 +166,8 @@ class PeerServer:
         self._links.pop(link, None)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        # asyncio's own asks the system for the process's id first.
+        task = self._loop.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
