@@ -24,7 +24,7 @@ from streamtable.streams.peers.remote import (
     nothing_changed,
 )
 from streamtable.streams.placement import Placement
-from streamtable.streams.shard import Chunk, FetchedChunk, Look, Outcome, Shard
+from streamtable.streams.shard import Chunk, FetchedChunk, Joined, Look, Outcome, Shard
 
 __all__ = ["AskShard", "RoutedShard", "Routes"]
 
@@ -185,6 +185,11 @@ class RoutedShard:
         if own is not None:
             return own.at_hand(consistent=consistent)
         return None if consistent else self._routes.replica(self.number)
+
+    def begin(self, write: Write, context: RequestContext) -> Joined | None:
+        """Have one write join a commit, if it can here and at once."""
+        own = self._routes.own(self.number)
+        return None if own is None else own.begin(write, context)
 
     def write(self, write: Write, context: RequestContext) -> Coroutine[Any, Any, Outcome]:
         """Carry out one write; when this returns it is durable."""

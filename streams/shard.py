@@ -31,6 +31,7 @@ __all__ = [
     "Chunk",
     "Evaluated",
     "FetchedChunk",
+    "Joined",
     "Look",
     "Outcome",
     "Row",
@@ -108,6 +109,20 @@ class Outcome(NamedTuple):
     new: Image | None
     offset: int
     place: int
+
+
+class Joined(NamedTuple):
+    """A write that has joined a commit, or that changes nothing.
+
+    Attributes:
+        commit: the commit; what becomes of it becomes of the write. None where nothing changes.
+        old: the image before.
+        new: the image after; the very object `old` where nothing changes.
+    """
+
+    commit: Commit | None
+    old: Image | None
+    new: Image | None
 
 
 class Evaluated(NamedTuple):
@@ -294,6 +309,34 @@ class Shard:
         self._exclusive = exclusive
 
     # Writing
+
+    def begin(self, write: Write, context: RequestContext) -> Joined | None:
+        """Have one write join a commit, if nothing has to be waited for before.
+
+        Returns:
+            None where something has: `write` is to carry it out, nothing was done. So is it where
+            the commit's outcome is NotWritten.
+
+        Raises:
+            ApiError: as `write` does.
+        """
+        if not self.owner.open or (self.ledger.locking and self.ledger.locks(write.row_key)):
+            return None
+        slot = self._overlay.slot(write.row_key)
+        old = self.state.get(write.row_key) if slot is None else slot.latest
+        # Whether an answer that comes without an append is known to rest on the newest image.
+        sure = self._exclusive and (slot is None or not slot.in_flight)
+        try:
+            new = self._new_image(write, old)
+        except ApiError:
+            if sure:
+                raise
+            return None
+        if new is old:
+            return Joined(None, old, old) if sure else None
+        commit = self.owner.commit()
+        self.join(commit, Evaluated(write, slot, old, new), context)
+        return Joined(commit, old, new)
 
     async def write(self, write: Write, context: RequestContext) -> Outcome:
         """Carry out one write; when this returns it is durable.

@@ -7,7 +7,7 @@ from streamtable.core.context import RequestContext
 from streamtable.core.images import Image
 from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
-from streamtable.streams.shard import Chunk, FetchedChunk, Outcome, Shard
+from streamtable.streams.shard import Chunk, FetchedChunk, Joined, Outcome, Shard
 
 __all__ = ["ShardAccess", "Shards"]
 
@@ -21,6 +21,9 @@ class ShardAccess(Protocol):
 
     def at_hand(self, *, consistent: bool) -> Shard | None:
         """Where a row's durable image may be had without waiting, by `Shard.get`, if it may."""
+
+    def begin(self, write: Write, context: RequestContext) -> Joined | None:
+        """Have one write join a commit, if it can here and at once."""
 
     async def write(self, write: Write, context: RequestContext) -> Outcome:
         """Carry out one write."""

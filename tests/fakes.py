@@ -3,7 +3,6 @@
 import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -25,19 +24,11 @@ from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
 from streamtable.core.values import dump_item
 from streamtable.streams.catalog import ChangedMeanwhile
-from streamtable.streams.shard import Chunk, FetchedChunk
+from streamtable.streams.shard import Chunk, FetchedChunk, Outcome
 from streamtable.streams.snapshots import Read
 from streamtable.streams.transactions import UsedToken
 
 CONTEXT = RequestContext(request_id="R", principal="someone", source_address="127.0.0.1")
-
-
-@dataclass
-class FakeOutcome:
-    old: Image | None
-    new: Image | None
-    offset: int
-    index: int
 
 
 class FakeShard:
@@ -50,13 +41,16 @@ class FakeShard:
         self._shards = shards
         self._time = 0
 
-    async def write(self, write: Write, context: RequestContext) -> FakeOutcome:
+    async def write(self, write: Write, context: RequestContext) -> Outcome:
         await asyncio.sleep(0)
         return self._apply(write)
 
-    async def write_many(self, writes: list[Write], context: RequestContext) -> list[FakeOutcome]:
+    async def write_many(self, writes: list[Write], context: RequestContext) -> list[Outcome]:
         await asyncio.sleep(0)
         return [self._apply(write) for write in writes]
+
+    def begin(self, _write: Write, _context: RequestContext) -> None:
+        """Nothing is at once."""
 
     def at_hand(self, *, consistent: bool) -> None:
         """Nothing is: everybody waits."""
@@ -109,7 +103,7 @@ class FakeShard:
         found = keys[bisect_left(keys, start) : bisect_left(keys, end)]
         return iter([(key, self.rows[key]) for key in (reversed(found) if reverse else found)])
 
-    def _apply(self, write: Write) -> FakeOutcome:
+    def _apply(self, write: Write) -> Outcome:
         self.evaluations += 1
         old = self.rows.get(write.row_key)
         old_item = old.item if old is not None and write.needs_old else None
@@ -117,14 +111,14 @@ class FakeShard:
         if found is None:
             self.rows.pop(write.row_key, None)
             self._index(write.table, old, None)
-            return FakeOutcome(old, None, 0, 0)
+            return Outcome(old, None, 0, 0)
         item = orjson.loads(found) if isinstance(found, bytes) else found
         if old is not None and (item is old_item or item == old.item):
-            return FakeOutcome(old, old, -1, 0)
+            return Outcome(old, old, -1, 0)
         self._time += 1
         new = self.rows[write.row_key] = Image(dump_item(item), size, self._time, "local")
         self._index(write.table, old, new)
-        return FakeOutcome(old, new, 0, 0)
+        return Outcome(old, new, 0, 0)
 
     def _index(self, table: Table, old: Image | None, new: Image | None) -> None:
         for row in index_rows(table, None if old is None else old.item, new):
@@ -161,7 +155,7 @@ class FakeTransactions:
 
     async def write(
         self, writes: Sequence[Write], token: UsedToken | None, context: RequestContext
-    ) -> list[FakeOutcome] | None:
+    ) -> list[Outcome] | None:
         if token is not None and token.token in self._tokens:
             if self._tokens[token.token] != token.digest:
                 raise IdempotentParameterMismatch

@@ -1,7 +1,7 @@
 """GetItem, PutItem, UpdateItem and DeleteItem: the hot path from a request to its shard."""
 
-from collections.abc import Awaitable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -15,49 +15,71 @@ from streamtable.core.operations.put import plan_put
 from streamtable.core.operations.update import plan_update
 from streamtable.core.operations.write_answers import answer_write
 from streamtable.core.operations.writes import Write
+from streamtable.core.tables import Table
 from streamtable.operations.lookup import item_lookup, write_lookup
 from streamtable.streams.catalog import Catalog
+from streamtable.streams.commit import NotWritten
 from streamtable.streams.shards import Shards
 
-__all__ = ["answer_get", "answer_plainly", "is_plain", "item_handlers"]
+__all__ = [
+    "WRITE_PLANS",
+    "PlanWrite",
+    "answer_get",
+    "answer_plainly",
+    "carry_out",
+    "is_plain",
+    "item_handlers",
+]
+
+PlanWrite: TypeAlias = Callable[[dict[str, Any], Callable[[str], Table]], Write]
+"""Checks a request and returns the write that it asks for; given how to find a table by name."""
+
+WRITE_PLANS: Final[Mapping[str, PlanWrite]] = {
+    "PutItem": plan_put,
+    "UpdateItem": plan_update,
+    "DeleteItem": plan_delete,
+}
+"""How the operations that write one item are planned."""
 
 
 def item_handlers(catalog: Catalog, shards: Shards) -> dict[str, Handler]:
     """Return the handlers of the operations on one item."""
     find, find_written = item_lookup(catalog), write_lookup(catalog)
-    shard_of = shards.of
 
     def get_item(body: dict[str, Any], _context: RequestContext) -> Awaitable[bytes]:
         return answer_get(plan_get(body, find), body, shards)
 
-    # Planned before anything is awaited, so that the body is let go of while the write waits.
-    async def carry_out(write: Write, context: RequestContext) -> bytes:
-        shard = shard_of(write.hash)
-        outcome = await shard.write(write, context)
-        if outcome.offset >= 0:
-            context.written[shard.number] = outcome.offset
-        metrics = (
-            collection_metrics(write, await shard.measure_collection(write))
-            if write.collects
-            else None
-        )
-        return answer_write(write, outcome.old, outcome.new, metrics)
+    def writer(plan: PlanWrite) -> Handler:
+        # Planned before anything is awaited, so that the body is let go of while the write waits.
+        def execute(body: dict[str, Any], context: RequestContext) -> Awaitable[bytes]:
+            return carry_out(plan(body, find_written), context, shards)
 
-    def put_item(body: dict[str, Any], context: RequestContext) -> Awaitable[bytes]:
-        return carry_out(plan_put(body, find_written), context)
-
-    def update_item(body: dict[str, Any], context: RequestContext) -> Awaitable[bytes]:
-        return carry_out(plan_update(body, find_written), context)
-
-    def delete_item(body: dict[str, Any], context: RequestContext) -> Awaitable[bytes]:
-        return carry_out(plan_delete(body, find_written), context)
+        return execute
 
     return {
         "GetItem": get_item,
-        "PutItem": put_item,
-        "UpdateItem": update_item,
-        "DeleteItem": delete_item,
+        **{operation: writer(plan) for operation, plan in WRITE_PLANS.items()},
     }
+
+
+async def carry_out(write: Write, context: RequestContext, shards: Shards) -> bytes:
+    """Carry a planned write out, and return its answer."""
+    shard = shards.of(write.hash)
+    begun = shard.begin(write, context)
+    if begun is not None:
+        commit, old, new = begun
+        try:
+            offset = -1 if commit is None else await commit.outcome()
+        except NotWritten:
+            begun = None
+    if begun is None:
+        old, new, offset, _ = await shard.write(write, context)
+    if offset >= 0:
+        context.written[shard.number] = offset
+    metrics = (
+        collection_metrics(write, await shard.measure_collection(write)) if write.collects else None
+    )
+    return answer_write(write, old, new, metrics)
 
 
 async def answer_get(planned: PlannedGet, body: dict[str, Any], shards: Shards) -> bytes:

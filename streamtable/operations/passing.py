@@ -4,30 +4,43 @@ The node that was asked only finds the shard; the owner plans and executes, and 
 as it comes. What can't be found quickly, or needs more than one shard, is asked for part by part.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from streamtable.core.context import Handler, RequestContext
-from streamtable.core.errors import ApiError
+from streamtable.core.errors import ApiError, StreamtableError
 from streamtable.core.operations.get import plan_get
 from streamtable.core.operations.query import plan_query
+from streamtable.core.operations.write_answers import answer_write
+from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
-from streamtable.operations.items import answer_get, answer_plainly, is_plain
-from streamtable.operations.lookup import item_lookup
+from streamtable.operations.items import (
+    WRITE_PLANS,
+    PlanWrite,
+    answer_get,
+    answer_plainly,
+    carry_out,
+    is_plain,
+)
+from streamtable.operations.lookup import item_lookup, write_lookup
 from streamtable.operations.reads import answer_query
 from streamtable.streams.catalog import Catalog
+from streamtable.streams.commit import NotWritten
+from streamtable.streams.owner import Moved
 from streamtable.streams.peers.calls import ShardCall
 from streamtable.streams.peers.frames import Packed
 from streamtable.streams.peers.messages import context_from_json, context_to_json
 from streamtable.streams.routes import Routes
-from streamtable.streams.shard import Shard
+from streamtable.streams.shard import Joined, Shard
 from streamtable.streams.shards import Shards
 
 __all__ = ["passed_on", "request_calls"]
 
 # What a GetItem that asks for nothing but the item is passed on as: the row's key says it all.
 _PLAIN: Final = "get"
-_PASSED_ON: Final = ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query")
+_READS: Final = ("GetItem", "Query")
 
 _Find: TypeAlias = Callable[[dict[str, Any]], int]
 """Returns the partition hash of a request's item; raises ApiError or KeyError where it has none."""
@@ -35,16 +48,70 @@ _Find: TypeAlias = Callable[[dict[str, Any]], int]
 _Send: TypeAlias = Callable[[int, str, Any], Awaitable[Packed]]
 
 
-def request_calls(handlers: Mapping[str, Handler]) -> dict[str, ShardCall]:
+def request_calls(
+    handlers: Mapping[str, Handler], catalog: Catalog, shards: Shards
+) -> dict[str, ShardCall]:
     """Return what other nodes can ask of a shard: to execute an operation on an item that it has.
 
     Args:
         handlers: the operations' executors, which pass nothing on.
+        catalog: the region's tables.
+        shards: all shards.
     """
+    find_written = write_lookup(catalog)
+    loop = asyncio.get_running_loop()
+
+    # Planned at once, as where a client asks; the body is let go of while a write waits.
+    def reading(handle: Handler) -> ShardCall:
+        def execute(_shard: Shard, arguments: Any) -> Awaitable[Packed]:
+            body, found = arguments
+            context = context_from_json(found)
+            return _packed(handle(body, context), context)
+
+        return execute
+
+    def writing(plan: PlanWrite) -> ShardCall:
+        def execute(_shard: Shard, arguments: Any) -> Awaitable[Packed]:
+            body, found = arguments
+            context = context_from_json(found)
+            write = plan(body, find_written)
+            # By this node's catalog, in which the table may be another one than in the other's.
+            shard = shards.of(write.hash)
+            begun = None if write.collects else shard.begin(write, context)
+            if begun is None:
+                return _packed(carry_out(write, context, shards), context)
+            if begun.commit is None:
+                return Packed([], answer_write(write, begun.old, begun.new))
+            answer: asyncio.Future[Packed] = loop.create_future()
+            begun.commit.when_settled(partial(_settle, answer, write, shard.number, begun))
+            return answer
+
+        return execute
+
     return {
-        **{operation: _request_call(handlers[operation]) for operation in _PASSED_ON},
+        **{operation: reading(handlers[operation]) for operation in _READS},
+        **{operation: writing(plan) for operation, plan in WRITE_PLANS.items()},
         _PLAIN: _get_plainly,
     }
+
+
+def _settle(
+    answer: asyncio.Future[Packed],
+    write: Write,
+    number: int,
+    begun: Joined,
+    outcome: int | StreamtableError,
+) -> None:
+    """Answer a write when it is known what became of its commit: no task has to wait for that."""
+    if answer.done():
+        return
+    if isinstance(outcome, int):
+        content = answer_write(write, begun.old, begun.new)
+        answer.set_result(Packed([(number, outcome)], content))
+    elif isinstance(outcome, NotWritten):
+        answer.set_exception(Moved(f"Shard {number} has not taken the write. Try again."))
+    else:
+        answer.set_exception(outcome)
 
 
 def _get_plainly(shard: Shard, arguments: Any) -> Awaitable[Packed]:
@@ -58,16 +125,6 @@ def _get_plainly(shard: Shard, arguments: Any) -> Awaitable[Packed]:
 async def _read_plainly(shard: Shard, row_key: str, *, consistent: bool) -> Packed:
     image = await shard.read(bytes.fromhex(row_key), consistent=consistent)
     return Packed(None, answer_plainly(image))
-
-
-def _request_call(handle: Handler) -> ShardCall:
-    # Planned at once, as where a client asks; the body is let go of while a write waits.
-    def execute(_shard: Shard, arguments: Any) -> Awaitable[Packed]:
-        body, found = arguments
-        context = context_from_json(found)
-        return _packed(handle(body, context), context)
-
-    return execute
 
 
 async def _packed(begun: Awaitable[Any], context: RequestContext) -> Packed:

@@ -46,7 +46,7 @@ class Asked:
         for node in nodes.nodes.values():
             shards = Shards(partial(RoutedShard, routes=node.routes), 2)
             local = {**item_handlers(catalog, shards), **read_handlers(catalog, shards)}
-            node.calls |= request_calls(local)
+            node.calls |= request_calls(local, catalog, shards)
             if node.address == "a":
                 self.handlers = {**local, **passed_on(local, catalog, shards, node.routes)}
 
@@ -166,6 +166,19 @@ async def test_a_write_that_may_be_done_is_not_done_again(ask: Asked) -> None:
     ask.nodes.lost["b"] = [PeerLost("gone", asked=True), PeerLost("gone", asked=False)]
     assert await ask("GetItem", Key=key(THEIRS)) == {}
     assert ask.passed == ["get"] * 3
+
+
+async def test_a_write_whose_commit_is_not_in_the_log_is_passed_on_again(ask: Asked) -> None:
+    ask.nodes.logs[1].lose = 1
+    assert await ask("PutItem", Item=key(THEIRS)) == {}
+    assert ask.passed == ["PutItem"] * 2
+    assert await ask("GetItem", Key=key(THEIRS)) == {"Item": key(THEIRS)}
+
+
+async def test_a_write_that_changes_nothing_is_in_no_commit(ask: Asked) -> None:
+    for _ in range(2):
+        assert await ask("PutItem", Item=key(THEIRS)) == {}
+    assert ask.context.written == {}
 
 
 async def test_a_shard_that_came_meanwhile_is_served_here(ask: Asked) -> None:

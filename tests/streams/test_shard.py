@@ -75,6 +75,41 @@ async def test_an_answered_write_is_in_the_log_and_is_read(shard: Shard, log: Me
     assert log.records[1].tables == {"users"}
 
 
+async def test_a_write_that_has_to_wait_for_nothing_joins_a_commit_at_once(
+    shard: Shard, log: MemoryLog
+) -> None:
+    log.gate.clear()
+    begun = shard.begin(PutWrite("a", 1), CONTEXT)
+    assert begun is not None
+    assert begun.commit is not None
+    outcome = begun.commit.outcome()
+    # What rests on an image in flight waits for that.
+    assert shard.begin(PutWrite("a", 1), CONTEXT) is None
+    assert shard.begin(PutWrite("a", 2, expect=3), CONTEXT) is None
+    log.gate.set()
+    assert await outcome == 1
+    assert number(shard, "a") == "1"
+    with pytest.raises(ConditionalCheckFailed):
+        shard.begin(PutWrite("a", 2, expect=3), CONTEXT)
+    unchanged = shard.begin(PutWrite("a", 1), CONTEXT)
+    assert unchanged is not None
+    assert unchanged.commit is None
+    assert unchanged.new is unchanged.old
+    shard.owner.step_down()
+    assert shard.begin(PutWrite("a", 2), CONTEXT) is None
+
+
+async def test_where_others_may_own_a_shard_an_answer_without_an_append_waits_for_proof(
+    tmp_path: Path, log: MemoryLog
+) -> None:
+    shard = make_shard(tmp_path, log, exclusive=False)
+    await shard.take_over()
+    await shard.write(PutWrite("a", 1), CONTEXT)
+    assert shard.begin(PutWrite("a", 1), CONTEXT) is None
+    assert shard.begin(PutWrite("a", 2, expect=3), CONTEXT) is None
+    assert shard.begin(PutWrite("a", 2), CONTEXT) is not None
+
+
 async def test_a_read_never_sees_an_image_in_flight(shard: Shard, log: MemoryLog) -> None:
     await shard.write(PutWrite("a", 1), CONTEXT)
     log.gate.clear()
