@@ -16,6 +16,7 @@ from streamtable.core.keys import (
     KeySchema,
     after_prefix,
     encode_text,
+    partition_hash,
     place_row,
 )
 from streamtable.core.limits import PARTITION_KEY_BYTES, SORT_KEY_BYTES
@@ -121,6 +122,8 @@ class Table:
             and the row key; raises what `KeySchema.parse_key` raises.
         locate_item: the same from a canonical item that is to be put; raises what
             `KeySchema.key_of_item` raises.
+        hash_of: from a Key or an Item of a request to its partition hash, with no more checks than
+            that needs; raises KeyError or what `locate_key` raises where there is none.
     """
 
     __slots__ = (
@@ -129,6 +132,7 @@ class Table:
         "end",
         "has_collections",
         "has_global_indexes",
+        "hash_of",
         "id",
         "indexes",
         "key_names",
@@ -159,6 +163,7 @@ class Table:
         self.locate_item = _compile_locate(
             self.keys, self.prefix, self.keys.key_of_item, exact=False
         )
+        self.hash_of = _compile_hash(self.keys, self.locate_key)
 
     def check_index_keys(self, item: Item, old: Item | None = None) -> None:
         """Check the attributes of an item that are keys of an index.
@@ -240,6 +245,24 @@ def _compile_locate(
         return key, *place_row(prefix, encoded, encoded_sort)
 
     return short
+
+
+def _compile_hash(keys: KeySchema, locate: Locate) -> Callable[[Any], int]:
+    """Return a function from a key or an item to its partition hash.
+
+    It has a short way where the partition key is a short string, and leaves all others to `locate`.
+    """
+    names = keys.names
+    partition = keys.partition[0]
+
+    def general(raw: Any) -> int:
+        return locate({name: raw[name] for name in names})[1]
+
+    def short(raw: Any) -> int:
+        encoded = _encode_short(raw.get(partition.name), _SAFE_PARTITION)
+        return general(raw) if encoded is None else partition_hash(encoded)
+
+    return short if partition.type == "S" else general
 
 
 def _encode_short(value: Any, limit: int) -> bytes | None:

@@ -15,7 +15,6 @@ from streamtable.core.operations.get import plan_get
 from streamtable.core.operations.query import plan_query
 from streamtable.core.operations.write_answers import answer_write
 from streamtable.core.operations.writes import Write
-from streamtable.core.tables import Table
 from streamtable.operations.items import (
     WRITE_PLANS,
     PlanWrite,
@@ -41,9 +40,6 @@ __all__ = ["passed_on", "request_calls"]
 # What a GetItem that asks for nothing but the item is passed on as: the row's key says it all.
 _PLAIN: Final = "get"
 _READS: Final = ("GetItem", "Query")
-
-_Find: TypeAlias = Callable[[dict[str, Any]], int]
-"""Returns the partition hash of a request's item; raises ApiError or KeyError where it has none."""
 
 _Send: TypeAlias = Callable[[int, str, Any], Awaitable[Packed]]
 
@@ -146,12 +142,6 @@ def passed_on(
     """
     find = item_lookup(catalog)
 
-    def elsewhere(number: int, body: dict[str, Any]) -> bool:
-        """Whether another node is to be asked."""
-        return routes.own(number) is None and (
-            body.get("ConsistentRead", False) or routes.replica(number) is None
-        )
-
     async def send(
         ask: _Send, number: int, operation: str, body: dict[str, Any], context: RequestContext
     ) -> bytes:
@@ -162,17 +152,17 @@ def passed_on(
     async def content(asked: Awaitable[Packed]) -> bytes:
         return (await asked).content
 
-    def keyed(operation: str, ask: _Send, hash_of: _Find) -> Handler:
+    def writing(operation: str, keyed: str) -> Handler:
         handle = handlers[operation]
 
         def execute(body: dict[str, Any], context: RequestContext) -> Awaitable[Any]:
             try:
-                number = hash_of(body) % shards.count
+                number = find(body["TableName"]).hash_of(body[keyed]) % shards.count
             except (ApiError, KeyError):
                 return handle(body, context)
-            if not elsewhere(number, body):
+            if routes.own(number) is not None:
                 return handle(body, context)
-            return send(ask, number, operation, body, context)
+            return send(routes.change, number, operation, body, context)
 
         return execute
 
@@ -193,18 +183,16 @@ def passed_on(
             return await send(routes.ask, number, "Query", body, context)
         return await answer_query(planned, shards)
 
-    def by_key(body: dict[str, Any]) -> int:
-        return find(body["TableName"]).locate_key(body["Key"])[1]
-
-    def by_item(body: dict[str, Any]) -> int:
-        table: Table = find(body["TableName"])
-        item = body["Item"]
-        return table.locate_key({name: item[name] for name in table.key_names})[1]
+    def elsewhere(number: int, body: dict[str, Any]) -> bool:
+        """Whether another node is to be asked for a read."""
+        return routes.own(number) is None and (
+            body.get("ConsistentRead", False) or routes.replica(number) is None
+        )
 
     return {
         "GetItem": get,
-        "PutItem": keyed("PutItem", routes.change, by_item),
-        "UpdateItem": keyed("UpdateItem", routes.change, by_key),
-        "DeleteItem": keyed("DeleteItem", routes.change, by_key),
+        "PutItem": writing("PutItem", "Item"),
+        "UpdateItem": writing("UpdateItem", "Key"),
+        "DeleteItem": writing("DeleteItem", "Key"),
         "Query": query,
     }

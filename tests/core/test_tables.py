@@ -94,6 +94,7 @@ def test_keys_and_items_have_the_same_row(text, number):
         assert located == table.locate_item({**key, "more": {"S": "x"}})
         assert located[0] == key
         assert located[1:] == table.keys.locate(table.prefix, key)
+        assert table.hash_of(key) == table.hash_of({**key, "more": {"S": "x"}}) == located[1]
 
 
 def test_a_key_comes_in_the_order_of_the_schema():
@@ -105,6 +106,12 @@ def test_a_key_comes_in_the_order_of_the_schema():
 def test_what_is_no_key(key):
     with pytest.raises(ValidationError, match="The provided key element does not match the schema"):
         simple().locate_key(key)
+
+
+@pytest.mark.parametrize("item", [{}, {"more": {"S": "a"}}, {"id": {"N": "1"}}, {"id": {"S": ""}}])
+def test_what_has_no_hash(item):
+    with pytest.raises((KeyError, ValidationError)):
+        simple().hash_of(item)
 
 
 @pytest.mark.parametrize("length", [512, 513, 2048])

@@ -205,3 +205,5 @@ async def test_a_fresh_replica_answers_what_need_not_be_consistent(ask: Asked) -
     assert ask.passed == []
     assert await ask("GetItem", Key=key(THEIRS), ConsistentRead=True) == {"Item": key(THEIRS)}
     assert ask.passed == ["get"]
+    await ask("PutItem", Item=key(THEIRS))
+    assert ask.passed == ["PutItem"]
