@@ -15,7 +15,7 @@ from streamtable.consumers.indexes.reader import read_to_end
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.replicas import Replicas
 from streamtable.streams.group import Group
-from streamtable.streams.gulps import PACE, Gulps
+from streamtable.streams.gulps import Gulps, pace
 from streamtable.streams.intake import Intake
 from streamtable.streams.log import LogFenced, LogUnavailable
 from streamtable.streams.owner import StateUnavailable
@@ -127,7 +127,7 @@ class Agents:
             topics.changelog: self._apply_changes,
             topics.indexes: self._apply_index_rows,
         }
-        self._intake = Intake(self._app, self._follows, self._receive, PACE)
+        self._intake = Intake(self._app, self._follows, self._receive, pace)
         # Their types want plain functions; a coroutine is awaited.
         self._app.on_partitions_assigned.connect(self._on_assigned)  # type: ignore[arg-type]
         self._app.on_partitions_revoked.connect(self._on_revoked)  # type: ignore[arg-type]

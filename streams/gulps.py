@@ -9,14 +9,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from streamtable.streams.intake import Pace
+from streamtable.streams.intake import Next
 
-__all__ = ["PACE", "Gulps", "longest_fetch_ms", "pause_s"]
+__all__ = ["Gulps", "longest_fetch_ms", "pace"]
 
 _PAUSE_S: Final = 0.02
-# Where a fetch brings many records, what it costs itself is worth more than their age.
-_LONG_PAUSE_S: Final = 0.05
-_MANY: Final = 12
+# Where records come all the time the broker gathers them, so that each fetch brings many: what it
+# costs itself is worth more than their age. What a pause would leave of them in the consumer, which
+# asks for more meanwhile, is a few records, for which it pauses again.
+_MANY: Final = 4
+_GULP_BYTES: Final = 512 * 1024
 # A consumer has one fetch under way: what comes on a shard that it does not ask for waits as long.
 _FETCH_MS: Final = 50
 # Each fetch costs 15 microseconds a partition, whether something comes or not.
@@ -32,13 +34,16 @@ def longest_fetch_ms(partitions: int) -> int:
     return max(_FETCH_MS, partitions // _PARTITIONS_PER_MS)
 
 
-def pause_s(records: int, partitions: int) -> float:
-    """How long to wait after a fetch, so that what it costs for its partitions is a small part."""
-    return max(_LONG_PAUSE_S if records >= _MANY else _PAUSE_S, partitions * _PAUSE_S_PER_PARTITION)
+def pace(records: int, partitions: int) -> Next:
+    """How a consumer fetches that gulps, see `Pace`.
 
-
-PACE: Final = Pace(wait_ms=longest_fetch_ms, pause_s=pause_s)
-"""How a consumer fetches that gulps: it pauses after each fetch that brought something."""
+    It pauses where a fetch has brought few records, or is dear because it asks for very many
+    partitions.
+    """
+    pause_s = max(_PAUSE_S, partitions * _PAUSE_S_PER_PARTITION)
+    if records >= _MANY and pause_s * 1000 <= _FETCH_MS:
+        return Next(wait_ms=_FETCH_MS, least_bytes=_GULP_BYTES)
+    return Next(pause_s=pause_s, wait_ms=longest_fetch_ms(partitions))
 
 
 class Gulps:

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import faust
 from aiokafka import AIOKafkaConsumer
@@ -20,7 +20,7 @@ from faust.types import TP
 
 from streamtable.streams.loops import Loop
 
-__all__ = ["Intake", "Pace"]
+__all__ = ["Intake", "Next", "Pace"]
 
 _WAIT_S: Final = 0.25
 _RESUME_S: Final = 0.02
@@ -30,26 +30,27 @@ _LEAVE_S: Final = 4.0
 _FETCH_MS: Final = 250
 
 
-def _patiently(_partitions: int) -> int:
-    return _FETCH_MS
-
-
-def _at_once(_records: int, _partitions: int) -> float:
-    return 0.0
-
-
-class Pace(NamedTuple):
-    """How often records are fetched.
+class Next(NamedTuple):
+    """How the next records are fetched.
 
     Attributes:
-        wait_ms: how long a fetch of so many partitions waits for records. A partition that was full
-            is asked for again at the next fetch.
-        pause_s: how long to wait after a fetch that brought so many records, of so many partitions
-            that were asked for.
+        pause_s: how long to wait before what it has brought is looked at.
+        wait_ms: how long it waits for records, at most. A partition that was full is asked for
+            again at the fetch after it.
+        least_bytes: how much it waits for.
     """
 
-    wait_ms: Callable[[int], int] = _patiently
-    pause_s: Callable[[int, int], float] = _at_once
+    pause_s: float = 0.0
+    wait_ms: int = _FETCH_MS
+    least_bytes: int = 1
+
+
+Pace: TypeAlias = Callable[[int, int], Next]
+"""Says how to go on after a fetch: how many records it has brought, of how many partitions."""
+
+
+def _at_once(_records: int, _partitions: int) -> Next:
+    return Next()
 
 
 class Intake:
@@ -72,7 +73,7 @@ class Intake:
         pace: Pace | None = None,
     ) -> None:
         self.receive = receive
-        self.pace = Pace() if pace is None else pace
+        self.pace = _at_once if pace is None else pace
         self.term = 0
         """Grows when partitions are revoked: what was fetched in an older term is dropped."""
         self.heard_at = -math.inf
@@ -138,6 +139,7 @@ class _Thread(AIOKafkaConsumerThread):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, thread_loop=Loop(), **kwargs)
+        self._brought = 0
 
     async def on_start(self) -> None:
         """Start, and note when the group is heard."""
@@ -175,16 +177,22 @@ class _Thread(AIOKafkaConsumerThread):
     async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
         # Who is no part of the group any more would not hear that its shards are another's.
         consumer._coordinator.check_errors()  # noqa: SLF001 - as aiokafka's own ways to fetch do
-        pace = _intake(self.transport).pace
-        partitions = len(consumer.assignment())
-        wait_ms = pace.wait_ms(partitions)
-        consumer._fetcher._fetch_max_wait_ms = wait_ms  # noqa: SLF001 - neither Faust nor aiokafka has a setting
+        self._look_ahead(consumer, self._brought)
         found = await super()._fetch_records(consumer, *args, **kwargs)
-        if found:
-            pause_s = pace.pause_s(sum(map(len, found.values())), partitions)
-            if pause_s:
-                await asyncio.sleep(pause_s)
+        self._brought = sum(map(len, found.values()))
+        # The next fetch is sent before this is called again, as soon as this one is handed over.
+        following = self._look_ahead(consumer, self._brought)
+        if found and following.pause_s:
+            await asyncio.sleep(following.pause_s)
         return found
+
+    def _look_ahead(self, consumer: AIOKafkaConsumer, records: int) -> Next:
+        """Set how the next fetch waits; neither Faust nor aiokafka has that as a setting."""
+        following = _intake(self.transport).pace(records, len(consumer.assignment()))
+        fetcher = consumer._fetcher  # noqa: SLF001 - see above
+        fetcher._fetch_max_wait_ms = following.wait_ms  # noqa: SLF001
+        fetcher._fetch_min_bytes = following.least_bytes  # noqa: SLF001
+        return following
 
 
 class _Consumer(Consumer):

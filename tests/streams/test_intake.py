@@ -1,10 +1,14 @@
 import asyncio
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.subscription_state import SubscriptionState
 
 from streamtable.streams import intake
+from streamtable.streams.intake import Next
 from streamtable.streams.loops import Loop
 
 
@@ -39,3 +43,40 @@ async def test_connections_are_closed_in_the_loop_of_their_thread(
         loop.call_soon_threadsafe(loop.stop)
         await asyncio.to_thread(running.join)
         loop.close()
+
+
+async def test_the_next_fetch_waits_as_the_pace_says() -> None:
+    client = SimpleNamespace(_loop=asyncio.get_running_loop(), _metadata_max_age_ms=1000)
+    fetcher: Any = Fetcher(client, SubscriptionState())
+    known = set(vars(fetcher))
+    found: dict[str, list[int]] = {"a": [1, 2], "b": [3]}
+    waited: list[tuple[int, int]] = []
+
+    async def fetched(*_arguments: Any, **_how: Any) -> dict[str, list[int]]:
+        waited.append((fetcher._fetch_max_wait_ms, fetcher._fetch_min_bytes))
+        return found
+
+    thread: Any = object.__new__(intake._Thread)
+    thread._brought = 0
+    thread.consumer = SimpleNamespace(flow_active=True)
+    thread.transport = SimpleNamespace(
+        intake=SimpleNamespace(
+            pace=lambda records, partitions: Next(wait_ms=partitions, least_bytes=10 + records)
+        )
+    )
+    consumer = SimpleNamespace(
+        _closed=False,
+        _coordinator=SimpleNamespace(check_errors=lambda: None),
+        _fetcher=fetcher,
+        assignment=lambda: {1, 2, 3, 4},
+    )
+    try:
+        # aiokafka reads these when it sends a fetch, which have no setting.
+        assert {"_fetch_max_wait_ms", "_fetch_min_bytes"} <= known
+        fetcher.fetched_records = fetched
+        assert await thread._fetch_records(consumer, set()) == found
+        assert waited == [(4, 10)]
+        # Already set for the one that is sent when this one is handed over.
+        assert (fetcher._fetch_max_wait_ms, fetcher._fetch_min_bytes) == (4, 13)
+    finally:
+        await fetcher.close()
