@@ -183,13 +183,17 @@ class LogFetcher:
         return found
 
     async def _past_the_log(self, shard: int, offset: int) -> Fetched:
-        """Answer for an offset that the log does not have; raises LogTrimmed before its start."""
-        first, end = await self.bounds(shard)
+        """Answer for an offset that the log does not have; raises LogTrimmed before its start.
+
+        The reader stays where it is, also where the log goes on by now: a broker that has stood
+        still for a while, and does not know yet that another one leads, does not have the offset.
+        """
+        first = await self._offset(shard, _EARLIEST)
         if offset < first:
             raise LogTrimmed(
                 f"shard {shard} of {self._topic} starts at offset {first}, not {offset}"
             )
-        return Fetched([], max(offset, end), 0)
+        return Fetched([], offset, 0)
 
     async def _offset(self, shard: int, timestamp: int) -> int:
         request = OffsetRequest(-1, 0, [(self._topic, [(shard, timestamp)])])

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.protocol.fetch import FetchRequest
 
 from streamtable.core.formats import NewerFormat
 from streamtable.streams import records
 from streamtable.streams.broker import Broker, BrokerSettings
-from streamtable.streams.fetcher import LogFetcher, LogTrimmed
+from streamtable.streams.fetcher import Fetched, LogFetcher, LogTrimmed
 from streamtable.streams.formats import CHANGELOG, HEADER
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.shard_log import ShardLog
@@ -84,6 +86,26 @@ class TestFetch:
         found = await fetcher.fetch(1, 2, 1024)
         assert (found.records, found.next) == ([], 2)
         assert (await fetcher.fetch(1, 50, 1024)).next == 50
+
+    async def test_a_leader_that_lags_behind_makes_nobody_skip_records(
+        self, fetcher, log, monkeypatch
+    ):
+        await fill(log, 5)
+        answers = [OffsetOutOfRangeError]
+        ask_once = fetcher._ask_once
+
+        async def lag(shard, request):
+            if answers and isinstance(request, FetchRequest):
+                raise answers.pop()
+            return await ask_once(shard, request)
+
+        monkeypatch.setattr(fetcher, "_ask_once", lag)
+        assert await fetcher.fetch(1, 2, 1024) == Fetched([], 2, 0)
+        assert [record.offset for record in (await fetcher.fetch(1, 2, 10_000)).records] == [
+            2,
+            3,
+            4,
+        ]
 
     async def test_a_part_is_bounded_but_has_a_record_at_least(self, fetcher, log):
         await fill(log, 20, 1000)
