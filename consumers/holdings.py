@@ -6,7 +6,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +13,7 @@ from streamtable.consumers.checkpoints.restore import Restorer, open_store
 from streamtable.consumers.reshard.cleaner import Cleaner
 from streamtable.consumers.reshard.copies import Copies
 from streamtable.consumers.tables.memory import StoreMemory
-from streamtable.consumers.tables.store import ShardStore
+from streamtable.consumers.tables.store import ShardStore, UnreadableTables
 from streamtable.core.tables import Table
 from streamtable.streams.held import HeldShards
 from streamtable.streams.open_files import open_files_advice
@@ -131,7 +130,8 @@ class Holdings:
         Raises:
             LogUnavailable: its log can't be read.
             NoCheckpoint: its log does not reach back to what is here, and no checkpoint does.
-            StateUnavailable: its files can't be opened.
+            StateUnavailable: another process has its files.
+            UnreadableTables: its files can't be opened.
             StorageUnavailable: the object storage can't be read.
         """
         path = self._path(number)
@@ -140,8 +140,7 @@ class Holdings:
             if await self._is_new(number, path, log):
                 store = await self.copies.take(number)
             else:
-                make = partial(self._open, path)
-                store = await open_store(number, path, log, make, self._restorer)
+                store = await open_store(number, path, log, self._open, self._restorer)
         except BaseException:
             await log.close()
             raise
@@ -162,7 +161,7 @@ class Holdings:
             return False
         if self._restorer is None:
             return True
-        found, _ = await self._restorer.restore(number, path, log, above=-1)
+        found, _ = await self._restorer.restore(number, path, log, self._open, above=-1)
         return found is None
 
     async def close(self, number: int) -> None:
@@ -184,8 +183,7 @@ class Holdings:
         while True:
             try:
                 return ShardStore(path, self._memory, self._tables.find)
-            except Exception as error:
-                # RocksDB's errors have no type of their own.
+            except UnreadableTables as error:
                 if _TOO_MANY in str(error):
                     raise StateUnavailable(
                         f"{path} can't be opened: too many files are open. {open_files_advice()}"
@@ -193,5 +191,5 @@ class Holdings:
                 if "LOCK" not in str(error):
                     raise
                 if time.monotonic() > deadline:
-                    raise StateUnavailable(f"{path} can't be opened: {error}") from error
+                    raise StateUnavailable(f"{path} can't be opened: {error.__cause__}") from error
             await asyncio.sleep(_RETRY_S)

@@ -115,9 +115,9 @@ class Names:
     """
 
     def __init__(self, region: str, shard: int) -> None:
-        folder = f"{region}/shard-{shard:04}"
-        self.files = f"{folder}/files"
-        self.manifests = f"{folder}/manifests"
+        self.folder = f"{region}/shard-{shard:04}"
+        self.files = f"{self.folder}/files"
+        self.manifests = f"{self.folder}/manifests"
 
     def file(self, sha256: str) -> str:
         """Return the name of a file."""

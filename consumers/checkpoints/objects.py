@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -13,12 +14,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError
 from obstore.store import LocalStore, from_url
 
 from streamtable.core.errors import StreamtableError
 
-__all__ = ["NoObject", "ObjectEntry", "Objects", "StorageUnavailable", "sha256_of"]
+__all__ = ["BadObject", "NoObject", "ObjectEntry", "Objects", "StorageUnavailable", "sha256_of"]
 
 _PART_BYTES: Final = 4 * 1024 * 1024
 _PARTS_AHEAD: Final = 3
@@ -28,13 +29,19 @@ _FAILURES: Final = (BaseError, OSError)
 # What obstore puts behind the name of a file that it has not finished, before a number; such a file
 # is in no listing.
 _UNFINISHED: Final = "#"
+# The disk has no room, or the process no file: that says nothing about an object.
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
 
 
 class StorageUnavailable(StreamtableError, OSError):
     """The object storage can't be read or written."""
 
 
-class NoObject(StorageUnavailable, FileNotFoundError):
+class BadObject(StorageUnavailable):
+    """One object can't be read, as others may be: it is not there, is no file, is not for us."""
+
+
+class NoObject(BadObject, FileNotFoundError):
     """The object storage has no object of that name."""
 
 
@@ -89,9 +96,12 @@ class Objects:
 
         Raises:
             NoObject: there is none.
-            StorageUnavailable: it can't be read.
+            BadObject: it can't be read.
+            StorageUnavailable: none can.
         """
         try:
+            if self._folder is not None:
+                return await asyncio.to_thread((self._folder / key).read_bytes)
             found = await obstore.get_async(self._store, key)
             return bytes(await found.bytes_async())
         except _FAILURES as error:
@@ -102,7 +112,8 @@ class Objects:
 
         Raises:
             NoObject: there is none.
-            StorageUnavailable: it can't be read.
+            BadObject: it can't be read.
+            StorageUnavailable: none can, or the file can't be written.
         """
         try:
             if self._folder is not None:
@@ -186,15 +197,20 @@ class Objects:
             raise self._unavailable("remove", prefix, error) from error
 
     def _unavailable(self, what: str, key: str, error: BaseException) -> StorageUnavailable:
-        kind = (
-            NoObject if isinstance(error, NotFoundError | FileNotFoundError) else StorageUnavailable
-        )
-        return kind(f"can't {what} {key} in {self.place}: {_line(error)}")
+        return _kind(error)(f"can't {what} {key} in {self.place}: {_line(error)}")
 
 
 def _line(error: BaseException) -> str:
     """Return what an error says, in a line: obstore's are followed by what it has in its memory."""
     return " ".join(str(error).partition("\n\nDebug source:")[0].split())
+
+
+def _kind(error: BaseException) -> type[StorageUnavailable]:
+    """Tell what is wrong with one object from what is wrong with all of them."""
+    if isinstance(error, NotFoundError | FileNotFoundError):
+        return NoObject
+    here = isinstance(error, OSError) and error.errno not in _FULL
+    return BadObject if here or isinstance(error, PermissionDeniedError) else StorageUnavailable
 
 
 def sha256_of(path: Path) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from streamtable.consumers.checkpoints.manifests import (
     DamagedCheckpoint,
@@ -16,16 +16,21 @@ from streamtable.consumers.checkpoints.manifests import (
     Manifest,
     Names,
 )
-from streamtable.consumers.checkpoints.objects import NoObject, Objects
-from streamtable.consumers.tables.store import ShardStore
+from streamtable.consumers.checkpoints.objects import BadObject, Objects
+from streamtable.consumers.tables.store import ShardStore, UnreadableTables
+from streamtable.core.errors import StreamtableError
+from streamtable.core.formats import NewerFormat
 from streamtable.streams.epochs import BARRIER
 from streamtable.streams.layout import Layout
 from streamtable.streams.owner import LogGap
 from streamtable.streams.records import LogRecord
 
-__all__ = ["NoCheckpoint", "Restorer", "open_store", "verify"]
+__all__ = ["NoCheckpoint", "Restorer", "StoreMaker", "open_store", "verify"]
 
 logger = logging.getLogger(__name__)
+
+StoreMaker: TypeAlias = Callable[[Path], Awaitable[ShardStore]]
+"""Opens the store of a folder."""
 
 # Files that are on their way, of all shards: each takes some megabytes of memory.
 _AT_ONCE: Final = 8
@@ -101,17 +106,25 @@ class Restorer:
         return self._objects.place
 
     async def restore(
-        self, number: int, path: Path, log: ShardEnd, above: int, below: int | None = None
+        self,
+        number: int,
+        path: Path,
+        log: ShardEnd,
+        make: StoreMaker,
+        *,
+        above: int,
+        below: int | None = None,
     ) -> tuple[Manifest | None, list[str]]:
         """Replace a shard's files by the newest checkpoint that its log goes on from.
 
-        The files are checked against their checksums before anything is replaced. A checkpoint
-        that is damaged, or does not belong to the log, is passed over.
+        The files are checked against their checksums, and opened, before anything is replaced. A
+        checkpoint that is damaged, or does not belong to the log, is passed over.
 
         Args:
             number: the shard's number.
             path: its folder; its store is closed.
             log: its log.
+            make: opens the store of a folder.
             above: only a checkpoint of a later offset is of use.
             below: nor is one of this offset or a later one, where that is given.
 
@@ -127,22 +140,25 @@ class Restorer:
         for key in names.newest_first(await self._objects.list(names.manifests)):
             try:
                 manifest = await Manifest.read(self._objects, key)
-                reason = await self._unusable(manifest, log, above, below)
+                reason = await self._unusable(manifest, number, log, above, below)
                 if reason is None:
-                    await self._replace(manifest, names, path)
+                    needed = max(above + 1, (await log.bounds())[0] - 1)
+                    await self._replace(manifest, names, path, make, needed)
                     return manifest, passed_over
-            except DamagedCheckpoint as error:
+            except (DamagedCheckpoint, BadObject) as error:
                 reason = str(error)
                 logger.warning("a checkpoint of shard %d is damaged: %s", number, error)
             passed_over.append(f"{key}: {reason}")
         return None, passed_over
 
     async def _unusable(
-        self, manifest: Manifest, log: ShardEnd, above: int, below: int | None
+        self, manifest: Manifest, number: int, log: ShardEnd, above: int, below: int | None
     ) -> str | None:
         """Say why a checkpoint is of no use, None if it is."""
         first, end = await log.bounds()
         document = self._layout.document
+        if (manifest.region, manifest.shard) != (self._region, number):
+            return f"it is of shard {manifest.shard} of the region {manifest.region}"
         # One of before a split has the rows of all its children, and its log goes on as theirs.
         if manifest.shards not in {document.count, *(each.before for each in document.splits)}:
             return f"it is of a region with {manifest.shards} shards"
@@ -165,7 +181,10 @@ class Restorer:
                 return f"offset {known} of the log has another record: it is of another log"
         return None
 
-    async def _replace(self, manifest: Manifest, names: Names, path: Path) -> None:
+    async def _replace(
+        self, manifest: Manifest, names: Names, path: Path, make: StoreMaker, needed: int
+    ) -> None:
+        """Put a checkpoint in the place of a shard's files, if it opens and has an offset."""
         logger.info(
             "shard %d: loading the checkpoint at offset %d, %.0f MB",
             manifest.shard,
@@ -177,6 +196,7 @@ class Restorer:
         fresh.mkdir(parents=True)
         try:
             await _download(self._objects, names, manifest, fresh, self._turn)
+            await _check(fresh, make, needed)
             await asyncio.to_thread(_swap, fresh, path)
         finally:
             await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
@@ -186,7 +206,7 @@ async def open_store(
     number: int,
     path: Path,
     log: ShardEnd,
-    make: Callable[[], Awaitable[ShardStore]],
+    make: StoreMaker,
     restorer: Restorer | None,
 ) -> ShardStore:
     """Open a shard's store, on a checkpoint where its own files are missing or too old.
@@ -195,7 +215,7 @@ async def open_store(
         number: the shard's number.
         path: its folder.
         log: its log.
-        make: opens the store of that folder.
+        make: opens the store of a folder.
         restorer: has the checkpoints; None where there are none.
 
     Raises:
@@ -205,14 +225,14 @@ async def open_store(
         StorageUnavailable: the object storage can't be read.
     """
     first, end = await log.bounds()
-    store = await make()
+    store = await make(path)
     needed = store.applied + 1
     if needed >= first and (restorer is None or store.applied >= 0 or end == 0):
         return store
     store.close()
     found, passed_over = None, ["there are none"]
     if restorer is not None:
-        found, passed_over = await restorer.restore(number, path, log, above=store.applied)
+        found, passed_over = await restorer.restore(number, path, log, make, above=store.applied)
     if found is None and needed < first:
         place = "--checkpoints none" if restorer is None else restorer.place
         raise NoCheckpoint(
@@ -222,7 +242,7 @@ async def open_store(
             "--checkpoints, or start on a copy of the data folder that is at least as new as the "
             "log's start."
         )
-    return await make()
+    return await make(path)
 
 
 async def verify(objects: Objects, names: Names, manifest: Manifest, scratch: Path) -> None:
@@ -259,7 +279,7 @@ async def _download(
             key = names.file(file.sha256)
             try:
                 sha256 = await objects.download(key, path)
-            except NoObject as error:
+            except BadObject as error:
                 raise DamagedCheckpoint(f"{file.name}: {error}") from error
             if sha256 != file.sha256:
                 raise DamagedCheckpoint(
@@ -273,8 +293,20 @@ async def _download(
         async with asyncio.TaskGroup() as group:
             for file in manifest.files:
                 group.create_task(load(file))
-    except* DamagedCheckpoint as errors:
+    except* StreamtableError as errors:
         raise errors.exceptions[0] from None
+
+
+async def _check(folder: Path, make: StoreMaker, needed: int) -> None:
+    """Open files that are as they were written: their list may not be."""
+    try:
+        store = await make(folder)
+    except (UnreadableTables, NewerFormat) as error:
+        raise DamagedCheckpoint(f"its files are no tables: {error}") from error
+    applied = store.applied
+    store.close()
+    if applied < needed:
+        raise DamagedCheckpoint(f"its files end at offset {applied}, not {needed} or later")
 
 
 def _swap(fresh: Path, path: Path) -> None:

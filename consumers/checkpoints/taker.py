@@ -16,6 +16,7 @@ from streamtable.consumers.checkpoints.manifests import (
     Names,
 )
 from streamtable.consumers.checkpoints.objects import (
+    BadObject,
     ObjectEntry,
     Objects,
     StorageUnavailable,
@@ -94,6 +95,9 @@ class Checkpointer(Background):
     async def take(self) -> list[Manifest]:
         """Take a checkpoint of each shard of this node that has changed since its last one.
 
+        So is one whose last one is not whole any more: of which an object is missing, or has
+        another size.
+
         Raises:
             StateUnavailable: a shard's files can't be written.
             StorageUnavailable: the object storage can't be written.
@@ -102,12 +106,19 @@ class Checkpointer(Background):
             return [
                 await self._take(number, store)
                 for number, store in tuple(self._stores.items())
-                if self._owns(number) and store.applied > self._last_offset(number)
+                if self._owns(number) and not await self._has(number, store)
             ]
 
-    def _last_offset(self, number: int) -> int:
+    async def _has(self, number: int, store: ShardStore) -> bool:
+        """Whether all that a shard has is in its last checkpoint, and that is there."""
         last = self.last.get(number)
-        return -1 if last is None else last.offset
+        if last is None or last.offset < store.applied:
+            return False
+        names = Names(self._region, number)
+        sizes = _sizes(await self._objects.list(names.folder))
+        return names.manifest(last) in sizes and all(
+            sizes.get(names.file(file.sha256)) == file.size_bytes for file in last.files
+        )
 
     async def _take(self, number: int, store: ShardStore) -> Manifest:
         folder = self._scratch / f"shard-{number}"
@@ -119,10 +130,10 @@ class Checkpointer(Background):
             # 2. The files that are new.
             names = Names(self._region, number)
             listed = await self._objects.list(names.files)
-            known = {each.key for each in listed}
+            sizes = _sizes(listed)
             files = await asyncio.to_thread(self._entries, number, folder)
             for entry in files:
-                if names.file(entry.sha256) not in known:
+                if sizes.get(names.file(entry.sha256)) != entry.size_bytes:
                     await self._objects.put(names.file(entry.sha256), folder / entry.name)
             # 3. The manifest.
             manifest = Manifest(
@@ -143,7 +154,7 @@ class Checkpointer(Background):
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         self.last[number] = manifest
         # 4. What is too old.
-        await self._remove_old(number, names, listed)
+        await self._remove_old(number, names, names.manifest(manifest), listed)
         return manifest
 
     def _entries(self, number: int, folder: Path) -> list[FileEntry]:
@@ -160,17 +171,22 @@ class Checkpointer(Background):
         self._hashes[number] = hashes
         return entries
 
-    async def _remove_old(self, number: int, names: Names, listed: Sequence[ObjectEntry]) -> None:
+    async def _remove_old(
+        self, number: int, names: Names, taken: str, listed: Sequence[ObjectEntry]
+    ) -> None:
         before = datetime.now(UTC) - _ORPHAN_AGE
         for folder in (names.files, names.manifests):
             await self._objects.delete_unfinished(folder, before)
         manifests = names.newest_first(await self._objects.list(names.manifests))
-        old = manifests[_KEPT:]
-        wanted = manifests[:_KEPT] + await self._for_children(number, old)
+        # Those of later offsets may be another log's, and are no reason to remove this one's.
+        own = [key for key in manifests if key <= taken][:_KEPT]
+        old = [key for key in manifests[_KEPT:] if key not in own]
+        wanted = [key for key in manifests if key not in old]
+        wanted += await self._for_children(number, old)
         await self._objects.delete([key for key in old if key not in wanted])
         try:
             kept = [await Manifest.read(self._objects, key) for key in wanted]
-        except DamagedCheckpoint as error:
+        except (DamagedCheckpoint, BadObject) as error:
             logger.warning("no old files are removed: %s", error)
             return
         needed = {names.file(file.sha256) for manifest in kept for file in manifest.files}
@@ -188,3 +204,7 @@ class Checkpointer(Background):
                 if not names.newest_first(await self._objects.list(names.manifests)):
                     return before[:1]
         return []
+
+
+def _sizes(listed: Sequence[ObjectEntry]) -> dict[str, int]:
+    return {each.key: each.size_bytes for each in listed}

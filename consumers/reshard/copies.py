@@ -322,7 +322,9 @@ class Copies:
         parent, before, below, _ = birth
         log = self._logs.of(parent)
         while True:
-            found, _ = await self._restorer.restore(parent, path, log, above=-1, below=below)
+            found, _ = await self._restorer.restore(
+                parent, path, log, self._make, above=-1, below=below
+            )
             if found is None:
                 return None
             store = await self._opened(number, before, path)

@@ -19,6 +19,7 @@ from streamtable.consumers.tables.memory import StoreMemory, store_options
 from streamtable.consumers.tables.share import Share
 from streamtable.consumers.tables.walking import keys, rows, values_below
 from streamtable.core.changes import Change
+from streamtable.core.errors import StreamtableError
 from streamtable.core.expiry import expiry_rows
 from streamtable.core.formats import FIRST, NewerFormat, refuse_newer
 from streamtable.core.images import Image
@@ -32,7 +33,7 @@ from streamtable.streams.overlay import Overlay
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.records import LogRecord, SplitMark
 
-__all__ = ["Frozen", "ShardStore"]
+__all__ = ["Frozen", "ShardStore", "UnreadableTables"]
 
 # Of everything below; a later one would be noted beside the offset that is applied.
 _FORMAT: Final = 1
@@ -60,6 +61,10 @@ _FORGET_MS: Final = 60_000
 _HELD_UP: Final = ("rocksdb.actual-delayed-write-rate", "rocksdb.is-write-stopped")
 _WAITING: Final = "rocksdb.num-immutable-mem-table"
 _LOOK_S: Final = 0.01
+
+
+class UnreadableTables(StreamtableError, OSError):
+    """A folder's files can't be opened as tables."""
 
 
 class Frozen(NamedTuple):
@@ -94,6 +99,8 @@ class ShardStore:
 
     Raises:
         NewerFormat: the folder is of a newer format than this version knows.
+        UnreadableTables: the folder's files can't be opened, for example because one is missing or
+            damaged, or because another process has them.
     """
 
     def __init__(
@@ -103,7 +110,15 @@ class ShardStore:
         self._path = path
         self._memory = memory
         self.removed_at = 0
-        self._db = Rdict(str(path), store_options(memory), access_type=AccessType.read_write())
+        try:
+            self._db = Rdict(str(path), store_options(memory), access_type=AccessType.read_write())
+        except Exception as error:
+            # RocksDB's errors have no type of their own.
+            raise UnreadableTables(
+                f"the tables in {path} can't be opened: {error}. If a file of theirs is damaged or "
+                "missing, remove the folder: the shard is loaded from its newest checkpoint, or "
+                "from the log."
+            ) from error
         in_memory = WriteOptions()
         # Its types take the property for a method.
         in_memory.disable_wal = True  # type: ignore[method-assign,assignment]

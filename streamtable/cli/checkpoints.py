@@ -80,7 +80,7 @@ def verify(
 
     async def run() -> None:
         from streamtable.consumers.checkpoints.manifests import DamagedCheckpoint, Manifest, Names
-        from streamtable.consumers.checkpoints.objects import Objects
+        from streamtable.consumers.checkpoints.objects import BadObject, Objects
         from streamtable.consumers.checkpoints.restore import verify as verify_one
 
         found = await _find(endpoint, place, region)
@@ -97,7 +97,7 @@ def verify(
                 with tempfile.TemporaryDirectory() as scratch:
                     names = Names(found["region"], shard)
                     await verify_one(objects, names, manifest, Path(scratch))
-            except DamagedCheckpoint as error:
+            except (DamagedCheckpoint, BadObject) as error:
                 damaged = True
                 print_line(f"shard {shard}: {error}")
             else:
@@ -106,7 +106,10 @@ def verify(
                     f"{_size(manifest.size_bytes)}: as they were written"
                 )
         if damaged:
-            raise Failure("a checkpoint is damaged; the one before it is used in its place")
+            raise Failure(
+                "a checkpoint is damaged: the one before it is used in its place, if it does not "
+                "have the same file. Remove what is damaged, and the next checkpoint sends it anew"
+            )
 
     run_until_signal(run())
 
@@ -125,9 +128,9 @@ async def _find(endpoint: str, place: str | None, region: str) -> dict[str, Any]
         return found
     objects = Objects(place)
     shards = {
-        int(part.removeprefix("shard-"))
+        int(number)
         for each in await objects.list(region)
-        if (part := each.key.split("/")[1]).startswith("shard-")
+        if (number := each.key.split("/")[1].removeprefix("shard-")).isdecimal()
     }
     found_here = await list_checkpoints(objects, region, sorted(shards))
     return {"place": place, "region": region, "checkpoints": found_here}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from streamtable.consumers.checkpoints.manifests import DamagedCheckpoint, Manifest, Names
-from streamtable.consumers.checkpoints.objects import Objects
+from streamtable.consumers.checkpoints.objects import BadObject, Objects
 from streamtable.consumers.checkpoints.taker import Checkpointer
 from streamtable.core.errors import ValidationError
 from streamtable.streams.layout import Layout
@@ -79,7 +79,7 @@ async def list_checkpoints(
         for key in names.newest_first(await objects.list(names.manifests)):
             try:
                 described.append({"key": key, **describe(await Manifest.read(objects, key))})
-            except DamagedCheckpoint as error:
+            except (DamagedCheckpoint, BadObject) as error:
                 described.append({"key": key, "shard": number, "damaged": str(error)})
     return described
 

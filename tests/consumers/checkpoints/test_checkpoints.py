@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ from tests.streams.shards import (
 
 NAMES = Names("test", 0)
 MEMORY = StoreMemory(1024 * 1024, 1024 * 1024)
+
+
+async def make(path: Path) -> ShardStore:
+    return ShardStore(path, MEMORY, {TABLE.id: TABLE}.get)
 
 
 class Place:
@@ -76,9 +81,6 @@ class Place:
         self, name: str = "other", *, restorer: bool = True, log: MemoryLog | None = None
     ) -> ShardStore:
         path = self.tmp_path / name
-
-        async def make() -> ShardStore:
-            return ShardStore(path, MEMORY, {TABLE.id: TABLE}.get)
 
         found = Restorer(self.objects, "test", Layout(1)) if restorer else None
         return await open_store(0, path, log or self.log, make, found)  # type: ignore[arg-type]
@@ -152,7 +154,7 @@ async def test_without_one_that_reaches_it_refuses(place: Place) -> None:
             await place.open(restorer=restorer)
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing", "folder", "loop"])
 async def test_a_damaged_one_is_passed_over(
     place: Place, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -163,8 +165,12 @@ async def test_a_damaged_one_is_passed_over(
     await place.checkpointer().take()
     [file] = [each for each in place.files() if each not in old and each.stat().st_size > 100][:1]
     content = file.read_bytes()
-    if damage == "missing":
+    if damage in {"missing", "folder", "loop"}:
         file.unlink()
+        if damage == "folder":
+            file.mkdir()
+        elif damage == "loop":
+            file.symlink_to(file)
     else:
         middle = len(content) // 2
         flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
@@ -172,6 +178,47 @@ async def test_a_damaged_one_is_passed_over(
     store = await place.open()
     assert keys(store) == {"a"}
     assert "is damaged" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [
+        ('"name":"CURRENT"', '"name":"CURRENU"'),
+        ('"name":"MANIFEST-', '"name":"MANIFESU-'),
+        (r'"files":\[.*\]', '"files":[]'),
+        ('"shard":0', '"shard":1'),
+        ('"region":"test"', '"region":"tesu"'),
+    ],
+)
+async def test_one_whose_manifest_is_damaged_is_passed_over(
+    place: Place, was: str, becomes: str
+) -> None:
+    await place.write("a")
+    [good] = await place.checkpointer().take()
+    place.log.first = good.offset + 1
+    await place.write("b")
+    await place.checkpointer().take()
+    newest = place.manifests()[-1]
+    damaged, count = re.subn(was, becomes, newest.read_text())
+    assert count
+    newest.write_text(damaged)
+    assert keys(await place.open()) == {"a"}
+
+
+async def test_one_that_can_not_be_read_for_now_is_not_passed_over(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.write("a")
+    await place.checkpointer().take()
+
+    async def away(self: Objects, key: str, path: Path) -> str:
+        raise StorageUnavailable("away")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Objects, "download", away)
+        with pytest.raises(StorageUnavailable, match="away"):
+            await place.open()
+    assert keys(await place.open()) == {"a"}
 
 
 async def test_what_a_damaged_one_would_have_replaced_is_kept(place: Place) -> None:
@@ -219,7 +266,7 @@ async def test_for_a_shard_that_is_split_off_only_one_from_before_the_split_will
     restorer = Restorer(place.objects, "test", Layout(1))
     log: Any = place.log
     found, passed_over = await restorer.restore(
-        0, place.tmp_path / "child", log, above=-1, below=after.offset
+        0, place.tmp_path / "child", log, make, above=-1, below=after.offset
     )
     assert found == before
     [reason] = passed_over
@@ -238,7 +285,7 @@ async def test_one_of_a_number_of_shards_that_there_never_was_is_passed_over(
         layout.take(LayoutDocument(count=2, splits=(split,)))
     log: Any = place.log
     found, _ = await Restorer(place.objects, "test", layout).restore(
-        0, place.tmp_path / "other", log, above=-1
+        0, place.tmp_path / "other", log, make, above=-1
     )
     assert found == (manifest if usable else None)
 
@@ -280,6 +327,40 @@ async def test_a_shard_that_did_not_change_gets_no_new_one(place: Place) -> None
     checkpointer = place.checkpointer()
     assert len(await checkpointer.take()) == 1
     assert await checkpointer.take() == []
+
+
+@pytest.mark.parametrize("damage", ["manifest", "file", "size"])
+async def test_one_that_is_not_whole_any_more_is_taken_anew(place: Place, damage: str) -> None:
+    await place.write(*(f"key-{number}" for number in range(50)))
+    checkpointer = place.checkpointer()
+    await checkpointer.take()
+    lost = place.manifests()[0] if damage == "manifest" else place.files()[0]
+    if damage == "size":
+        lost.write_bytes(lost.read_bytes()[:-1])
+    else:
+        lost.unlink()
+    [again] = await checkpointer.take()
+    assert await checkpointer.take() == []
+    store = await place.open()
+    assert store.applied == again.offset
+    assert len(keys(store)) == 50
+
+
+async def test_those_of_another_log_are_no_reason_to_remove_any(place: Place) -> None:
+    await place.write("a", *(str(number) for number in range(taker._KEPT + 2)))
+    foreign = [f"{10**9 + number:020}-1.json" for number in range(taker._KEPT + 1)]
+    for name in foreign:
+        (place.tmp_path / "objects" / NAMES.manifests).mkdir(parents=True, exist_ok=True)
+        (place.tmp_path / "objects" / NAMES.manifests / name).write_text("{}")
+    taken = []
+    checkpointer = place.checkpointer()
+    for number in range(taker._KEPT + 1):
+        await place.write("a", value=number)
+        [manifest] = await checkpointer.take()
+        taken.append(NAMES.manifest(manifest).rpartition("/")[2])
+    kept = [path.name for path in place.manifests()]
+    assert kept == [*taken[-taker._KEPT :], *foreign[-taker._KEPT :]]
+    assert (await place.open()).applied == place.store.applied
 
 
 async def test_old_ones_are_removed_with_their_files(place: Place) -> None:
@@ -344,7 +425,7 @@ async def test_one_of_before_a_split_is_kept_until_what_was_split_off_has_its_ow
     ]
     restorer, log = Restorer(place.objects, "test", place.layout), place.log
     path = place.tmp_path / "child"
-    found, _ = await restorer.restore(0, path, log, above=-1, below=before + 1)  # type: ignore[arg-type]
+    found, _ = await restorer.restore(0, path, log, make, above=-1, below=before + 1)  # type: ignore[arg-type]
     assert found is not None
     child = place.tmp_path / "objects" / Names("test", 1).manifests
     child.mkdir(parents=True)
