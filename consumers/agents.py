@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from faust.types import TP
 
+from streamtable.consumers.checkpoints.objects import StorageUnavailable
 from streamtable.consumers.holdings import Holdings
 from streamtable.consumers.indexes.messages import read
 from streamtable.consumers.indexes.reader import read_to_end
@@ -303,7 +304,7 @@ class Agents:
         try:
             async with self._taking:
                 await self._take(number)
-        except (LogUnavailable, StateUnavailable) as error:
+        except (LogUnavailable, StateUnavailable, StorageUnavailable) as error:
             # A node that does not reach the log does not start. One that another node was
             # faster than, or slower, has its shards a moment later.
             if not (self._ready.done() or isinstance(error, LogFenced)):

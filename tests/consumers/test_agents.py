@@ -14,6 +14,7 @@ from faust.types import TP
 
 from streamtable.consumers import agents
 from streamtable.consumers.agents import Agents
+from streamtable.consumers.checkpoints.objects import StorageUnavailable
 from streamtable.consumers.holdings import Holdings, Tables
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.tables.memory import StoreMemory
@@ -316,6 +317,28 @@ async def test_terms_begin_anew_when_the_group_has_gone_on_without_this_node(
     finally:
         await node.stop()
     assert not node.failed
+
+
+async def test_a_node_goes_on_while_the_storage_of_checkpoints_is_away(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, open_shard = asyncio.Event(), Holdings.open
+
+    async def fail(holdings: Holdings, number: int) -> None:
+        if not away.is_set():
+            raise StorageUnavailable("the bucket does not answer")
+        await open_shard(holdings, number)
+
+    await node.agents._on_assigned(None, [TP("test.changelog", 1)])
+    await until(lambda: 0 not in node.shards, "the shard to go")
+    monkeypatch.setattr(Holdings, "open", fail)
+    await node.agents._on_assigned(None, [TP("test.changelog", number) for number in range(2)])
+    await until(lambda: 0 in node.agents.waiting, "the shard to wait")
+    assert "the bucket does not answer" in node.agents.waiting[0]
+    await node.applied(1, await node.write(1, "a"))
+    assert not node.failed
+    away.set()
+    await until(lambda: 0 in node.shards and node.shards[0].owner.serving, "the shard to serve")
 
 
 async def test_what_is_applied_after_the_group_was_left_is_not_told_to_it(node: Node) -> None:
