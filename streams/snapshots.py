@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
@@ -21,6 +21,9 @@ __all__ = ["Read", "Snapshots"]
 _LOOK_S: Final = 0.005
 # A transaction that is under way ends in some milliseconds, unless a shard has trouble.
 _HELD_S: Final = 0.2
+# Nobody takes a shard over and writes to it in so short a time without its owner's knowing.
+_AT_ONCE_S: Final = 1.0
+_ATTEMPTS: Final = 3
 
 
 class Read(NamedTuple):
@@ -58,8 +61,11 @@ class Snapshots:
         own = {number: self._own(number) for number in numbers}
         here = {number: shard for number, shard in own.items() if shard is not None}
         if len(here) == len(own):
-            with suppress(Moved):
+            try:
                 return await self._read_here(reads, here)
+            except Moved:
+                if self._routes is None:
+                    raise
         return await self._read_anywhere(reads)
 
     async def _read_here(
@@ -71,13 +77,31 @@ class Snapshots:
             async with asyncio.timeout(_HELD_S):
                 while holder := next((s for s, row in found if s.ledger.locks(row)), None):
                     await holder.ledger.released()
-        for shard in shards.values():
-            await shard.ready(consistent=True)
+        await self._ready_at_once(shards.values())
         # From here on nothing is awaited.
         held = [shard.ledger.locks(row_key) for shard, row_key in found]
         if any(held):
             raise TransactionCanceled([conflict() if one else {"Code": "None"} for one in held])
         return [shard.get(row_key) for shard, row_key in found]
+
+    @staticmethod
+    async def _ready_at_once(shards: Collection[Shard]) -> None:
+        """Return when shards are this node's, all of them at one time.
+
+        Raises:
+            Moved: one has gone while the others were asked, or may have.
+            ServiceUnavailable: one does not serve.
+        """
+        for _ in range(_ATTEMPTS):
+            asked = time.monotonic()
+            for shard in shards:
+                await shard.ready(consistent=True)
+            for shard in shards:
+                if not shard.owner.readable:
+                    raise Moved(f"Shard {shard.number} is not served by this node any more.")
+            if time.monotonic() - asked <= _AT_ONCE_S:
+                return
+        raise Moved("The shards do not answer at one time. Try again.")
 
     async def _read_anywhere(self, reads: Sequence[Read]) -> list[Image | None]:
         """Read items wherever they are: what two looks in a row agree on was so in between."""

@@ -18,7 +18,7 @@ from streamtable.streams.layout import Layout
 from streamtable.streams.participant import Part
 from streamtable.streams.peers.client import PeerLost
 from streamtable.streams.routes import RoutedShard
-from streamtable.streams.shard import Look
+from streamtable.streams.shard import Look, Shard
 from streamtable.streams.snapshots import Read, _Seen
 from streamtable.streams.transactions import Transactions
 from tests.streams.nodes import Node, Nodes, key_on, put
@@ -167,6 +167,25 @@ async def test_a_write_of_an_item_that_is_held_is_refused_on_each_node(nodes: No
 
 
 # Reads of several nodes: two looks that agree
+
+
+async def test_a_shard_that_goes_while_another_one_is_asked_is_read_where_it_is(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = nodes.nodes["b"]
+    await node.transactions.write(puts(1), None, CONTEXT)
+    ready, moves = Shard.ready, [1]
+
+    async def move(shard: Shard, *, consistent: bool) -> None:
+        if shard.number == 2 and moves:
+            await nodes.nodes["a"].take(moves.pop())
+            await nodes.nodes["a"].transactions.write(puts(2), None, CONTEXT)
+        await ready(shard, consistent=consistent)
+
+    monkeypatch.setattr(Shard, "ready", move)
+    reads = [Read(write.hash, write.row_key) for write in puts(0)[1:]]
+    found = await node.transactions.read(reads)
+    assert [image and image.item["n"]["N"] for image in found] == ["2", "2"]
 
 
 class Looks:
