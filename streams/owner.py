@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from streamtable.core.errors import InternalServerError, ServiceUnavailable, StreamtableError
 from streamtable.core.images import Image
 from streamtable.streams import records
+from streamtable.streams.bounds import bounds_reaching
 from streamtable.streams.commit import Commit, NotWritten
 from streamtable.streams.epochs import BARRIER
 from streamtable.streams.log import LogFenced, LogUnavailable
@@ -575,7 +576,7 @@ class Owner:
     async def _start_term(self) -> None:
         # 1. What the state lacks must still be there.
         applied = self.state.applied
-        self._check_bounds(applied, *await self._log.bounds())
+        self._check_bounds(applied, *await bounds_reaching(applied, self._log.bounds))
         # 2. Fence older producers, then make every other writer's later commits void.
         await self._log.open()
         epoch = uuid.uuid4().hex

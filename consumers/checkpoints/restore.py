@@ -20,6 +20,7 @@ from streamtable.consumers.checkpoints.objects import BadObject, Objects
 from streamtable.consumers.tables.store import ShardStore, UnreadableTables
 from streamtable.core.errors import StreamtableError
 from streamtable.core.formats import NewerFormat
+from streamtable.streams.bounds import bounds_reaching
 from streamtable.streams.epochs import BARRIER
 from streamtable.streams.layout import Layout
 from streamtable.streams.owner import LogGap
@@ -155,7 +156,7 @@ class Restorer:
         self, manifest: Manifest, number: int, log: ShardEnd, above: int, below: int | None
     ) -> str | None:
         """Say why a checkpoint is of no use, None if it is."""
-        first, end = await log.bounds()
+        first, end = await bounds_reaching(manifest.offset, log.bounds)
         document = self._layout.document
         if (manifest.region, manifest.shard) != (self._region, number):
             return f"it is of shard {manifest.shard} of the region {manifest.region}"

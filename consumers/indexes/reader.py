@@ -1,10 +1,12 @@
 """Reads a shard's part of the indexes' log from where its store is."""
 
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import Any, Final
 
 from aiokafka import TopicPartition
 
+from streamtable.streams.bounds import bounds_reaching
 from streamtable.streams.fetcher import LogFetcher
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.owner import LogGap
@@ -31,7 +33,7 @@ async def read_to_end(
         LogGap: the log starts after `start`.
         LogUnavailable: the brokers do not answer.
     """
-    first, end = await log.bounds(shard)
+    first, end = await bounds_reaching(start - 1, partial(log.bounds, shard))
     if not first <= start <= end:
         raise LogGap(
             f"shard {shard} of {topic} has the offsets {first} to {end}, the global indexes need "

@@ -340,6 +340,22 @@ async def test_a_log_that_ends_before_the_store_is_refused(shard: Shard, log: Me
         await shard.take_over()
 
 
+async def test_a_leader_that_lags_behind_for_a_moment_is_asked_again(
+    shard: Shard, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shard.write(PutWrite("a", 1), CONTEXT)
+    await follow(shard, log)
+    bounds, late = log.bounds, [(0, 1)]
+
+    async def lag() -> tuple[int, int]:
+        return late.pop() if late else await bounds()
+
+    monkeypatch.setattr(log, "bounds", lag)
+    await shard.take_over()
+    assert rows(shard) == {"a": "1"}
+    assert not late
+
+
 async def test_a_hole_in_what_is_followed_is_refused(shard: Shard, log: MemoryLog) -> None:
     await shard.write(PutWrite("a", 1), CONTEXT)
     await shard.write(PutWrite("b", 1), CONTEXT)
