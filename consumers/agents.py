@@ -398,6 +398,12 @@ class Agents:
                 self._fail(LogUnavailable(f"the group of the nodes: {self._app.crash_reason!r}"))
                 return
             await self._commit()
+            if self._app.crashed:
+                # It follows no log any more, and would keep the shards for ever.
+                self._fail(
+                    LogUnavailable(f"the group's consumer failed: {self._app.crash_reason!r}")
+                )
+                return
 
     async def _commit(self) -> None:
         """Tell the group what has been applied; if that fails, it is told later."""

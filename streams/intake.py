@@ -9,12 +9,13 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import faust
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
@@ -25,6 +26,7 @@ __all__ = ["Intake", "Next", "Pace"]
 _WAIT_S: Final = 0.25
 _RESUME_S: Final = 0.02
 _LEAVE_S: Final = 4.0
+_JOIN_S: Final = 0.5
 
 
 _FETCH_MS: Final = 250
@@ -142,7 +144,7 @@ class _Thread(AIOKafkaConsumerThread):
         self._brought = 0
 
     async def on_start(self) -> None:
-        """Start, and note when the group is heard."""
+        """Start, note when the group is heard, and join it again where aiokafka would not."""
         await super().on_start()
         assert self._consumer is not None
         coordinator: Any = self._consumer._coordinator  # noqa: SLF001 - aiokafka has no way to hear of it
@@ -156,6 +158,27 @@ class _Thread(AIOKafkaConsumerThread):
             return heard
 
         coordinator._do_heartbeat = noted  # noqa: SLF001 - as above
+        coordinator._push_error_to_user = partial(  # noqa: SLF001 - as above
+            self._join_again,
+            coordinator,
+            coordinator._push_error_to_user,  # noqa: SLF001 - as above
+        )
+
+    async def _join_again(
+        self, coordinator: Any, tell: Callable[[KafkaError], Awaitable[Any]], error: KafkaError
+    ) -> None:
+        """Join the group again after an error that aiokafka does not know.
+
+        A broker that has just become the group's coordinator may answer with any error. aiokafka
+        would have whoever fetches hear of it, and wait for that, while it believes to be a member;
+        but during a rebalance nobody fetches.
+        """
+        if type(error) is not KafkaError:
+            await tell(error)
+            return
+        self.log.warning("joining the group again: %s", error)
+        coordinator.request_rejoin()
+        await asyncio.sleep(_JOIN_S)
 
     def close(self) -> None:
         """Have the connections closed soon: a rebalance has come while the app stops.

@@ -341,6 +341,13 @@ async def test_a_node_goes_on_while_the_storage_of_checkpoints_is_away(
     await until(lambda: 0 in node.shards and node.shards[0].owner.serving, "the shard to serve")
 
 
+async def test_a_node_whose_consumer_has_failed_stops(node: Node) -> None:
+    await node.agents._app.crash(RuntimeError("no more records"))
+    await until(lambda: node.failed, "the failure")
+    assert "no more records" in str(node.failed[0])
+    node.failed.clear()
+
+
 async def test_what_is_applied_after_the_group_was_left_is_not_told_to_it(node: Node) -> None:
     await node.write(0, "a")
     await node.agents.leave()

@@ -1,11 +1,19 @@
 """A member of a consumer group: what it relies on of aiokafka's inside."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 from aiokafka.conn import create_conn
+from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance, GroupCoordinator
+from aiokafka.errors import KafkaError
 
 from streamtable.streams.broker import Broker, BrokerSettings
-from streamtable.streams.group import READ_BYTES
+from streamtable.streams.group import READ_BYTES, Group
+from streamtable.streams.intake import Intake
+from streamtable.streams.topics import Topics
+from tests.support.waiting import until
 
 
 async def test_a_connection_reads_on_while_an_answer_of_megabytes_arrives(tmp_path: Path):
@@ -16,3 +24,71 @@ async def test_a_connection_reads_on_while_an_answer_of_megabytes_arrives(tmp_pa
     assert connection._reader._limit == READ_BYTES
     connection.close()
     await broker.stop()
+
+
+@pytest.fixture
+async def member(tmp_path: Path) -> AsyncIterator[tuple[Group, list[frozenset[int]]]]:
+    """A member of a group, and what it was assigned."""
+    broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
+    await broker.start()
+    topics = Topics("test")
+    await topics.create(broker.address, 2)
+    group = Group("test", broker.address, broker_heartbeat_interval=0.05)
+    intake = Intake(group, [topics.changelog], lambda _found: None)
+    given: list[frozenset[int]] = []
+
+    async def assigned(_app: Any, partitions: Any, **_: Any) -> None:
+        given.append(frozenset(one.partition for one in partitions))
+        intake.begin(frozenset(partitions))
+
+    async def revoked(_app: Any, _partitions: Any, **_: Any) -> None:
+        intake.end()
+
+    group.on_partitions_assigned.connect(assigned)  # type: ignore[arg-type]
+    group.on_partitions_revoked.connect(revoked)  # type: ignore[arg-type]
+    group.finalize()
+    yield group, given
+    await group.stop()
+    await broker.stop()
+
+
+async def test_a_member_that_is_refused_with_an_error_nobody_knows_joins_again(
+    member: tuple[Group, list[frozenset[int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, given = member
+    join, refusals = CoordinatorGroupRebalance.perform_group_join, [1, 2]
+
+    async def refuse(rebalance: CoordinatorGroupRebalance) -> Any:
+        if refusals:
+            refusals.pop()
+            raise KafkaError("[Error -1] UnknownError")
+        return await join(rebalance)
+
+    monkeypatch.setattr(CoordinatorGroupRebalance, "perform_group_join", refuse)
+    await group.start()
+    await until(lambda: given, "the assignment")
+    # A rebalance, during which nobody fetches, and the new coordinator is not ready yet.
+    refusals.append(3)
+    group._coordinator.request_rejoin()
+    await until(lambda: len(given) == 2, "the next assignment")
+    assert given == [{0, 1}, {0, 1}]
+
+
+async def test_a_member_whose_heartbeat_is_refused_joins_again(
+    member: tuple[Group, list[frozenset[int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, given = member
+    heartbeat, refusals = GroupCoordinator._do_heartbeat, list[int]()
+
+    async def refuse(coordinator: GroupCoordinator) -> Any:
+        if refusals:
+            refusals.pop()
+            raise KafkaError("Unexpected exception in heartbeat task")
+        return await heartbeat(coordinator)
+
+    monkeypatch.setattr(GroupCoordinator, "_do_heartbeat", refuse)
+    await group.start()
+    await until(lambda: given, "the assignment")
+    refusals.append(1)
+    await until(lambda: len(given) == 2, "the next assignment")
+    assert not group.crashed
