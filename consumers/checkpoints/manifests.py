@@ -10,7 +10,7 @@ an older checkpoint has is not written again.
 from collections.abc import Iterable
 from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streamtable.consumers.checkpoints.objects import ObjectEntry, Objects
 from streamtable.core.errors import StreamtableError
@@ -37,9 +37,9 @@ class FileEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(pattern=r"^[\w.-]+$")
     size_bytes: int
-    sha256: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class _Formatted(BaseModel):

@@ -6,14 +6,16 @@
 | `POST /_streamtable/checkpoints` `{"action": "take"}` | takes one of each shard of this node |
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from streamtable.consumers.checkpoints.manifests import DamagedCheckpoint, Manifest, Names
-from streamtable.consumers.checkpoints.objects import BadObject, Objects
+from streamtable.consumers.checkpoints.objects import BadObject, Objects, StorageUnavailable
 from streamtable.consumers.checkpoints.taker import Checkpointer
-from streamtable.core.errors import ValidationError
+from streamtable.core.errors import ServiceUnavailable, ValidationError
 from streamtable.streams.layout import Layout
+from streamtable.streams.owner import StateUnavailable
 
 __all__ = ["CheckpointPages", "describe", "list_checkpoints"]
 
@@ -44,25 +46,36 @@ class CheckpointPages:
         """Answer where checkpoints are kept, and which there are.
 
         Raises:
-            StorageUnavailable: the object storage can't be read.
+            ServiceUnavailable: the object storage can't be read.
         """
         if self._objects is None:
             return {"place": None, "region": self._region, "checkpoints": []}
-        found = await list_checkpoints(self._objects, self._region, self._layout)
+        with _told():
+            found = await list_checkpoints(self._objects, self._region, self._layout)
         return {"place": self._objects.place, "region": self._region, "checkpoints": found}
 
     async def act(self, body: dict[str, Any]) -> dict[str, Any]:
         """Take checkpoints; answer those that were taken.
 
         Raises:
-            StorageUnavailable: the object storage can't be written.
+            ServiceUnavailable: the object storage, or a shard's files, can't be written.
             ValidationError: the action is none, or no checkpoints are taken here.
         """
         if body.get("action") != "take":
             raise ValidationError('the action must be "take"')
         if self._checkpointer is None:
             raise ValidationError("this node takes no checkpoints: it has --checkpoints none")
-        return {"checkpoints": [describe(each) for each in await self._checkpointer.take()]}
+        with _told():
+            return {"checkpoints": [describe(each) for each in await self._checkpointer.take()]}
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Have whoever asks hear what is wrong with the storage."""
+    try:
+        yield
+    except (StorageUnavailable, StateUnavailable) as error:
+        raise ServiceUnavailable(str(error)) from error
 
 
 async def list_checkpoints(

@@ -186,6 +186,7 @@ async def test_a_damaged_one_is_passed_over(
         ('"name":"CURRENT"', '"name":"CURRENU"'),
         ('"name":"MANIFEST-', '"name":"MANIFESU-'),
         (r'"files":\[.*\]', '"files":[]'),
+        ('"name":"CURRENT"', r'"name":"CURR\\u0000"'),
         ('"shard":0', '"shard":1'),
         ('"region":"test"', '"region":"tesu"'),
     ],
