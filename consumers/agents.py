@@ -129,6 +129,7 @@ class Agents:
             topics.indexes: self._apply_index_rows,
         }
         self._intake = Intake(self._app, self._follows, self._receive, pace)
+        self._intake.failed = self._fetching_failed
         # Their types want plain functions; a coroutine is awaited.
         self._app.on_partitions_assigned.connect(self._on_assigned)  # type: ignore[arg-type]
         self._app.on_partitions_revoked.connect(self._on_revoked)  # type: ignore[arg-type]
@@ -391,6 +392,10 @@ class Agents:
         self._passed[partition] = following
         self._intake.resume(partition)
 
+    def _fetching_failed(self, error: BaseException) -> None:
+        """Stop the node: it follows no log any more, and would keep its shards for ever."""
+        self._fail(LogUnavailable(f"the logs can't be followed: {error!r}"))
+
     async def _keep_committing(self) -> None:
         while True:
             await asyncio.sleep(_COMMIT_INTERVAL_S)
@@ -398,12 +403,6 @@ class Agents:
                 self._fail(LogUnavailable(f"the group of the nodes: {self._app.crash_reason!r}"))
                 return
             await self._commit()
-            if self._app.crashed:
-                # It follows no log any more, and would keep the shards for ever.
-                self._fail(
-                    LogUnavailable(f"the group's consumer failed: {self._app.crash_reason!r}")
-                )
-                return
 
     async def _commit(self) -> None:
         """Tell the group what has been applied; if that fails, it is told later."""

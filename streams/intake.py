@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import faust
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
@@ -30,6 +31,10 @@ _JOIN_S: Final = 0.5
 
 
 _FETCH_MS: Final = 250
+
+
+def _ignore(_error: BaseException) -> None:
+    pass
 
 
 class Next(NamedTuple):
@@ -75,6 +80,8 @@ class Intake:
         pace: Pace | None = None,
     ) -> None:
         self.receive = receive
+        self.failed: Callable[[BaseException], None] = _ignore
+        """Called with what ended the fetching, unless the app was stopped."""
         self.pace = _at_once if pace is None else pace
         self.term = 0
         """Grows when partitions are revoked: what was fetched in an older term is dropped."""
@@ -180,6 +187,25 @@ class _Thread(AIOKafkaConsumerThread):
         coordinator.request_rejoin()
         await asyncio.sleep(_JOIN_S)
 
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit those of the offsets whose partitions are this member's.
+
+        For Faust any failure is the end of the consumer, also that none is.
+        """
+        assigned = self.assignment()
+        known = {
+            TopicPartition(*partition): OffsetAndMetadata(offset, "")
+            for partition, offset in offsets.items()
+            if partition in assigned
+        }
+        if not known:
+            return False
+        try:
+            await self._ensure_consumer().commit(known)
+        except CommitFailedError:
+            return False
+        return True
+
     def close(self) -> None:
         """Have the connections closed soon: a rebalance has come while the app stops.
 
@@ -247,8 +273,11 @@ class _Consumer(Consumer):
                     intake.receive({TP(*partition): found for partition, found in records.items()})
                 else:
                     await self._seek_back()
-        except ConsumerStoppedError:
+        except Exception as error:
             if not self.app.should_stop:
+                intake.failed(error)
+                raise
+            if not isinstance(error, ConsumerStoppedError):
                 raise
 
     async def _seek_back(self) -> None:

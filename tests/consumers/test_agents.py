@@ -341,8 +341,14 @@ async def test_a_node_goes_on_while_the_storage_of_checkpoints_is_away(
     await until(lambda: 0 in node.shards and node.shards[0].owner.serving, "the shard to serve")
 
 
-async def test_a_node_whose_consumer_has_failed_stops(node: Node) -> None:
-    await node.agents._app.crash(RuntimeError("no more records"))
+async def test_a_node_that_can_not_fetch_any_more_stops(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_found: Any) -> None:
+        raise RuntimeError("no more records")
+
+    monkeypatch.setattr(node.agents._intake, "receive", fail)
+    await node.write(0, "a")
     await until(lambda: node.failed, "the failure")
     assert "no more records" in str(node.failed[0])
     node.failed.clear()

@@ -8,6 +8,7 @@ import pytest
 from aiokafka.conn import create_conn
 from aiokafka.consumer.group_coordinator import CoordinatorGroupRebalance, GroupCoordinator
 from aiokafka.errors import KafkaError
+from faust.types import TP
 
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.group import READ_BYTES, Group
@@ -69,7 +70,8 @@ async def test_a_member_that_is_refused_with_an_error_nobody_knows_joins_again(
     await until(lambda: given, "the assignment")
     # A rebalance, during which nobody fetches, and the new coordinator is not ready yet.
     refusals.append(3)
-    group._coordinator.request_rejoin()
+    thread = group.consumer._thread  # type: ignore[attr-defined]
+    thread.thread_loop.call_soon_threadsafe(group._coordinator.request_rejoin)
     await until(lambda: len(given) == 2, "the next assignment")
     assert given == [{0, 1}, {0, 1}]
 
@@ -91,4 +93,24 @@ async def test_a_member_whose_heartbeat_is_refused_joins_again(
     await until(lambda: given, "the assignment")
     refusals.append(1)
     await until(lambda: len(given) == 2, "the next assignment")
+    assert not group.crashed
+
+
+async def test_a_commit_for_partitions_that_have_gone_ends_nothing(
+    member: tuple[Group, list[frozenset[int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, given = member
+    await group.start()
+    await until(lambda: given, "the assignment")
+    commit = group.consumer.commit_offsets  # type: ignore[attr-defined]
+    assert not await commit({TP("test.changelog", 7): 0})
+    assert await commit({TP("test.changelog", 0): 0, TP("test.changelog", 7): 0})
+
+    async def refuse(*_: object) -> None:
+        raise KafkaError("[Error -1] UnknownError")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(GroupCoordinator, "commit_offsets", refuse)
+        with pytest.raises(KafkaError):
+            await commit({TP("test.changelog", 0): 0})
     assert not group.crashed
