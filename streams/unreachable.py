@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from aiokafka.conn import collect_hosts, create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, RequestTimedOutError
 
 from streamtable.streams.reasons import why_failed
 from streamtable.streams.security import BROKERS, client_options
@@ -43,6 +43,8 @@ async def why_no_broker(address: str) -> str:
 
 
 def _told(error: Exception) -> str:
+    if isinstance(error, RequestTimedOutError):
+        return why_failed(TimeoutError())
     # One that is left alone because it said nothing is told of by the same class.
     if isinstance(error, KafkaConnectionError) and str(error).endswith("closed"):
         return "it closes the connection, as if it asked for TLS, a certificate or a user"
