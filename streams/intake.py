@@ -180,7 +180,7 @@ class _Thread(AIOKafkaConsumerThread):
         would have whoever fetches hear of it, and wait for that, while it believes to be a member;
         but during a rebalance nobody fetches.
         """
-        if type(error) is not KafkaError:
+        if type(error) is not KafkaError or self.app.should_stop:
             await tell(error)
             return
         self.log.warning("joining the group again: %s", error)
@@ -221,6 +221,9 @@ class _Thread(AIOKafkaConsumerThread):
     @staticmethod
     async def _cut_off(consumer: AIOKafkaConsumer) -> None:
         await asyncio.sleep(_LEAVE_S)
+        closing = consumer._coordinator._closing  # noqa: SLF001 - else it would connect, and join, again
+        if not closing.done():
+            closing.set_result(None)
         await consumer._client.close()  # noqa: SLF001 - as Faust does
 
     async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
@@ -272,7 +275,7 @@ class _Consumer(Consumer):
                 elif self.flow_active and intake.term == term:
                     intake.receive({TP(*partition): found for partition, found in records.items()})
                 else:
-                    await self._seek_back()
+                    await self._seek_back(records)
         except Exception as error:
             if not self.app.should_stop:
                 intake.failed(error)
@@ -280,10 +283,17 @@ class _Consumer(Consumer):
             if not isinstance(error, ConsumerStoppedError):
                 raise
 
-    async def _seek_back(self) -> None:
-        """Have what was fetched during a rebalance, and is dropped, fetched again."""
+    async def _seek_back(self, dropped: Mapping[TP, Sequence[Any]]) -> None:
+        """Have what was fetched during a rebalance, and is dropped, fetched again.
+
+        Faust goes to what was committed. Where nothing was it stays behind what is dropped.
+        """
         try:
             await self.perform_seek()
+            for partition, records in dropped.items():
+                first = records[0].offset
+                if partition in self.assignment() and await self.position(partition) > first:
+                    await self.seek(partition, first)
         except Exception as error:  # noqa: BLE001 - as Faust does: the next assignment seeks too
             self.log.debug("no seek during a rebalance: %r", error)
 

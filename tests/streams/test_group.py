@@ -13,6 +13,7 @@ from faust.types import TP
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.group import READ_BYTES, Group
 from streamtable.streams.intake import Intake
+from streamtable.streams.producers import open_producer
 from streamtable.streams.topics import Topics
 from tests.support.waiting import until
 
@@ -114,3 +115,46 @@ async def test_a_commit_for_partitions_that_have_gone_ends_nothing(
         with pytest.raises(KafkaError):
             await commit({TP("test.changelog", 0): 0})
     assert not group.crashed
+
+
+async def test_what_is_dropped_in_a_rebalance_comes_again_where_nothing_was_committed(
+    tmp_path: Path,
+) -> None:
+    """Faust goes back to what was committed, and stays where it is where nothing was."""
+    broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
+    await broker.start()
+    topics = Topics("test")
+    await topics.create(broker.address, 2)
+    group = Group("test", broker.address)
+    found: list[bytes] = []
+
+    def receive(records: Any) -> None:
+        found.extend(record.value for each in records.values() for record in each)
+
+    intake = Intake(group, [topics.changelog], receive)
+
+    async def assigned(_app: Any, partitions: Any, **_: Any) -> None:
+        intake.begin(frozenset(partitions))
+
+    group.on_partitions_assigned.connect(assigned)  # type: ignore[arg-type]
+    group.finalize()
+    await group.start()
+    consumer: Any = group.consumer
+    fetch, dropped = consumer._wait_next_records, list[int]()
+
+    async def fetch_amid_a_rebalance(*args: Any, **kwargs: Any) -> Any:
+        records = await fetch(*args, **kwargs)
+        if records[0] and not dropped:
+            dropped.append(1)
+            intake.term += 1
+        return records
+
+    consumer._wait_next_records = fetch_amid_a_rebalance
+    producer = await open_producer(broker.address)
+    for value in (b"1", b"2"):
+        await producer.send_and_wait(topics.changelog, value, partition=1)
+    await until(lambda: found == [b"1", b"2"], "both records")
+    assert dropped
+    await producer.stop()
+    await group.stop()
+    await broker.stop()

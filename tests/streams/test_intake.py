@@ -34,11 +34,14 @@ async def test_connections_are_closed_in_the_loop_of_their_thread(
     client = Client()
     consumer = object.__new__(intake._Thread)
     consumer.thread_loop = loop
-    consumer._consumer = SimpleNamespace(_client=client)
+    closing = loop.create_future()
+    coordinator = SimpleNamespace(_closing=closing)
+    consumer._consumer = SimpleNamespace(_client=client, _coordinator=coordinator)
     try:
         consumer.close()
         assert await asyncio.to_thread(client.closed.wait, 10)
         assert client.closed_in is loop
+        assert closing.done()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         await asyncio.to_thread(running.join)
