@@ -129,7 +129,6 @@ class Agents:
             topics.indexes: self._apply_index_rows,
         }
         self._intake = Intake(self._app, self._follows, self._receive, pace)
-        self._intake.failed = self._fetching_failed
         # Their types want plain functions; a coroutine is awaited.
         self._app.on_partitions_assigned.connect(self._on_assigned)  # type: ignore[arg-type]
         self._app.on_partitions_revoked.connect(self._on_revoked)  # type: ignore[arg-type]
@@ -391,10 +390,6 @@ class Agents:
         """Take note that all records before an offset are applied."""
         self._passed[partition] = following
         self._intake.resume(partition)
-
-    def _fetching_failed(self, error: BaseException) -> None:
-        """Stop the node: it follows no log any more, and would keep its shards for ever."""
-        self._fail(LogUnavailable(f"the logs can't be followed: {error!r}"))
 
     async def _keep_committing(self) -> None:
         while True:

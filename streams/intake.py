@@ -33,10 +33,6 @@ _JOIN_S: Final = 0.5
 _FETCH_MS: Final = 250
 
 
-def _ignore(_error: BaseException) -> None:
-    pass
-
-
 class Next(NamedTuple):
     """How the next records are fetched.
 
@@ -80,8 +76,6 @@ class Intake:
         pace: Pace | None = None,
     ) -> None:
         self.receive = receive
-        self.failed: Callable[[BaseException], None] = _ignore
-        """Called with what ended the fetching, unless the app was stopped."""
         self.pace = _at_once if pace is None else pace
         self.term = 0
         """Grows when partitions are revoked: what was fetched in an older term is dropped."""
@@ -276,11 +270,8 @@ class _Consumer(Consumer):
                     intake.receive({TP(*partition): found for partition, found in records.items()})
                 else:
                     await self._seek_back(records)
-        except Exception as error:
+        except ConsumerStoppedError:
             if not self.app.should_stop:
-                intake.failed(error)
-                raise
-            if not isinstance(error, ConsumerStoppedError):
                 raise
 
     async def _seek_back(self, dropped: Mapping[TP, Sequence[Any]]) -> None:
