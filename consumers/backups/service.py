@@ -8,9 +8,10 @@ from pathlib import Path
 from streamtable.consumers.backups.filler import RestoreFiller
 from streamtable.consumers.backups.keeper import BackupKeeper
 from streamtable.consumers.backups.restores import RestoreKeeper
-from streamtable.consumers.backups.writer import BackupWriter, RowStore
+from streamtable.consumers.backups.writer import BackupWriter
 from streamtable.consumers.checkpoints.objects import Objects
 from streamtable.consumers.indexes.settling import Settling
+from streamtable.consumers.tables.rows import RowStore
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.peers.calls import ShardCall
 from streamtable.streams.routes import Routes

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from uuid import uuid4
 
 from streamtable.consumers.backups.long_calls import LongCalls
 from streamtable.consumers.backups.manifests import BackupNames, Part, ShardParts
 from streamtable.consumers.backups.parts import PartWriter
 from streamtable.consumers.checkpoints.objects import Objects, StorageUnavailable
+from streamtable.consumers.tables.rows import RowStore
 from streamtable.core.backups import CREATING
 from streamtable.core.errors import ResourceNotFound, ServiceUnavailable
 from streamtable.core.images import Image
@@ -21,7 +22,7 @@ from streamtable.streams.owner import Moved
 from streamtable.streams.peers.calls import ShardCall
 from streamtable.streams.shard import Shard
 
-__all__ = ["BackupWriter", "RowStore"]
+__all__ = ["BackupWriter"]
 
 
 # Uncompressed; a few of these are what a restore has on its disk at once.
@@ -29,19 +30,6 @@ _PART_BYTES: Final = 32 * 1024 * 1024
 # So much is gone through at a time: whoever waits for a write goes first.
 _PIECE_BYTES: Final = 128 * 1024
 _LOOK_S: Final = 0.02
-
-
-class RowStore(Protocol):
-    """A shard's materialized rows."""
-
-    @property
-    def applied(self) -> int:
-        """Offset of the last record applied."""
-
-    def scan(
-        self, start: bytes, end: bytes, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, Image]]:
-        """Yield the rows with `start <= key < end`, as they are at the call."""
 
 
 class BackupWriter:

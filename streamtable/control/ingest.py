@@ -11,16 +11,16 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
+from streamtable.consumers.tables.rows import RowStore
 from streamtable.control.view_rows import ViewRows
 from streamtable.core.context import RequestContext
 from streamtable.core.errors import ResourceNotFound, ServiceUnavailable, ValidationError
-from streamtable.core.images import Image
 from streamtable.core.tables import Table
 from streamtable.streams.catalog import Catalog
 from streamtable.streams.feed import Batch, LatestRows, NotNext, fed_through, feed
@@ -30,23 +30,10 @@ from streamtable.streams.peers.calls import ShardCall
 from streamtable.streams.routes import Routes
 from streamtable.streams.shard import Shard
 
-__all__ = ["Ingest", "RowStore"]
+__all__ = ["Ingest"]
 
 _CHUNK_BYTES: Final = 256 * 1024
 _CURSOR_S: Final = 60.0
-
-
-class RowStore(Protocol):
-    """A shard's materialized rows."""
-
-    @property
-    def applied(self) -> int:
-        """Offset of the last record applied."""
-
-    def scan(
-        self, start: bytes, end: bytes, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, Image]]:
-        """Yield the rows with `start <= key < end`, as they are at the call."""
 
 
 class Ingest:
