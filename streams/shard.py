@@ -240,7 +240,9 @@ class _ManyWrites:
             if index < 0 and not current:
                 offset = None
             if offset is None or index == _AGAIN:
-                outcomes.append(await shard.write(write, self._context))
+                # Each for itself, but not each for as long as a request may wait.
+                shard.owner.try_again(self._deadline)
+                outcomes.append(await shard.write_until(self._deadline, write, self._context))
             elif index < 0:
                 outcomes.append(Outcome(found.old, found.old, -1, 0))
             else:
@@ -346,7 +348,10 @@ class Shard:
             TransactionConflict: a transaction holds the item.
             ServiceUnavailable: the shard did not serve within the time limit; nothing was written.
         """
-        deadline = time.monotonic() + WAIT_S
+        return await self.write_until(time.monotonic() + WAIT_S, write, context)
+
+    async def write_until(self, deadline: float, write: Write, context: RequestContext) -> Outcome:
+        """As `write`; `deadline` (monotonic clock) ends the time limit."""
         while True:
             if not self.owner.open:
                 await self.owner.until_open(deadline)

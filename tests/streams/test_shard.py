@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -527,6 +528,27 @@ async def test_a_log_that_takes_barriers_only_lets_no_request_wait(
     log.full = False
     await shard.write(PutWrite("a", 2), CONTEXT)
     assert rows(shard) == {"a": "2"}
+
+
+async def test_many_writes_wait_no_longer_than_one(
+    shard: Shard, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is nearly full takes some: each would have been tried again for ten seconds."""
+    tried = 0
+    append = log.append
+
+    async def count(*arguments: Any) -> int:
+        nonlocal tried
+        tried += 1
+        return await append(*arguments)
+
+    monkeypatch.setattr(log, "append", count)
+    monkeypatch.setattr("streamtable.streams.shard.WAIT_S", 0.0)
+    log.full = True
+    with pytest.raises(ServiceUnavailable):
+        await shard.write_many([PutWrite(key, 1) for key in "abc"], CONTEXT)
+    # The commit of all three, and the barrier of the next term.
+    assert tried == 2
 
 
 async def test_an_error_in_the_state_while_a_term_starts_is_told(
