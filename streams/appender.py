@@ -21,6 +21,7 @@ from aiokafka.errors import (
     CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
     KafkaError,
+    KafkaStorageError,
     LeaderNotAvailableError,
     NoError,
     NotCoordinatorError,
@@ -38,6 +39,8 @@ __all__ = ["Appender", "LocalBroker"]
 _REQUEST_TIMEOUT_MS: Final = 15_000
 _TRANSACTION_TIMEOUT_MS: Final = 60_000
 _RETRY_S: Final = 0.1
+# A disk that is full stays so for longer than a client waits.
+_STORAGE_S: Final = 2.0
 _SEQUENCES: Final = 1 << 31
 
 _MAGIC: Final = 2
@@ -123,6 +126,7 @@ class Appender:
             Exception: one of `log.CLIENT_ERRORS`: the record may be in the log, or not.
         """
         batch = self._batch(value, headers)
+        sent = time.monotonic()
         while True:
             try:
                 code, offset = await self._way.send(batch)
@@ -133,6 +137,8 @@ class Appender:
                 raise error
             except KafkaError as error:
                 if self._closed or not error.retriable:
+                    raise
+                if isinstance(error, KafkaStorageError) and time.monotonic() > sent + _STORAGE_S:
                     raise
             await self._way.wait()
 
