@@ -16,10 +16,11 @@ from streamtable.consumers.indexes.reader import read_to_end
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.replicas import Replicas
 from streamtable.streams.group import Group
-from streamtable.streams.gulps import Gulps, pace
+from streamtable.streams.gulps import Gulps
 from streamtable.streams.intake import Intake
 from streamtable.streams.log import LogFenced, LogUnavailable
 from streamtable.streams.owner import StateUnavailable
+from streamtable.streams.pacing import pace
 from streamtable.streams.placement import Placement
 from streamtable.streams.records import LogRecord
 from streamtable.streams.topics import Topics

@@ -9,41 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from streamtable.streams.intake import Next
+__all__ = ["Gulps"]
 
-__all__ = ["Gulps", "longest_fetch_ms", "pace"]
-
-_PAUSE_S: Final = 0.02
-# Where records come all the time the broker gathers them, so that each fetch brings many: what it
-# costs itself is worth more than their age. What a pause would leave of them in the consumer, which
-# asks for more meanwhile, is a few records, for which it pauses again.
-_MANY: Final = 4
-_GULP_BYTES: Final = 512 * 1024
-# A consumer has one fetch under way: what comes on a shard that it does not ask for waits as long.
-_FETCH_MS: Final = 50
-# Each fetch costs 15 microseconds a partition, whether something comes or not.
-_PARTITIONS_PER_MS: Final = 2
-_PAUSE_S_PER_PARTITION: Final = 0.0001
 _GATHER_S: Final = 0.002
 _MOST: Final = 8192
 _MOST_BYTES: Final = 8 * 1024 * 1024
-
-
-def longest_fetch_ms(partitions: int) -> int:
-    """How long a fetch waits where nothing comes, so that idle shards cost next to nothing."""
-    return max(_FETCH_MS, partitions // _PARTITIONS_PER_MS)
-
-
-def pace(records: int, partitions: int) -> Next:
-    """How a consumer fetches that gulps, see `Pace`.
-
-    It pauses where a fetch has brought few records, or is dear because it asks for very many
-    partitions.
-    """
-    pause_s = max(_PAUSE_S, partitions * _PAUSE_S_PER_PARTITION)
-    if records >= _MANY and pause_s * 1000 <= _FETCH_MS:
-        return Next(wait_ms=_FETCH_MS, least_bytes=_GULP_BYTES)
-    return Next(pause_s=pause_s, wait_ms=longest_fetch_ms(partitions))
 
 
 class Gulps:

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -21,35 +21,14 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP
 
 from streamtable.streams.loops import Loop
+from streamtable.streams.pacing import Next, Pace, set_next
 
-__all__ = ["Intake", "Next", "Pace"]
+__all__ = ["Intake"]
 
 _WAIT_S: Final = 0.25
 _RESUME_S: Final = 0.02
 _LEAVE_S: Final = 4.0
 _JOIN_S: Final = 0.5
-
-
-_FETCH_MS: Final = 250
-
-
-class Next(NamedTuple):
-    """How the next records are fetched.
-
-    Attributes:
-        pause_s: how long to wait before what it has brought is looked at.
-        wait_ms: how long it waits for records, at most. A partition that was full is asked for
-            again at the fetch after it.
-        least_bytes: how much it waits for.
-    """
-
-    pause_s: float = 0.0
-    wait_ms: int = _FETCH_MS
-    least_bytes: int = 1
-
-
-Pace: TypeAlias = Callable[[int, int], Next]
-"""Says how to go on after a fetch: how many records it has brought, of how many partitions."""
 
 
 def _at_once(_records: int, _partitions: int) -> Next:
@@ -233,11 +212,9 @@ class _Thread(AIOKafkaConsumerThread):
         return found
 
     def _look_ahead(self, consumer: AIOKafkaConsumer, records: int) -> Next:
-        """Set how the next fetch waits; neither Faust nor aiokafka has that as a setting."""
+        """Set how the next fetch waits, as the pace says."""
         following = _intake(self.transport).pace(records, len(consumer.assignment()))
-        fetcher = consumer._fetcher  # noqa: SLF001 - see above
-        fetcher._fetch_max_wait_ms = following.wait_ms  # noqa: SLF001
-        fetcher._fetch_min_bytes = following.least_bytes  # noqa: SLF001
+        set_next(consumer, following)
         return following
 
 

@@ -1,4 +1,4 @@
-"""How a log is followed in gulps: applied together, told when it can't be, rarely where idle."""
+"""How a log is followed in gulps: applied together, told when it can't be."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from aiokafka import ConsumerRecord
 
 from streamtable.streams import gulps as module
-from streamtable.streams.gulps import Gulps, longest_fetch_ms, pace
+from streamtable.streams.gulps import Gulps
 from tests.support.waiting import until
 
 
@@ -66,26 +66,3 @@ async def test_no_more_is_wanted_than_a_gulp_may_have(monkeypatch: pytest.Monkey
             assert not gulps.full
             gulps.add(records(1))
             assert gulps.full
-
-
-def test_a_consumer_of_many_partitions_asks_less_often() -> None:
-    assert longest_fetch_ms(8) == longest_fetch_ms(64) == 50
-    # Each second asks for 2000 partitions, however many there are.
-    assert longest_fetch_ms(512) == 256
-    assert longest_fetch_ms(2000) == 1000
-
-
-def test_where_records_come_all_the_time_the_broker_gathers_them() -> None:
-    few, many = pace(1, 8), pace(100, 8)
-    assert few.pause_s > 0
-    assert few.least_bytes == 1
-    assert many.pause_s == 0
-    assert many.least_bytes > 100_000
-    assert many.wait_ms == 50
-
-
-def test_a_consumer_of_many_partitions_pauses_for_longer() -> None:
-    assert pace(1, 8).pause_s == pace(1, 128).pause_s == 0.02
-    assert pace(100, 500).pause_s == 0
-    assert pace(1, 2000).pause_s == pace(1000, 2000).pause_s == pytest.approx(0.2)
-    assert pace(1000, 2000).wait_ms == longest_fetch_ms(2000)

@@ -8,8 +8,8 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.subscription_state import SubscriptionState
 
 from streamtable.streams import intake
-from streamtable.streams.intake import Next
 from streamtable.streams.loops import Loop
+from streamtable.streams.pacing import Next
 
 
 class Client:
