@@ -22,6 +22,7 @@ from streamtable.core.formats import NewerFormat
 from streamtable.streams.log import CLIENT_ERRORS
 from streamtable.streams.overlay import Overlay
 from streamtable.streams.owner import StateUnavailable
+from streamtable.streams.pacing import pace, set_next
 from streamtable.streams.partitions import open_consumer
 from streamtable.streams.records import LogRecord
 from streamtable.streams.shard import Shard
@@ -118,9 +119,13 @@ class Replicas:
             while True:
                 found = await consumer.getmany(timeout_ms=_POLL_MS)
                 await store.until_writable()
+                following_fetch = pace(sum(map(len, found.values())), _LOGS, idle_ms=_POLL_MS)
+                set_next(consumer, following_fetch)
                 self._apply(number, found.get(changes, ()), found.get(rows, ()))
                 following.look(consumer, changes, store.applied + 1)
                 following.look(consumer, rows, store.index_offset)
+                if found and following_fetch.pause_s:
+                    await asyncio.sleep(following_fetch.pause_s)
         finally:
             with suppress(*CLIENT_ERRORS):
                 await consumer.stop()

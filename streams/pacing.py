@@ -48,16 +48,23 @@ def longest_fetch_ms(partitions: int) -> int:
     return max(_FETCH_MS, partitions // _PARTITIONS_PER_MS)
 
 
-def pace(records: int, partitions: int) -> Next:
+def pace(records: int, partitions: int, idle_ms: int | None = None) -> Next:
     """How a consumer fetches that gulps, see `Pace`.
 
     It pauses where a fetch has brought few records, or is dear because it asks for very many
     partitions.
+
+    Args:
+        records: how many the last fetch has brought.
+        partitions: of how many partitions.
+        idle_ms: how long a fetch waits where nothing comes, if not `longest_fetch_ms`.
     """
     pause_s = max(_PAUSE_S, partitions * _PAUSE_S_PER_PARTITION)
     if records >= _MANY and pause_s * 1000 <= _FETCH_MS:
         return Next(wait_ms=_FETCH_MS, least_bytes=_GULP_BYTES)
-    return Next(pause_s=pause_s, wait_ms=longest_fetch_ms(partitions))
+    return Next(
+        pause_s=pause_s, wait_ms=longest_fetch_ms(partitions) if idle_ms is None else idle_ms
+    )
 
 
 def set_next(consumer: AIOKafkaConsumer, following: Next) -> None:
