@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from streamtable.core.formats import NewerFormat
 from streamtable.streams.log import CLIENT_ERRORS
 from streamtable.streams.overlay import Overlay
 from streamtable.streams.owner import StateUnavailable
-from streamtable.streams.pacing import pace, set_next
+from streamtable.streams.pacing import longest_fetch_ms, pace, set_next
 from streamtable.streams.partitions import open_consumer
 from streamtable.streams.records import LogRecord
 from streamtable.streams.shard import Shard
@@ -32,15 +32,20 @@ __all__ = ["Following", "Replicas"]
 
 logger = logging.getLogger(__name__)
 
-_POLL_MS: Final = 500
+_IDLE_MS: Final = 500
 _RETRY_S: Final = 1.0
 # A replica that has not reached the logs' ends for so long answers nothing.
 _FRESH_S: Final = 2.0
+_FRESH_LOOK_S: Final = 0.25
+_LOOK_S: Final = 0.01
 _LOGS: Final = 2
 
 
 class Replicas:
     """Follows the logs of the shards that this node is to have a replica of.
+
+    One consumer fetches for all of them: each of its own would have connections of its own to every
+    broker, and ask them all the time.
 
     Args:
         address: the brokers, `host:port,...`.
@@ -61,6 +66,10 @@ class Replicas:
         self._holdings = holdings
         self._fail = fail
         self._following: dict[int, Following] = {}
+        self._feeding: asyncio.Task[None] | None = None
+        self._fetched: set[int] = set()
+        # Set when others are to be fetched than are.
+        self._changed = asyncio.Event()
 
     def fresh(self, number: int) -> Shard | None:
         """The replica of a shard, if it was at the end of its logs a moment ago."""
@@ -76,13 +85,16 @@ class Replicas:
     def start(self, number: int) -> None:
         """Follow a shard; it is opened in the background, if it is not yet."""
         following = self._following[number] = Following()
-        following.task = asyncio.create_task(self._run(number, following))
+        following.task = asyncio.create_task(self._prepare(number, following))
+        if self._feeding is None:
+            self._feeding = asyncio.create_task(self._feed())
 
     async def stop(self, number: int) -> bool:
         """Follow a shard no more; return whether it was followed. It stays open."""
         following = self._following.pop(number, None)
         if following is None:
             return False
+        self._changed.set()
         await following.end()
         return True
 
@@ -90,45 +102,150 @@ class Replicas:
         """Follow nothing more."""
         for number in list(self._following):
             await self.stop(number)
+        if self._feeding is not None:
+            self._feeding.cancel()
+            await asyncio.wait([self._feeding])
+            self._feeding = None
 
-    async def _run(self, number: int, following: "Following") -> None:
+    async def _prepare(
+        self, number: int, following: "Following", error: BaseException | None = None
+    ) -> None:
+        """Have a shard open, and then followed.
+
+        Args:
+            number: the shard's number.
+            following: how it is followed.
+            error: why it is not followed any more, if it was.
+        """
         while True:
-            try:
-                if number not in self._holdings.held:
-                    await self._holdings.open(number)
-                await self._follow(number, following)
-            except OffsetOutOfRangeError:
+            if isinstance(error, OffsetOutOfRangeError):
                 # It was away for longer than the log is kept: a checkpoint has to help.
                 logger.warning("the replica of shard %d is too old, it is loaded anew", number)
                 await self._holdings.close(number)
-            except NewerFormat as error:
-                self._fail(error)
-                return
-            except (StreamtableError, *CLIENT_ERRORS) as error:
+            elif error is not None:
                 logger.warning("the replica of shard %d waits: %r", number, error)
                 await asyncio.sleep(_RETRY_S)
+            try:
+                if number not in self._holdings.held:
+                    await self._holdings.open(number)
+            except NewerFormat as newer:
+                self._fail(newer)
+                return
+            except (StreamtableError, *CLIENT_ERRORS) as failure:
+                error = failure
+            else:
+                following.open = True
+                self._changed.set()
+                return
 
-    async def _follow(self, number: int, following: "Following") -> None:
-        store = self._holdings.stores[number]
-        changes = TopicPartition(self._topics.changelog, number)
-        rows = TopicPartition(self._topics.indexes, number)
-        consumer = await open_consumer(self._address, [changes, rows])
+    def _set_aside(self, number: int, error: BaseException) -> None:
+        """Follow a shard no more until what is wrong with it is over."""
+        following = self._following.get(number)
+        if following is not None and following.open:
+            following.open = False
+            self._changed.set()
+            following.task = asyncio.create_task(self._prepare(number, following, error))
+
+    # Fetching
+
+    async def _feed(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except CLIENT_ERRORS as error:
+                logger.warning("the replicas wait: %r", error)
+                await asyncio.sleep(_RETRY_S)
+            except Exception as error:  # noqa: BLE001 - nobody else would hear of it
+                self._fail(error)
+                return
+
+    async def _follow(self) -> None:
+        consumer = await open_consumer(self._address, [])
         try:
-            consumer.seek(changes, store.applied + 1)
-            consumer.seek(rows, store.index_offset)
+            self._changed.set()
+            looked_at = -math.inf
             while True:
-                found = await consumer.getmany(timeout_ms=_POLL_MS)
-                await store.until_writable()
-                following_fetch = pace(sum(map(len, found.values())), _LOGS, idle_ms=_POLL_MS)
+                if self._changed.is_set():
+                    self._assign(consumer)
+                if not self._fetched:
+                    await self._changed.wait()
+                    continue
+                found = await self._fetch(consumer)
+                partitions = _LOGS * len(self._fetched)
+                idle_ms = max(_IDLE_MS, longest_fetch_ms(partitions))
+                following_fetch = pace(sum(map(len, found.values())), partitions, idle_ms)
                 set_next(consumer, following_fetch)
-                self._apply(number, found.get(changes, ()), found.get(rows, ()))
-                following.look(consumer, changes, store.applied + 1)
-                following.look(consumer, rows, store.index_offset)
+                for number in {partition.partition for partition in found}:
+                    await self._take(consumer, number, found)
+                if time.monotonic() - looked_at > _FRESH_LOOK_S:
+                    looked_at = time.monotonic()
+                    for number in self._fetched:
+                        self._look(consumer, number)
                 if found and following_fetch.pause_s:
                     await asyncio.sleep(following_fetch.pause_s)
         finally:
             with suppress(*CLIENT_ERRORS):
                 await consumer.stop()
+
+    def _assign(self, consumer: AIOKafkaConsumer) -> None:
+        """Have those fetched that are open, each from where its store is."""
+        self._changed.clear()
+        self._fetched = {number for number, each in self._following.items() if each.open}
+        consumer.assign([each for number in self._fetched for each in self._logs(number)])
+        for number in self._fetched:
+            changes, rows = self._logs(number)
+            store = self._holdings.stores[number]
+            consumer.seek(changes, store.applied + 1)
+            consumer.seek(rows, store.index_offset)
+
+    def _logs(self, number: int) -> tuple[TopicPartition, TopicPartition]:
+        changes = TopicPartition(self._topics.changelog, number)
+        return changes, TopicPartition(self._topics.indexes, number)
+
+    async def _fetch(self, consumer: AIOKafkaConsumer) -> Mapping[TopicPartition, Sequence[Any]]:
+        try:
+            found: Mapping[TopicPartition, Sequence[Any]]
+            found = await consumer.getmany(timeout_ms=_IDLE_MS)
+        except OffsetOutOfRangeError as error:
+            for partition in error.args[0]:
+                self._set_aside(partition.partition, error)
+            return {}
+        return found
+
+    async def _take(
+        self,
+        consumer: AIOKafkaConsumer,
+        number: int,
+        found: Mapping[TopicPartition, Sequence[Any]],
+    ) -> None:
+        """Apply what has come of a shard.
+
+        Where others are to be followed than when it was fetched it is dropped: it is fetched again
+        from where the stores are then.
+        """
+        if self._changed.is_set():
+            return
+        changes, rows = self._logs(number)
+        store = self._holdings.stores[number]
+        while not store.writable:
+            await asyncio.sleep(_LOOK_S)
+            if self._changed.is_set():
+                return  # the store may be closed
+        try:
+            self._apply(number, found.get(changes, ()), found.get(rows, ()))
+        except NewerFormat:
+            raise
+        except StreamtableError as error:
+            self._set_aside(number, error)
+        else:
+            self._look(consumer, number)
+
+    def _look(self, consumer: AIOKafkaConsumer, number: int) -> None:
+        if not self._changed.is_set():
+            changes, rows = self._logs(number)
+            store, following = self._holdings.stores[number], self._following[number]
+            following.look(consumer, changes, store.applied + 1)
+            following.look(consumer, rows, store.index_offset)
 
     def _apply(self, number: int, changes: Any, rows: Any) -> None:
         store = self._holdings.stores[number]
@@ -154,10 +271,12 @@ class Following:
     """One replica.
 
     Attributes:
-        task: follows the logs.
+        open: whether its logs are to be fetched.
+        task: opens it.
     """
 
     def __init__(self) -> None:
+        self.open = False
         self.task: asyncio.Task[None] | None = None
         self._lags: dict[str, int] = {}
         self._heard: dict[str, int] = {}

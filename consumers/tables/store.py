@@ -194,10 +194,15 @@ class ShardStore:
 
     async def until_writable(self) -> None:
         """Wait while too much in memory waits for the disk; see `ShardState.until_writable`."""
-        while (  # noqa: ASYNC110 - RocksDB's threads tell nobody
-            self._held_up() or (self._memory.full and self._db.property_int_value(_WAITING))
-        ):
+        while not self.writable:  # noqa: ASYNC110 - RocksDB's threads tell nobody
             await asyncio.sleep(_LOOK_S)
+
+    @property
+    def writable(self) -> bool:
+        """Whether not too much in memory waits for the disk."""
+        if self._held_up():
+            return False
+        return not (self._memory.full and self._db.property_int_value(_WAITING))
 
     def _held_up(self) -> bool:
         return any(map(self._db.property_int_value, _HELD_UP))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 
 from streamtable.consumers.indexes.messages import encode
 from streamtable.consumers.replicas import Following, Replicas
@@ -18,6 +19,8 @@ from streamtable.core.formats import NewerFormat
 from streamtable.core.images import Image
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.overlay import IndexOverlay
+from streamtable.streams.owner import StateUnavailable
+from streamtable.streams.partitions import open_consumer
 from streamtable.streams.producers import open_producer
 from streamtable.streams.topics import Topics
 from tests.support.changelog import Changelog, change
@@ -81,6 +84,124 @@ async def test_what_was_shown_before_its_row_came_goes_when_it_comes(
         await until(lambda: store.indexed(7) == 3, "the row")
         await until(lambda: not shown.between(b"\x02", b"\x03"), "the log's word")
         await replicas.stop_all()
+    assert not failures
+    store.close()
+
+
+async def test_one_consumer_follows_those_that_are_to_be_followed(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who takes a shard over opens and closes its store: nothing may be applied to it any more."""
+    opened = 0
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal opened
+        opened += 1
+        return await open_consumer(*arguments)
+
+    monkeypatch.setattr("streamtable.consumers.replicas.open_consumer", counted)
+    memory = StoreMemory(1024, 1024)
+    stores = {each: ShardStore(tmp_path / str(each), memory, lambda _: None) for each in range(3)}
+    holdings: Any = SimpleNamespace(held=dict.fromkeys(stores), stores=stores)
+    failures: list[BaseException] = []
+    async with Changelog(address, shards=3) as log:
+        topics = Topics(log.region)
+        await topics.create(address, 3)
+        replicas = Replicas(address, topics, holdings, failures.append)
+        for shard in (0, 1):
+            replicas.start(shard)
+        for shard in stores:
+            await log.barrier("e1", shard)
+        await until(lambda: stores[0].applied == stores[1].applied == 0, "the barriers")
+        assert await replicas.stop(0)
+        stores.pop(0).close()
+        replicas.start(2)
+        for shard in range(3):
+            await log.commit("e1", change("a"), shard=shard)
+        await until(lambda: stores[1].applied == stores[2].applied == 1, "the commits")
+        assert not await replicas.stop(0)
+        await replicas.stop_all()
+    assert not failures
+    assert opened == 1
+    for store in stores.values():
+        store.close()
+
+
+async def test_what_is_wrong_with_one_does_not_stop_the_others(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamtable.consumers.replicas._RETRY_S", 0.5)
+    memory = StoreMemory(1024, 1024)
+    stores = {each: ShardStore(tmp_path / str(each), memory, lambda _: None) for each in range(2)}
+    holdings: Any = SimpleNamespace(held=dict.fromkeys(stores), stores=stores)
+    failures: list[BaseException] = []
+    full, apply = True, stores[0].apply
+
+    def refused(*arguments: Any) -> Any:
+        if full:
+            raise StateUnavailable("the disk is full")
+        return apply(*arguments)
+
+    monkeypatch.setattr(stores[0], "apply", refused)
+    async with Changelog(address, shards=2) as log:
+        topics = Topics(log.region)
+        await topics.create(address, 2)
+        replicas = Replicas(address, topics, holdings, failures.append)
+        for shard in stores:
+            replicas.start(shard)
+            await log.barrier("e1", shard)
+            await log.commit("e1", change("a"), shard=shard)
+        await until(lambda: stores[1].applied == 1, "the other one")
+        assert stores[0].applied == -1
+        full = False
+        await until(lambda: stores[0].applied == 1, "the one that was full")
+        await replicas.stop_all()
+    assert not failures
+    for store in stores.values():
+        store.close()
+
+
+async def test_one_that_is_older_than_the_log_is_loaded_anew(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ShardStore(tmp_path / "store", StoreMemory(1024, 1024), lambda _: None)
+    did: list[str] = []
+    held: dict[int, None] = {0: None}
+
+    async def close(number: int) -> None:
+        did.append("close")
+        del held[number]
+
+    async def load(number: int) -> None:
+        did.append("open")
+        held[number] = None
+
+    holdings: Any = SimpleNamespace(held=held, stores={0: store}, close=close, open=load)
+    failures: list[BaseException] = []
+    async with Changelog(address, shards=1) as log:
+        topics = Topics(log.region)
+        await topics.create(address, 1)
+        await log.barrier("e1")
+        gone = OffsetOutOfRangeError({TopicPartition(topics.changelog, 0): 0})
+
+        async def open_past(*arguments: Any) -> Any:
+            consumer = await open_consumer(*arguments)
+            getmany = consumer.getmany
+
+            async def once(**how: Any) -> Any:
+                if not did:
+                    raise gone
+                return await getmany(**how)
+
+            consumer.getmany = once
+            return consumer
+
+        monkeypatch.setattr("streamtable.consumers.replicas.open_consumer", open_past)
+        replicas = Replicas(address, topics, holdings, failures.append)
+        replicas.start(0)
+        await until(lambda: store.applied == 0, "the barrier")
+        await replicas.stop_all()
+    assert did == ["close", "open"]
     assert not failures
     store.close()
 
