@@ -173,16 +173,16 @@ class Replicas:
                 found = await self._fetch(consumer)
                 partitions = _LOGS * len(self._fetched)
                 idle_ms = max(_IDLE_MS, longest_fetch_ms(partitions))
-                following_fetch = pace(sum(map(len, found.values())), partitions, idle_ms)
-                set_next(consumer, following_fetch)
+                upcoming = pace(sum(map(len, found.values())), partitions, idle_ms)
+                set_next(consumer, upcoming)
                 for number in {partition.partition for partition in found}:
                     await self._take(consumer, number, found)
                 if time.monotonic() - looked_at > _FRESH_LOOK_S:
                     looked_at = time.monotonic()
                     for number in self._fetched:
                         self._look(consumer, number)
-                if found and following_fetch.pause_s:
-                    await asyncio.sleep(following_fetch.pause_s)
+                if found and upcoming.pause_s:
+                    await asyncio.sleep(upcoming.pause_s)
         finally:
             with suppress(*CLIENT_ERRORS):
                 await consumer.stop()
