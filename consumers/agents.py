@@ -119,7 +119,7 @@ class Agents:
             settings["canonical_url"] = f"http://{placement.own}"
             settings["broker_heartbeat_interval"] = _HEARTBEAT_S
         self._app = Group(
-            f"{topics.region}.tables",
+            topics.nodes,
             address,
             consumer_group_instance_id=node,
             consumer_max_fetch_size=_FETCH_BYTES,

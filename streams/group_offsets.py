@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
+import orjson
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.security import client_options
@@ -16,6 +19,9 @@ T = TypeVar("T")
 
 _TIMEOUT_S: Final = 10.0
 _ATTEMPTS: Final = 2
+# While shards move Kafka says who is there, and not what they say of themselves.
+_LOOKS: Final = 20
+_LOOK_S: Final = 0.1
 
 
 class GroupOffsets:
@@ -61,11 +67,27 @@ class GroupOffsets:
         Raises:
             LogUnavailable: the brokers do not answer.
         """
+        return len(await self._ask(group, lambda admin: _described(admin, group)))
 
-        async def ask(admin: AIOKafkaAdminClient) -> int:
-            [answer] = await admin.describe_consumer_groups([group])
-            [(_error, _group, _state, _type, _protocol, members, *_)] = answer.groups
-            return len(members)
+    async def addresses(self, group: str) -> frozenset[str]:
+        """Return the addresses of a group's members, `host:port`, see `Group.owners`.
+
+        Those that died lately are among them. It waits for a moment while the group changes; what
+        it does not say until then is left out.
+
+        Raises:
+            LogUnavailable: the brokers do not answer.
+        """
+
+        async def ask(admin: AIOKafkaAdminClient) -> frozenset[str]:
+            for _ in range(_LOOKS):
+                members = await _described(admin, group)
+                if all(metadata for *_, metadata, _assignment in members):
+                    break
+                await asyncio.sleep(_LOOK_S)
+            return frozenset(
+                _address(metadata) for *_, metadata, _assignment in members if metadata
+            )
 
         return await self._ask(group, ask)
 
@@ -93,6 +115,19 @@ class GroupOffsets:
                     raise
                 self._admin = admin
             return self._admin
+
+
+async def _described(admin: AIOKafkaAdminClient, group: str) -> list[tuple[Any, ...]]:
+    """Return what Kafka says of each member of a group."""
+    [answer] = await admin.describe_consumer_groups([group])
+    [(_error, _group, _state, _type, _protocol, members, *_)] = answer.groups
+    return list(members)
+
+
+def _address(metadata: bytes) -> str:
+    """Return what Faust says of a member's address: its URL's."""
+    said = orjson.loads(ConsumerProtocolMemberMetadata.decode(metadata).user_data)
+    return urlsplit(str(said["url"])).netloc
 
 
 def _is_of(partition: TopicPartition, topic: str) -> bool:

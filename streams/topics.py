@@ -35,6 +35,8 @@ class Topics:
         self.indexes = f"{region}.indexes"
         self.catalog = f"{region}.catalog"
         self.deadletters = f"{region}.deadletters"
+        # No topic: the consumer group whose members are the nodes.
+        self.nodes = f"{region}.tables"
 
     def table(self, name: str) -> str:
         """Return the name of the topic that a table's changes are copied to."""

@@ -60,9 +60,11 @@ from streamtable.streams.catalog import Catalog
 from streamtable.streams.clock import HybridClock
 from streamtable.streams.fetcher import LogFetcher
 from streamtable.streams.gate import Gate
+from streamtable.streams.group_offsets import GroupOffsets
 from streamtable.streams.held import HeldShards
 from streamtable.streams.item_history import ItemHistory
 from streamtable.streams.layout import Layout
+from streamtable.streams.log import LogUnavailable
 from streamtable.streams.open_files import check_open_files
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.peers.calls import ShardCall, shard_calls
@@ -231,6 +233,8 @@ class Node:
             parts.callback(self._standstill.stop)
             await peering.start()
         parts.push_async_callback(peering.stop)
+        if not self._one_broker:
+            await peering.check_taken(await self._members())
 
     async def _start_shards(self) -> None:
         """Join the group, and take over the shards that it gives this node."""
@@ -316,6 +320,17 @@ class Node:
         member.start()
         parts.push_async_callback(member.stop)
         await agents.start()
+
+    async def _members(self) -> frozenset[str]:
+        """Return the addresses of the region's nodes, as far as Kafka tells them."""
+        groups = GroupOffsets(self.kafka, self._topics.changelog)
+        try:
+            return await groups.addresses(self._topics.nodes)
+        except LogUnavailable as error:
+            logger.info("who the other nodes are is not known yet: %s", error)
+            return frozenset()
+        finally:
+            await groups.stop()
 
     def _grow(self, count: int) -> None:
         """Have requests find as many shards."""

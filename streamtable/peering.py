@@ -5,7 +5,7 @@ import ipaddress
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from streamtable.streams.placement import Placement
 from streamtable.streams.routes import Routes
 from streamtable.streams.standstill import Standstill
 
-__all__ = ["Peering", "UnprotectedPeers"]
+__all__ = ["NotTaken", "Peering", "UnprotectedPeers"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +40,17 @@ _SPREAD_S: Final = 2.0
 _LOOK_S: Final = 0.05
 _HAND_OVER_S: Final = 30.0
 _SILENT_S: Final = 5.0
+# A node that stops closes connections too; it is not there for the next one.
+_MEETINGS: Final = 2
+_NAMED: Final = 3
 
 
 class UnprotectedPeers(StreamtableError, PermissionError):
     """Nodes on other machines could be reached by anybody."""
+
+
+class NotTaken(StreamtableError, PermissionError):
+    """This node and the others don't take each other."""
 
 
 class Peering:
@@ -127,6 +134,44 @@ class Peering:
         port = await self._listen(host)
         self.placement.own = f"{shown}:{port}"
         self._catalog.spread_by(self._spread)
+
+    async def check_taken(self, nodes: Collection[str]) -> None:
+        """Make sure, before this node has shards, that others can ask it for them.
+
+        One node that takes this one is enough. What is slow, or gone, says nothing: a node whose
+        others are all so is let in.
+
+        Args:
+            nodes: the addresses of the region's nodes, maybe with some that died lately.
+
+        Raises:
+            NotTaken: nodes answer, and none of them takes this one, or is taken by it.
+        """
+        others = sorted(set(nodes) - {self.placement.own})
+        found = await asyncio.gather(*map(self._meet, others))
+        refusals = [str(each) for each in found if each is not None and each.refused]
+        if not refusals or None in found:
+            return
+        told = "; ".join(refusals[:_NAMED])
+        raise NotTaken(
+            f"no other node takes this one, so nobody would reach shards that it had: {told}. "
+            "Give all nodes certificates of one authority (--peer-tls-cert, --peer-tls-key, "
+            "--peer-tls-ca), or none, and the same --peer-secret-file, then start this one again"
+        )
+
+    async def _meet(self, address: str) -> PeerLost | None:
+        """Return why a node can't be talked to, None if it can."""
+        lost: PeerLost | None = None
+        for _ in range(_MEETINGS):
+            try:
+                await self._client.meet(address)
+            except PeerLost as error:
+                lost = error
+                if not error.refused:
+                    break
+            else:
+                return None
+        return lost
 
     async def stop(self) -> None:
         """Let go of the other nodes."""

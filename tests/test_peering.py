@@ -1,6 +1,7 @@
 """Nodes that talk about who has which shard, and one that leaves."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,14 +13,21 @@ import trustme
 
 from streamtable import peering
 from streamtable.core.errors import ServiceUnavailable
-from streamtable.peering import Peering, UnprotectedPeers
+from streamtable.peering import NotTaken, Peering, UnprotectedPeers
 from streamtable.settings import NodeSettings
+from streamtable.streams.broker import Broker, BrokerSettings
+from streamtable.streams.group import Group
+from streamtable.streams.group_offsets import GroupOffsets
 from streamtable.streams.held import HeldShards
+from streamtable.streams.intake import Intake
 from streamtable.streams.layout import Layout
 from streamtable.streams.owner import Moved
+from streamtable.streams.peers import client as peer_client
 from streamtable.streams.peers.client import PeerLost
 from streamtable.streams.peers.server import PeersUnavailable
 from streamtable.streams.standstill import Standstill
+from streamtable.streams.topics import Topics
+from tests.support.commands import error_line
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
@@ -263,3 +271,100 @@ async def test_nodes_with_certificates_talk(
         await refused(naive, first, f"the node {first.address} can't be talked to: {issuer}")
         await refused(plain, first, "a connection by TLS is refused: TLS fails", hint)
         await refused(second, plain, "it speaks TLS, and this node has no --peer-tls-cert")
+
+
+async def test_a_node_that_no_other_takes_is_told_before_it_has_shards(tmp_path: Path) -> None:
+    ours, theirs = trustme.CA(), trustme.CA()
+    first, second, foreign, naive = (
+        Node(tmp_path, name, **certificates(tmp_path, name, signer, trusted))
+        for name, signer, trusted in (
+            ("first", ours, ours),
+            ("second", ours, ours),
+            ("foreign", theirs, ours),
+            ("naive", ours, theirs),
+        )
+    )
+    gone = f"127.0.0.1:{free_port()}"
+    async with AsyncExitStack() as parts:
+        for node in (first, second, foreign, naive):
+            await node.peering.start()
+            parts.push_async_callback(node.peering.stop)
+        for node, told in (
+            (foreign, "it closes the connection"),
+            (naive, "its certificate is not taken"),
+        ):
+            with pytest.raises(NotTaken, match=rf"{told}.*--peer-tls-ca"):
+                await node.peering.check_taken([first.address, gone, node.address])
+        # One that takes it is enough.
+        await second.peering.check_taken([first.address, foreign.address, gone])
+
+
+async def test_a_node_with_another_secret_is_told_too(tmp_path: Path) -> None:
+    made = []
+    for name in ("a", "b"):
+        secret = tmp_path / f"{name}.secret"
+        secret.write_text(f"sixteen bytes or more of {name}\n")
+        made.append(Node(tmp_path, name, peer_secret_file=secret))
+    async with AsyncExitStack() as parts:
+        for node in made:
+            await node.peering.start()
+            parts.push_async_callback(node.peering.stop)
+        with pytest.raises(NotTaken, match=r"another secret.*the same --peer-secret-file"):
+            await made[1].peering.check_taken([made[0].address])
+
+
+async def test_a_node_whose_others_say_nothing_is_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_client, "_CONNECT_S", 0.1)
+    ours = trustme.CA()
+    node, dead = (
+        Node(tmp_path, name, **certificates(tmp_path, name, ours, ours)) for name in ("a", "dead")
+    )
+    await node.peering.start()
+    await dead.peering.start()
+    await dead.peering.stop()
+    slow = socket.create_server(("127.0.0.1", 0))
+    closing = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    listening = (slow, closing.sockets[0])
+    others = [f"127.0.0.1:{each.getsockname()[1]}" for each in listening]
+    await node.peering.check_taken([node.address])
+    await node.peering.check_taken([node.address, dead.address, *others])
+    await node.peering.stop()
+    slow.close()
+    closing.close()
+
+
+async def test_a_node_that_no_other_takes_does_not_join_their_group(tmp_path: Path) -> None:
+    topics = Topics("local")
+    known = Node(tmp_path, "known", **certificates(tmp_path, "known", ours := trustme.CA(), ours))
+    foreign = certificates(tmp_path, "foreign", trustme.CA(), ours)
+    async with AsyncExitStack() as parts:
+        broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
+        await broker.start()
+        parts.push_async_callback(broker.stop)
+        await known.peering.start()
+        parts.push_async_callback(known.peering.stop)
+        await topics.create(broker.address, 2)
+        url = f"http://{known.address}"
+        group = Group(topics.nodes, broker.address, canonical_url=url, table_standby_replicas=1)
+        Intake(group, [topics.changelog], lambda _found: None)
+        group.finalize()
+        await group.start()
+        parts.push_async_callback(group.stop)
+        groups = GroupOffsets(broker.address, topics.changelog)
+        parts.push_async_callback(groups.stop)
+
+        async def joined() -> bool:
+            return await groups.addresses(topics.nodes) == {known.address}
+
+        await until(joined, "the group to have the first node")
+        options = [f"--{name.replace('_', '-')}={path}" for name, path in foreign.items()]
+        line = await asyncio.to_thread(
+            error_line,
+            *("serve", "--kafka", broker.address, "--data", str(tmp_path / "data"), "--port", "0"),
+            *("--log-level", "error", *options),
+        )
+        assert "error: no other node takes this one, so nobody would reach shards" in line
+        assert f"the node {known.address} can't be talked to" in line
+        assert await groups.members(topics.nodes) == 1

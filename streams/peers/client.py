@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 _CONNECT_S: Final = 2.0
 # A call is given up after once to twice as long.
 _CALL_S: Final = 12.0
+# OpenSSL's numbers for a certificate whose signer is not known. Others, as that it has expired, are
+# about the node that shows it.
+_NOT_OUR_AUTHORITY: Final = {2, 7, 18, 19, 20, 21}
 
 
 class PeerLost(StreamtableError, ConnectionError):
@@ -27,11 +30,13 @@ class PeerLost(StreamtableError, ConnectionError):
 
     Attributes:
         asked: whether it may have carried the call out.
+        refused: whether it lives, and it or this node does not take the other.
     """
 
-    def __init__(self, message: str, *, asked: bool) -> None:
+    def __init__(self, message: str, *, asked: bool, refused: bool = False) -> None:
         super().__init__(message)
         self.asked = asked
+        self.refused = refused
 
 
 class _Connection:
@@ -161,6 +166,14 @@ class PeerClient:
             raise PeerLost(f"the connection to the node {address} broke", asked=False)
         return await connection.call(method, catalog, arguments)
 
+    async def meet(self, address: str) -> None:
+        """Make sure that a node and this one take each other.
+
+        Raises:
+            PeerLost: it can't be reached, or they don't.
+        """
+        await self._open(address)
+
     async def stop(self) -> None:
         """Close all connections."""
         opening = list(self._opening.values())
@@ -195,7 +208,10 @@ class PeerClient:
                 # Once, until it is reached: each request comes to this.
                 self._failing.add(address)
                 logger.warning("the node %s can't be talked to: %s", address, why)
-            raise PeerLost(f"the node {address} can't be talked to: {why}", asked=False) from error
+            refused = _refuses(error, by_tls=link is not None and self._tls is not None)
+            raise PeerLost(
+                f"the node {address} can't be talked to: {why}", asked=False, refused=refused
+            ) from error
         self._failing.discard(address)
         old = self._connections.get(address)
         if old is not None:
@@ -226,3 +242,23 @@ class PeerClient:
         done = await link.receive()
         if "refused" in done:
             raise PeerRefused(f"it says of this node: {done['refused']}")
+
+
+def _refuses(error: BaseException, *, by_tls: bool) -> bool:
+    """Whether a connection failed because one side does not take the other.
+
+    Args:
+        error: why it failed.
+        by_tls: whether the other side had shown its certificate before.
+    """
+    match error:
+        case ssl.SSLCertVerificationError():
+            return error.verify_code in _NOT_OUR_AUTHORITY
+        case ssl.SSLError():
+            # What the other side says of this one's certificate.
+            return "ALERT" in (error.reason or "")
+        case ConnectionResetError():
+            # It reads this side's certificate last, and says nothing more. Without TLS it may be
+            # what stands before a node that is gone.
+            return by_tls
+    return isinstance(error, PeerRefused)
