@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamtable.consumers.agents import Agents
 from streamtable.consumers.backups.service import Backups
-from streamtable.consumers.checkpoints.objects import Objects
+from streamtable.consumers.checkpoints.objects import Objects, StorageRefuses, StorageUnavailable
 from streamtable.consumers.checkpoints.restore import Restorer
 from streamtable.consumers.checkpoints.taker import Checkpointer
 from streamtable.consumers.destinations import Destinations
@@ -47,6 +47,7 @@ from streamtable.metrics.beside import Beside
 from streamtable.metrics.meters import Meters
 from streamtable.metrics.pages import NodePages
 from streamtable.metrics.shards import ShardMetrics
+from streamtable.metrics.storage import StorageMetrics
 from streamtable.operations import handlers
 from streamtable.operations.lookup import write_lookup
 from streamtable.operations.passing import passed_on, request_calls
@@ -253,6 +254,8 @@ class Node:
         transactions.start()
         parts.push_async_callback(transactions.stop)
         objects = self._objects = self._checkpoints(self._folder)
+        if objects is not None:
+            await self._check_storage(objects)
         holdings = Holdings(
             address=self.kafka,
             topics=topics,
@@ -528,6 +531,7 @@ class Node:
                     checkpointed_ms=partial(_taken_ms, self._checkpointer),
                     now_ms=lambda: time.time_ns() // 1_000_000,
                 ),
+                StorageMetrics(self._objects),
             ],
             in_flight=lambda: app.running,
             consumers=lambda: control.overview.describe(catalog.consumers()),
@@ -617,6 +621,19 @@ class Node:
         if place == "none":
             return None
         return Objects(str(folder.checkpoints) if place is None else place)
+
+    async def _check_storage(self, objects: Objects) -> None:
+        """Look whether checkpoints can be kept there, now and not when the first one is due.
+
+        Raises:
+            StorageRefuses: they can't.
+        """
+        try:
+            await objects.check(f"{self.settings.region}/starts/{self._folder.node}")
+        except StorageRefuses:
+            raise
+        except StorageUnavailable as error:
+            logger.warning("no checkpoints until the storage answers: %s", error)
 
     async def wait_failed(self) -> None:
         """Return never, or raise what makes this node unable to go on."""

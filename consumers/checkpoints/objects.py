@@ -4,22 +4,38 @@ import asyncio
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import shutil
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError
+from obstore.exceptions import (
+    BaseError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 from obstore.store import LocalStore, from_url
 
 from streamtable.core.errors import StreamtableError
 
-__all__ = ["BadObject", "NoObject", "ObjectEntry", "Objects", "StorageUnavailable", "sha256_of"]
+__all__ = [
+    "BadObject",
+    "NoObject",
+    "ObjectEntry",
+    "Objects",
+    "StorageRefuses",
+    "StorageUnavailable",
+    "sha256_of",
+]
+
+logger = logging.getLogger(__name__)
 
 _PART_BYTES: Final = 4 * 1024 * 1024
 _PARTS_AHEAD: Final = 3
@@ -31,10 +47,18 @@ _FAILURES: Final = (BaseError, OSError)
 _UNFINISHED: Final = "#"
 # The disk has no room, or the process no file: that says nothing about an object.
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
+# What is so until a person changes it.
+_NOT_OURS: Final = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
+_REFUSALS: Final = (FileNotFoundError, NotFoundError, PermissionDeniedError, UnauthenticatedError)
+_CHECK_S: Final = 5.0
 
 
 class StorageUnavailable(StreamtableError, OSError):
     """The object storage can't be read or written."""
+
+
+class StorageRefuses(StorageUnavailable):
+    """The object storage answers, and is none for this node: as it was told, it never will be."""
 
 
 class BadObject(StorageUnavailable):
@@ -62,12 +86,17 @@ class Objects:
             that its own tools use (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL_S3`,
             `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME` ...).
 
+    Attributes:
+        works: whether what was asked of it last went well; that an object is not there is no
+            failure.
+
     Raises:
         StorageUnavailable: the place can't be one.
     """
 
     def __init__(self, place: str) -> None:
         self.place = place
+        self.works = True
         self._folder = None if "://" in place else Path(place).absolute()
         try:
             self._store = _open(place)
@@ -77,19 +106,56 @@ class Objects:
                 f"{', '.join(f'{scheme}...' for scheme in ('s3://', 'gs://', 'az://'))}"
             ) from error
 
+    async def check(self, key: str) -> None:
+        """Find out whether objects can be written, listed and removed here.
+
+        Args:
+            key: the name of an object for that, in a folder that has nothing else.
+
+        Raises:
+            StorageRefuses: they can't, and that needs a person.
+            StorageUnavailable: it can't be told now.
+        """
+        folder = key.rpartition("/")[0]
+        try:
+            async with asyncio.timeout(_CHECK_S):
+                if self._folder is None:
+                    await self.put(key, b"")
+                else:
+                    # What obstore says of a folder has no number.
+                    with self._asked("write", key):
+                        await asyncio.to_thread(_make, self._folder / key)
+                await self.list(folder)
+                await self._try_to_delete(key)
+        except TimeoutError:
+            self.works = False
+            raise StorageUnavailable(f"{self.place} gives no answer in {_CHECK_S:.0f} s") from None
+        except StorageUnavailable as error:
+            if _is_refusal(error.__cause__):
+                raise StorageRefuses(
+                    f"{self.place} can't hold checkpoints: {error}. Name another place with "
+                    "--checkpoints, or let this node write there; for a bucket, look at what the "
+                    "environment says of its credentials, region and endpoint"
+                ) from error
+            raise
+
+    async def _try_to_delete(self, key: str) -> None:
+        try:
+            await self.delete([key])
+        except StorageUnavailable as error:
+            logger.warning("what is too old will not be removed: %s", error)
+
     async def put(self, key: str, content: bytes | Path) -> None:
         """Write an object, whole or not at all; an object of that name is replaced.
 
         Raises:
             StorageUnavailable: it may be there or not.
         """
-        try:
+        with self._asked("write", key):
             if self._folder is not None and isinstance(content, Path):
                 await asyncio.to_thread(_place, content, self._folder / key)
             else:
                 await obstore.put_async(self._store, key, content)
-        except _FAILURES as error:
-            raise self._unavailable("write", key, error) from error
 
     async def get(self, key: str) -> bytes:
         """Return an object's content.
@@ -99,13 +165,11 @@ class Objects:
             BadObject: it can't be read.
             StorageUnavailable: none can.
         """
-        try:
+        with self._asked("read", key):
             if self._folder is not None:
                 return await asyncio.to_thread((self._folder / key).read_bytes)
             found = await obstore.get_async(self._store, key)
             return bytes(await found.bytes_async())
-        except _FAILURES as error:
-            raise self._unavailable("read", key, error) from error
 
     async def download(self, key: str, path: Path) -> str:
         """Write an object's content to a new file, synced; return its SHA-256.
@@ -115,12 +179,10 @@ class Objects:
             BadObject: it can't be read.
             StorageUnavailable: none can, or the file can't be written.
         """
-        try:
+        with self._asked("read", key):
             if self._folder is not None:
                 return await asyncio.to_thread(_copy, self._folder / key, path)
             return await self._fetch(key, path)
-        except _FAILURES as error:
-            raise self._unavailable("read", key, error) from error
 
     async def _fetch(self, key: str, path: Path) -> str:
         """Do as `download`, in parts, some ahead of what is written: over several connections."""
@@ -155,13 +217,11 @@ class Objects:
             StorageUnavailable: they can't be listed.
         """
         entries = []
-        try:
+        with self._asked("list", prefix):
             async for page in obstore.list(self._store, prefix):
                 entries += [
                     ObjectEntry(each["path"], each["size"], each["last_modified"]) for each in page
                 ]
-        except _FAILURES as error:
-            raise self._unavailable("list", prefix, error) from error
         return sorted(entries)
 
     async def delete(self, keys: Sequence[str]) -> None:
@@ -172,10 +232,8 @@ class Objects:
         """
         if not keys:
             return
-        try:
+        with self._asked("remove", keys[0]):
             await obstore.delete_async(self._store, list(keys))
-        except _FAILURES as error:
-            raise self._unavailable("remove", keys[0], error) from error
 
     async def delete_unfinished(self, prefix: str, before: datetime) -> None:
         """Remove what was being written to a folder when its writer was killed.
@@ -191,13 +249,19 @@ class Objects:
         """
         if self._folder is None:
             return
-        try:
+        with self._asked("remove", prefix):
             await asyncio.to_thread(_sweep, self._folder / prefix, before.timestamp())
-        except OSError as error:
-            raise self._unavailable("remove", prefix, error) from error
 
-    def _unavailable(self, what: str, key: str, error: BaseException) -> StorageUnavailable:
-        return _kind(error)(f"can't {what} {key} in {self.place}: {_line(error)}")
+    @contextlib.contextmanager
+    def _asked(self, what: str, key: str) -> Iterator[None]:
+        """Take note of whether something goes well, and say what was to be done if it does not."""
+        try:
+            yield
+        except _FAILURES as error:
+            kind = _kind(error)
+            self.works = kind is NoObject and what == "read"
+            raise kind(f"can't {what} {key} in {self.place}: {_line(error)}") from error
+        self.works = True
 
 
 def _line(error: BaseException) -> str:
@@ -211,6 +275,11 @@ def _kind(error: BaseException) -> type[StorageUnavailable]:
         return NoObject
     here = isinstance(error, OSError) and error.errno not in _FULL
     return BadObject if here or isinstance(error, PermissionDeniedError) else StorageUnavailable
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether a failure stays what it is until a person does something about it."""
+    return isinstance(error, _REFUSALS) or (isinstance(error, OSError) and error.errno in _NOT_OURS)
 
 
 def sha256_of(path: Path) -> str:
@@ -232,11 +301,18 @@ def _open(place: str) -> Any:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3")
     if endpoint is None:
         return from_url(place)
+    if not endpoint.startswith(("http://", "https://")):
+        raise ValueError(f"AWS_ENDPOINT_URL_S3 is no http(s)://...: {endpoint}")
     return from_url(
         place,
         endpoint=endpoint,
         client_options={"allow_http": endpoint.startswith("http://")},
     )
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
 
 
 def _place(source: Path, path: Path) -> None:

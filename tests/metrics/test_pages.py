@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streamtable.metrics.meters import Meters
 from streamtable.metrics.pages import NodePages
 from streamtable.metrics.shards import ShardMetrics
+from streamtable.metrics.storage import StorageMetrics
 from streamtable.streams.log import LogUnavailable
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
@@ -41,7 +42,7 @@ class Node:
         )
         self.pages = NodePages(
             info={"region": "local"},
-            collectors=[self.meters.registry, shards],
+            collectors=[self.meters.registry, shards, StorageMetrics(None)],
             in_flight=lambda: 7,
             consumers=self.consumers,
             failed=lambda: self.failed,

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,12 @@ from streamtable.consumers.checkpoints.manifests import (
     Manifest,
     Names,
 )
-from streamtable.consumers.checkpoints.objects import NoObject, Objects, StorageUnavailable
+from streamtable.consumers.checkpoints.objects import (
+    NoObject,
+    Objects,
+    StorageRefuses,
+    StorageUnavailable,
+)
 from streamtable.consumers.checkpoints.restore import NoCheckpoint, Restorer, open_store, verify
 from streamtable.consumers.checkpoints.taker import Checkpointer
 from streamtable.consumers.tables.memory import StoreMemory
@@ -35,6 +41,7 @@ from tests.streams.shards import (
     follow,
     make_shard,
 )
+from tests.support import s3
 
 NAMES = Names("test", 0)
 MEMORY = StoreMemory(1024 * 1024, 1024 * 1024)
@@ -480,14 +487,61 @@ async def test_a_checkpoint_can_be_verified(place: Place, tmp_path: Path) -> Non
         await verify(place.objects, NAMES, manifest, tmp_path / "look")
 
 
-async def test_places_that_cant_be(tmp_path: Path) -> None:
+async def test_places_that_cant_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageUnavailable, match="ftp://somewhere can't hold checkpoints"):
         Objects("ftp://somewhere")
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageUnavailable, match="can't hold checkpoints"):
         Objects(str(tmp_path / "file"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "nowhere")
+    with pytest.raises(StorageUnavailable, match="AWS_ENDPOINT_URL_S3 is no"):
+        Objects("s3://bucket/tables")
     with pytest.raises(NoObject):
         await Objects(str(tmp_path)).get("nothing")
+
+
+async def test_a_folder_that_can_t_be_written_is_noticed(tmp_path: Path) -> None:
+    place = Objects(str(tmp_path))
+    await place.check("test/starts/node")
+    assert not await place.list("test")
+    assert place.works
+    (tmp_path / "other").write_text("")
+    with pytest.raises(StorageRefuses, match=r"can't hold checkpoints: .*--checkpoints"):
+        await place.check("other/starts/node")
+    assert not place.works
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("403 Forbidden", StorageRefuses),
+        ("404 Not Found", StorageRefuses),
+        ("503 Slow Down", StorageUnavailable),
+        (None, StorageUnavailable),
+    ],
+)
+async def test_what_a_bucket_answers_tells_whether_it_is_one(
+    monkeypatch: pytest.MonkeyPatch, status: str | None, error: type[StorageUnavailable]
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            if status is not None:
+                head = f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                writer.write(head.encode())
+        writer.close()
+
+    monkeypatch.setattr(objects, "_CHECK_S", 0.2 if error is StorageUnavailable else 30.0)
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+        for name, value in s3.CREDENTIALS.items():
+            monkeypatch.setenv(name, value)
+        place = Objects("s3://bucket/tables")
+        with pytest.raises(error) as caught:
+            await place.check("test/starts/node")
+    assert type(caught.value) is error
+    assert not place.works
 
 
 async def test_what_a_bucket_s_server_says_is_told_in_a_line(
