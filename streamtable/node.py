@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ from streamtable.core.errors import StreamtableError, ValidationError
 from streamtable.core.tables import Table
 from streamtable.data_folder import DataFolder
 from streamtable.file_limit import raise_file_limit
-from streamtable.gateway import HttpServer, create_app
+from streamtable.gateway import HttpServer, create_app, reserve
 from streamtable.metrics.beside import Beside
 from streamtable.metrics.meters import Meters
 from streamtable.metrics.pages import NodePages
@@ -165,10 +166,15 @@ class Node:
         gc.set_threshold(*_GC_THRESHOLDS)
         self._failed = asyncio.get_running_loop().create_future()
         try:
+            # Who can't have the port is to take no shards from others in vain.
+            port = await reserve(
+                self.settings.host, self.settings.port, shared=self._seat is not None
+            )
+            self._parts.callback(port.close)
             await self._start_log()
             await self._start_shards()
             await self._start_followers()
-            await self._start_endpoint()
+            await self._start_endpoint(port)
         except BaseException:
             await self.stop()
             raise
@@ -431,8 +437,8 @@ class Node:
             checkpointer.start()
             parts.push_async_callback(checkpointer.stop)
 
-    async def _start_endpoint(self) -> None:
-        """Answer requests."""
+    async def _start_endpoint(self, port: socket.socket) -> None:
+        """Answer requests, on a port that was reserved."""
         settings, parts, catalog = self.settings, self._parts, self._catalog
         held, stores, routes = self._held, self._stores, self._peering.routes
         layout, agents, gate = catalog.layout, self._agents, self._gate
@@ -585,9 +591,7 @@ class Node:
             visible=visibility.wait,
             sampler=self._traces,
         )
-        server = HttpServer(
-            app, host=settings.host, port=settings.port, shared=self._seat is not None
-        )
+        server = HttpServer(app, host=settings.host, port=settings.port, reserved=port)
         await server.start()
         parts.push_async_callback(server.stop)
         self.endpoint = server.endpoint

@@ -1,8 +1,13 @@
 """What a node looks at before it takes shards."""
 
+import asyncio
+import socket
 import urllib.request
 from pathlib import Path
 
+from streamtable.streams.broker import Broker, BrokerSettings
+from streamtable.streams.group_offsets import GroupOffsets
+from streamtable.streams.topics import Topics
 from tests.support import s3
 from tests.support.commands import error_line
 from tests.support.ports import free_port
@@ -31,3 +36,24 @@ def test_a_storage_that_does_not_answer_does_not_keep_a_node_from_starting(
     assert "no checkpoints until the storage answers" in new_server.output()
     with urllib.request.urlopen(f"{new_server.endpoint}/metrics", timeout=60) as answer:
         assert b"streamtable_object_storage_works 0.0" in answer.read()
+
+
+async def test_a_node_whose_port_is_taken_joins_no_group(tmp_path: Path) -> None:
+    broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
+    await broker.start()
+    topics = Topics("local")
+    groups = GroupOffsets(broker.address, topics.changelog)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            line = await asyncio.to_thread(
+                error_line,
+                *("serve", "--kafka", broker.address, "--data", str(tmp_path / "data")),
+                *("--port", str(port), "--log-level", "error"),
+            )
+        assert f"port {port} of 127.0.0.1 is taken by another process" in line
+        # Who has been a member stays one until its session is over.
+        assert await groups.members(topics.nodes) == 0
+    finally:
+        await groups.stop()
+        await broker.stop()

@@ -3,7 +3,8 @@
 from streamtable.gateway.app import Gateway, Handler, Meter, Page, Post, create_app
 from streamtable.gateway.content import Content
 from streamtable.gateway.limits import GatewayLimits
-from streamtable.gateway.server import HttpServer, ListenError, PortTaken
+from streamtable.gateway.ports import ListenError, PortTaken, reserve
+from streamtable.gateway.server import HttpServer
 from streamtable.gateway.streamed import StreamPage
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "Post",
     "StreamPage",
     "create_app",
+    "reserve",
 ]

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
-import os
 import re
 import socket
 import time
@@ -14,23 +12,15 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from streamtable.core.errors import StreamtableError
 from streamtable.gateway.app import Gateway
 from streamtable.gateway.limits import GatewayLimits
+from streamtable.gateway.ports import listen, reserve
 from streamtable.gateway.transports import JoiningTransport
 
-__all__ = ["HttpServer", "ListenError", "PortTaken"]
+__all__ = ["HttpServer"]
 
 _TICK_S = 1.0
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
-
-
-class ListenError(StreamtableError, OSError):
-    """The endpoint's address cannot be listened on."""
-
-
-class PortTaken(ListenError):
-    """Another process listens on the endpoint's port."""
 
 
 class HttpServer:
@@ -41,7 +31,7 @@ class HttpServer:
         host: the address to listen on.
         port: the port; 0 takes a free one.
         limits: what clients may ask of it.
-        shared: other processes listen on the port too; the system gives each some connections.
+        reserved: host and port, where they were reserved before.
 
     Attributes:
         host: the address that it listens on.
@@ -55,11 +45,11 @@ class HttpServer:
         host: str = "127.0.0.1",
         port: int = 8000,
         limits: GatewayLimits | None = None,
-        shared: bool = False,
+        reserved: socket.socket | None = None,
     ) -> None:
         self.host = host
         self.port = port
-        self._shared = shared
+        self._reserved = reserved
         self._server = _Server(_Config(app, GatewayLimits() if limits is None else limits))
         self._serving: asyncio.Task[None] | None = None
 
@@ -78,7 +68,8 @@ class HttpServer:
             ListenError: the address is not this machine's, or needs rights.
         """
         assert self._serving is None, "started twice"
-        listener = await _listen(self.host, self.port, shared=self._shared)
+        listener = self._reserved or await reserve(self.host, self.port)
+        listen(listener)
         self.port = listener.getsockname()[1]
         self._serving = asyncio.create_task(
             self._server.serve(sockets=[listener]), name=f"http {self.endpoint}"
@@ -96,39 +87,6 @@ class HttpServer:
         self._server.leave()
         await self._serving
         self._serving = None
-
-
-async def _listen(host: str, port: int, *, shared: bool) -> socket.socket:
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except socket.gaierror as error:
-        raise ListenError(
-            error.errno, f"{host!r} is no address of this machine: {error.strerror}"
-        ) from error
-    family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        if os.name == "posix":  # elsewhere it would let two processes share the port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)
-        listener.listen(2048)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise PortTaken(
-                error.errno,
-                f"port {port} of {host} is taken by another process. Stop that process, or "
-                "choose another port (0 takes any free one)",
-            ) from error
-        raise ListenError(
-            error.errno, f"cannot listen on port {port} of {host}: {error.strerror}"
-        ) from error
-    return listener
 
 
 class _Config(uvicorn.Config):

@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from streamtable.core.errors import StreamtableError
-from streamtable.gateway import HttpServer, ListenError, PortTaken, create_app
+from streamtable.gateway import HttpServer, ListenError, PortTaken, create_app, reserve
+from streamtable.gateway.ports import listen
 
 GET = {"TableName": "users", "Key": {"id": {"S": "a"}}}
 
@@ -39,6 +40,32 @@ async def test_a_taken_port_says_what_to_do(serve):
         await server_on(port).start()
     assert issubclass(PortTaken, (StreamtableError, OSError))
     assert (await endpoint.ask(endpoint.request("GET"))).status == 200
+
+
+async def test_a_port_that_is_reserved_refuses_connections_until_it_is_served(serve):
+    endpoint = await serve()
+    with pytest.raises(PortTaken, match="is taken by another process"):
+        await reserve("127.0.0.1", endpoint.server.port)
+    reserved = await reserve("127.0.0.1", 0)
+    port = reserved.getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+    server = HttpServer(create_app({}), port=0, reserved=reserved)
+    await server.start()
+    assert server.port == port
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.close()
+    await server.stop()
+
+
+async def test_of_two_that_reserved_a_port_the_first_to_listen_has_it():
+    first = await reserve("127.0.0.1", 0)
+    port = first.getsockname()[1]
+    second = await reserve("127.0.0.1", port)
+    listen(first)
+    with pytest.raises(PortTaken, match=f"port {port} of"):
+        listen(second)
+    first.close()
 
 
 async def test_an_address_of_another_machine_is_refused():
