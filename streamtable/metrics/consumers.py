@@ -14,6 +14,7 @@ _BY_SHARD: Final = (
     ("lost_records", "lost", "Records that the log let go of before the consumer saw them"),
 )
 _RUNNING: Final = ("running", "building")
+_PAUSED: Final = ("pausing", "paused")
 
 
 def consumer_families(described: Iterable[Mapping[str, Any]]) -> Iterator[GaugeMetricFamily]:
@@ -23,14 +24,16 @@ def consumer_families(described: Iterable[Mapping[str, Any]]) -> Iterator[GaugeM
         described: what `Overview.describe` says of them.
     """
     found = list(described)
-    running = GaugeMetricFamily(
-        "streamtable_consumer_running",
-        "Whether a worker runs the consumer",
-        labels=["consumer", "kind"],
-    )
-    for each in found:
-        running.add_metric([each["key"], each["kind"]], each["state"] in _RUNNING)
-    yield running
+    for name, states, told in (
+        ("running", _RUNNING, "Whether a worker runs the consumer"),
+        ("paused", _PAUSED, "Whether somebody has paused the consumer"),
+    ):
+        family = GaugeMetricFamily(
+            f"streamtable_consumer_{name}", told, labels=["consumer", "kind"]
+        )
+        for each in found:
+            family.add_metric([each["key"], each["kind"]], each["state"] in states)
+        yield family
     for name, member, told in _BY_SHARD:
         family = GaugeMetricFamily(
             f"streamtable_consumer_{name}", told, labels=["consumer", "kind", "shard"]

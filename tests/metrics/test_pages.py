@@ -104,6 +104,7 @@ async def test_consumers(node):
     families = await node.families()
     labels = {"consumer": "shop/welcome", "kind": "trigger"}
     assert sample(families, "streamtable_consumer_running", **labels) == 1
+    assert sample(families, "streamtable_consumer_paused", **labels) == 0
     assert sample(families, "streamtable_consumer_lag_records", **labels, shard="0") == 3
     assert sample(families, "streamtable_consumer_lag_seconds", **labels, shard="0") == 1.5
     assert sample(families, "streamtable_consumers_known") == 1
