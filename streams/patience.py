@@ -5,6 +5,9 @@ a minute and a half. A broker that stands still, or whose machine is gone, refus
 whoever asks it waits for so long: the member for its heartbeat, the reader for a leader's records,
 and all of a client for the lock that each new connection is made under. So what a broker answers at
 once has a limit of its own. Who runs into it asks again, another broker where one has taken over.
+
+Where all brokers are gone there is no other one, and each of a node's clients would look for them
+ten times a second or more. So the longer none has answered, the longer a new connection waits.
 """
 
 import asyncio
@@ -14,7 +17,7 @@ from typing import Any, Final
 
 import aiokafka.conn
 from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
+from aiokafka.errors import KafkaConnectionError, KafkaError, RequestTimedOutError
 from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
@@ -41,6 +44,9 @@ _LONG_S: Final = 12.0
 _JOIN_S: Final = 25.0
 
 _ALONE_S: Final = 3.0
+# A new connection waits for this part of the time since a broker answered, and for so long at most.
+_PAUSE_PART: Final = 0.1
+_PAUSE_S: Final = 1.0
 _AWAKE_S: Final = 1.0
 
 # What a broker answers by itself, whatever its disk and the other brokers do.
@@ -103,15 +109,46 @@ class _Silent:
         return False
 
 
+class _Gone:
+    """Since when all brokers are gone: connections fail, and nothing else is answered."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def __bool__(self) -> bool:
+        return self._since is not None
+
+    def note(self) -> None:
+        """A connection has failed."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+    def forget(self) -> None:
+        """A broker has answered."""
+        self._since = None
+
+    def pause_s(self) -> float:
+        """How long the next connection is to wait."""
+        since = self._since
+        return 0.0 if since is None else min(_PAUSE_S, _PAUSE_PART * (time.monotonic() - since))
+
+
 _silent: Final = _Silent()
+_gone: Final = _Gone()
 
 
 class _Connection(AIOKafkaConnection):  # type: ignore[misc]
     _open = False
 
     async def connect(self) -> Any:
-        self._check(tells=True)
-        made = await self._within(_AT_ONCE_S, super().connect(), tells=True)
+        if _gone:
+            await asyncio.sleep(_gone.pause_s())
+        try:
+            self._check(tells=True)
+            made = await self._within(_AT_ONCE_S, super().connect(), tells=True)
+        except (KafkaError, OSError):
+            _gone.note()
+            raise
         self._open = True
         return made
 
@@ -143,6 +180,8 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
             raise RequestTimedOutError from None
         if _silent:
             _silent.forget((self.host, self.port))
+        if _gone:
+            _gone.forget()
         return answer
 
 

@@ -14,6 +14,7 @@ from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.fetcher import LogFetcher
 from streamtable.streams.security import client_options
 from streamtable.streams.topics import Topics
+from tests.support.ports import free_port
 
 LIMIT_S = 0.3
 FAR_BELOW_S = 10.0
@@ -43,6 +44,7 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     for request in patience._LIMITS:
         monkeypatch.setitem(patience._LIMITS, request, LIMIT_S)
     monkeypatch.setattr(patience._silent, "_until", {})
+    monkeypatch.setattr(patience._gone, "_since", None)
 
 
 async def test_a_silent_broker_is_not_connected_to_for_long(
@@ -101,5 +103,28 @@ async def test_who_falls_silent_is_given_up(
     patience._silent.note(("127.0.0.1", int(broker.address.rpartition(":")[2])))
     assert (await client.send(node.nodeId, MetadataRequest([]))).brokers
     assert not patience._silent
+    await client.close()
+    await broker.stop()
+
+
+async def test_the_longer_no_broker_answers_the_longer_a_connection_waits(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "_PAUSE_S", LIMIT_S)
+    port = free_port()
+    client = AIOKafkaClient(**client_options(f"127.0.0.1:{port}"))
+    with pytest.raises(KafkaConnectionError):
+        await client.bootstrap()
+    assert patience._gone
+    monkeypatch.setattr(patience._gone, "_since", time.monotonic() - FAR_BELOW_S)
+    asked = time.monotonic()
+    with pytest.raises(KafkaConnectionError):
+        await client.bootstrap()
+    assert time.monotonic() - asked >= LIMIT_S
+    # The first answer ends that for all.
+    broker = Broker(BrokerSettings(data=tmp_path_factory.mktemp("broker"), port=port))
+    await broker.start()
+    await client.bootstrap()
+    assert patience._gone.pause_s() == 0
     await client.close()
     await broker.stop()
