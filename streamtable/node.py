@@ -44,6 +44,7 @@ from streamtable.core.tables import Table
 from streamtable.data_folder import DataFolder
 from streamtable.file_limit import raise_file_limit
 from streamtable.gateway import HttpServer, create_app, reserve
+from streamtable.metrics.backups import BackupMetrics
 from streamtable.metrics.beside import Beside
 from streamtable.metrics.meters import Meters
 from streamtable.metrics.pages import NodePages
@@ -538,6 +539,7 @@ class Node:
                     now_ms=lambda: time.time_ns() // 1_000_000,
                 ),
                 StorageMetrics(self._objects),
+                BackupMetrics(backups=catalog.backups, tables=catalog.tables, now_s=time.time),
             ],
             in_flight=lambda: app.running,
             consumers=lambda: control.overview.describe(catalog.consumers()),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamtable.metrics.backups import BackupMetrics
 from streamtable.metrics.meters import Meters
 from streamtable.metrics.pages import NodePages
 from streamtable.metrics.shards import ShardMetrics
@@ -40,9 +41,10 @@ class Node:
             checkpointed_ms=lambda _number: None,
             now_ms=lambda: 0,
         )
+        backups = BackupMetrics(backups=lambda: (), tables=lambda: (), now_s=lambda: 0)
         self.pages = NodePages(
             info={"region": "local"},
-            collectors=[self.meters.registry, shards, StorageMetrics(None)],
+            collectors=[self.meters.registry, shards, StorageMetrics(None), backups],
             in_flight=lambda: 7,
             consumers=self.consumers,
             failed=lambda: self.failed,
