@@ -9,6 +9,7 @@ from streamtable.core.limits import PAGE_BYTES
 from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
 from streamtable.core.write_sources import plan_again
+from streamtable.streams.peers.failures import of_request
 from streamtable.streams.peers.messages import (
     context_from_json,
     image_to_json,
@@ -55,14 +56,16 @@ def shard_calls(
     """
 
     async def write(shard: Shard, arguments: Any) -> Any:
-        source, context = arguments
-        outcome = await shard.write(replan(source, find), context_from_json(context))
-        return outcome_to_json(outcome)
+        source, found = arguments
+        context = context_from_json(found)
+        writing = shard.write(replan(source, find), context)
+        return outcome_to_json(await of_request("write", context.request_id, writing))
 
     async def write_many(shard: Shard, arguments: Any) -> Any:
-        sources, context = arguments
-        writes = [replan(source, find) for source in sources]
-        outcomes = await shard.write_many(writes, context_from_json(context))
+        sources, found = arguments
+        context = context_from_json(found)
+        writing = shard.write_many([replan(source, find) for source in sources], context)
+        outcomes = await of_request("write_many", context.request_id, writing)
         return [outcome_to_json(outcome) for outcome in outcomes]
 
     async def read(shard: Shard, arguments: Any) -> Any:

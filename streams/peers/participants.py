@@ -8,6 +8,7 @@ from streamtable.core.operations.writes import Write
 from streamtable.core.tables import Table
 from streamtable.streams.participant import Part, Participant, Refused, TokenFound, UsedToken
 from streamtable.streams.peers.calls import ShardCall, replan
+from streamtable.streams.peers.failures import of_request
 from streamtable.streams.peers.messages import (
     context_from_json,
     context_to_json,
@@ -78,22 +79,26 @@ def participant_calls(
     """
 
     async def commit(shard: Shard, arguments: Any) -> Any:
-        parts, transaction, token, context = arguments
+        parts, transaction, token, found = arguments
         used = None if token is None else UsedToken(*token)
+        context = context_from_json(found)
+        promised = participant(shard.number).commit(
+            _read_parts(parts, find), transaction, used, context
+        )
         try:
-            outcomes = await participant(shard.number).commit(
-                _read_parts(parts, find), transaction, used, context_from_json(context)
-            )
+            outcomes = await of_request("commit", context.request_id, promised, Refused, TokenFound)
         except (Refused, TokenFound) as error:
             return _refusal(error)
         return _vote(outcomes)
 
     async def prepare(shard: Shard, arguments: Any) -> Any:
-        parts, transaction, coordinator, context = arguments
+        parts, transaction, coordinator, found = arguments
+        context = context_from_json(found)
+        promised = participant(shard.number).prepare(
+            _read_parts(parts, find), transaction, coordinator, context
+        )
         try:
-            outcomes = await participant(shard.number).prepare(
-                _read_parts(parts, find), transaction, coordinator, context_from_json(context)
-            )
+            outcomes = await of_request("prepare", context.request_id, promised, Refused)
         except Refused as error:
             return _refusal(error)
         return _vote(outcomes)

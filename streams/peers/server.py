@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from streamtable.core.errors import ApiError, InternalServerError, StreamtableError
+from streamtable.core.errors import StreamtableError
 from streamtable.streams.owner import Moved
+from streamtable.streams.peers.failures import failed
 from streamtable.streams.peers.frames import Link, Packed, socket_in
 from streamtable.streams.peers.handshake import Hello, check_proof, hello, prove
 from streamtable.streams.peers.messages import GOODBYE, error_to_json
@@ -288,10 +289,8 @@ class _Answered:
 
     def fail(self, error: Exception) -> None:
         self._owed.calls -= 1
-        if not isinstance(error, ApiError):
-            logger.error("the call %s of another node failed", self.method, exc_info=error)
-            error = InternalServerError("The node that has the shard failed")
-        self._link.send([self._number, error_to_json(error), None, 0])
+        told = failed(self.method, None, error)
+        self._link.send([self._number, error_to_json(told), None, 0])
 
 
 def _bound(path: Path) -> socket.socket:

@@ -29,6 +29,7 @@ from streamtable.streams.catalog import Catalog
 from streamtable.streams.commit import NotWritten
 from streamtable.streams.owner import Moved
 from streamtable.streams.peers.calls import ShardCall
+from streamtable.streams.peers.failures import failed, of_request
 from streamtable.streams.peers.frames import Packed
 from streamtable.streams.peers.messages import context_from_json, context_to_json
 from streamtable.streams.routes import Routes
@@ -42,6 +43,7 @@ _PLAIN: Final = "get"
 _READS: Final = ("GetItem", "Query")
 
 _Send: TypeAlias = Callable[[int, str, Any], Awaitable[Packed]]
+_Execute: TypeAlias = Callable[[dict[str, Any], RequestContext], Awaitable[Packed]]
 
 
 def request_calls(
@@ -58,35 +60,34 @@ def request_calls(
     loop = asyncio.get_running_loop()
 
     # Planned at once, as where a client asks; the body is let go of while a write waits.
-    def reading(handle: Handler) -> ShardCall:
-        def execute(_shard: Shard, arguments: Any) -> Awaitable[Packed]:
-            body, found = arguments
-            context = context_from_json(found)
-            return _packed(handle(body, context), context)
+    def reading(operation: str, handle: Handler) -> ShardCall:
+        def execute(body: dict[str, Any], context: RequestContext) -> Awaitable[Packed]:
+            return of_request(
+                operation, context.request_id, _packed(handle(body, context), context)
+            )
 
-        return execute
+        return _named(operation, execute)
 
-    def writing(plan: PlanWrite) -> ShardCall:
-        def execute(_shard: Shard, arguments: Any) -> Awaitable[Packed]:
-            body, found = arguments
-            context = context_from_json(found)
+    def writing(operation: str, plan: PlanWrite) -> ShardCall:
+        def execute(body: dict[str, Any], context: RequestContext) -> Awaitable[Packed]:
             write = plan(body, find_written)
             # By this node's catalog, in which the table may be another one than in the other's.
             shard = shards.of(write.hash)
             begun = None if write.collects else shard.begin(write, context)
             if begun is None:
-                return _packed(carry_out(write, context, shards), context)
+                carried_out = _packed(carry_out(write, context, shards), context)
+                return of_request(operation, context.request_id, carried_out)
             if begun.commit is None:
                 return Packed([], answer_write(write, begun.old, begun.new))
             answer: asyncio.Future[Packed] = loop.create_future()
             begun.commit.when_settled(partial(_settle, answer, write, shard.number, begun))
             return answer
 
-        return execute
+        return _named(operation, execute)
 
     return {
-        **{operation: reading(handlers[operation]) for operation in _READS},
-        **{operation: writing(plan) for operation, plan in WRITE_PLANS.items()},
+        **{operation: reading(operation, handlers[operation]) for operation in _READS},
+        **{operation: writing(operation, plan) for operation, plan in WRITE_PLANS.items()},
         _PLAIN: _get_plainly,
     }
 
@@ -110,12 +111,34 @@ def _settle(
         answer.set_exception(outcome)
 
 
+def _named(operation: str, execute: _Execute) -> ShardCall:
+    """Have what fails of an operation logged with the id of its request."""
+
+    def call(_shard: Shard, arguments: Any) -> Awaitable[Packed]:
+        body, found = arguments
+        context = context_from_json(found)
+        try:
+            return execute(body, context)
+        except ApiError:
+            raise
+        except Exception as error:
+            raise failed(operation, context.request_id, error) from error
+
+    return call
+
+
 def _get_plainly(shard: Shard, arguments: Any) -> Awaitable[Packed]:
-    row_key, consistent = arguments
-    near = shard.at_hand(consistent=consistent)
-    if near is None:
-        return _read_plainly(shard, row_key, consistent=consistent)
-    return Packed(None, answer_plainly(near.get(bytes.fromhex(row_key))))
+    row_key, consistent, request_id = arguments
+    try:
+        near = shard.at_hand(consistent=consistent)
+        if near is not None:
+            return Packed(None, answer_plainly(near.get(bytes.fromhex(row_key))))
+    except ApiError:
+        raise
+    except Exception as error:
+        raise failed("GetItem", request_id, error) from error
+    reading = _read_plainly(shard, row_key, consistent=consistent)
+    return of_request("GetItem", request_id, reading)
 
 
 async def _read_plainly(shard: Shard, row_key: str, *, consistent: bool) -> Packed:
@@ -172,7 +195,8 @@ def passed_on(
         if not elsewhere(number, body):
             return answer_get(planned, body, shards)
         if is_plain(planned, body):
-            asked = [planned[2].hex(), body.get("ConsistentRead", False)]
+            consistent = body.get("ConsistentRead", False)
+            asked = [planned[2].hex(), consistent, context.request_id]
             return content(routes.ask(number, _PLAIN, asked))
         return send(routes.ask, number, "GetItem", body, context)
 

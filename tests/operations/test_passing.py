@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import orjson
 import pytest
@@ -207,3 +208,38 @@ async def test_a_fresh_replica_answers_what_need_not_be_consistent(ask: Asked) -
     assert ask.passed == ["get"]
     await ask("PutItem", Item=key(THEIRS))
     assert ask.passed == ["PutItem"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "inside", "body"),
+    [
+        ("PutItem", "begin", {"Item": key(THEIRS)}),
+        ("GetItem", "at_hand", {"Key": key(THEIRS), "ConsistentRead": True}),
+        (
+            "Query",
+            "scan",
+            {
+                "KeyConditionExpression": "id = :id",
+                "ExpressionAttributeValues": {":id": {"S": THEIRS}},
+            },
+        ),
+    ],
+)
+async def test_what_nobody_foresaw_is_logged_by_the_owner_with_the_request_s_id(
+    ask: Asked,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    operation: str,
+    inside: str,
+    body: dict[str, Any],
+) -> None:
+    broken = Mock(side_effect=RuntimeError("no such thing"))
+    monkeypatch.setattr(ask.nodes.nodes["b"].held[1], inside, broken)
+    with pytest.raises(InternalServerError, match="The node that has the shard failed"):
+        await ask(operation, **body)
+    [told] = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert told.getMessage() == f"{operation} request for another node failed"
+    assert (vars(told)["request_id"], vars(told)["operation"]) == ("request", operation)
+    assert told.exc_info is not None
+    assert told.exc_info[1] is broken.side_effect
