@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -151,6 +152,8 @@ class BackupKeeper(Leading[BackupDocument | None]):
         # 3. Whoever has given it up wants no manifest.
         self._check_current(backup)
         await self._put(objects, manifest)
+        # 4. What somebody was writing who was killed.
+        await _sweep(objects, BackupNames(self._region, backup.id))
         return manifest
 
     async def _write_shard(self, number: int, what: list[object]) -> ShardParts:
@@ -203,6 +206,7 @@ class BackupKeeper(Leading[BackupDocument | None]):
         with suppress(NoObject):
             await objects.delete([names.manifest])
         await objects.delete([each.key for each in await objects.list(names.folder)])
+        await _sweep(objects, names)
         logger.info("backup %s is removed", backup.arn)
 
     # Those that the catalog does not know
@@ -231,3 +235,9 @@ class BackupKeeper(Leading[BackupDocument | None]):
             except ApiError as error:
                 logger.info("backup %s: %s", backup_id, error)
         self._known = True
+
+
+async def _sweep(objects: Objects, names: BackupNames) -> None:
+    """Remove what is half written. Who is at it still begins anew, and sees what there is now."""
+    for folder in (names.parts, names.folder):
+        await objects.delete_unfinished(folder, datetime.now(UTC))

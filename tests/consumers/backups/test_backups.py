@@ -362,6 +362,25 @@ async def test_what_a_deleted_backup_had_is_removed(region: Region, small: None)
     assert len(await region.objects.list("test/backups")) == 1
 
 
+async def test_what_a_killed_node_left_half_written_is_removed(region: Region, small: None) -> None:
+    await region.put(*KEYS)
+    folder, parts = (Path(region.objects.place, each) for each in (NAMES.folder, NAMES.parts))
+
+    def leave() -> None:
+        parts.mkdir(parents=True, exist_ok=True)
+        (parts / "abc.json.gz#0").write_bytes(b"con")
+        (folder / "manifest.json#0").write_bytes(b"con")
+
+    leave()
+    done = await region.back_up()
+    assert done.status == AVAILABLE
+    assert not list(folder.rglob("*#*"))
+    assert region.lines()
+    leave()
+    await region.keeper(region.objects)._remove(region.objects, done)
+    assert not [path for path in folder.rglob("*") if path.is_file()]
+
+
 async def test_backups_of_a_lost_region_are_found(region: Region, small: None) -> None:
     await region.put(*KEYS)
     done = await region.back_up()
