@@ -1,9 +1,11 @@
 """One shard of the tables in RocksDB: its rows, and how far in the log they are."""
 
 import asyncio
+import logging
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -34,6 +36,8 @@ from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.records import LogRecord, SplitMark
 
 __all__ = ["Frozen", "ShardStore", "UnreadableTables"]
+
+logger = logging.getLogger(__name__)
 
 # Of everything below; a later one would be noted beside the offset that is applied.
 _FORMAT: Final = 1
@@ -151,9 +155,17 @@ class ShardStore:
         self._share: Share | None = None
 
     def close(self) -> None:
-        """Write out what is in memory and close the files."""
-        self._db.flush()
-        self._db.close()
+        """Write out what is in memory and close the files.
+
+        What can't be written is applied again from the change log, as after a crash.
+        """
+        try:
+            self.flush()
+        except StateUnavailable as error:
+            logger.warning("%s lacks what was not written: %s", self._path, error)
+        # It tries to write, too, and says the same.
+        with suppress(Exception):
+            self._db.close()
 
     # Files
 

@@ -1,10 +1,12 @@
 """A store's files: frozen amid writes and merges, written out in time, and a store's limit."""
 
 import asyncio
+import errno
 import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +111,33 @@ async def test_a_store_takes_nothing_more_while_too_much_waits_for_the_disk(
     await waiting
     write(made, 2)
     assert made.load(b"number") == b"2"
+
+
+class FullDisk:
+    """RocksDB where nothing can be written any more."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self) -> None:
+        self._db.close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_store_is_closed_where_nothing_can_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = opened(tmp_path / "tables")
+    full._db = FullDisk(full._db)  # type: ignore[assignment]
+    full.close()
+    assert "No space left on device" in caplog.text
+    opened(tmp_path / "tables").close()
 
 
 @pytest.mark.parametrize(("shards", "megabytes"), [(1, 16), (16, 16), (64, 4), (1000, 1)])
