@@ -32,6 +32,7 @@ ShardMaker = Callable[[int, ShardLog, ShardStore], Shard]
 _RETRY_S: Final = 0.1
 _PATIENCE_S: Final = 30.0
 _TOO_MANY: Final = os.strerror(errno.EMFILE)
+_FULL: Final = os.strerror(errno.ENOSPC)
 
 
 class Tables:
@@ -130,7 +131,7 @@ class Holdings:
         Raises:
             LogUnavailable: its log can't be read.
             NoCheckpoint: its log does not reach back to what is here, and no checkpoint does.
-            StateUnavailable: another process has its files.
+            StateUnavailable: another process has its files, or the disk is full.
             UnreadableTables: its files can't be opened.
             StorageUnavailable: the object storage can't be read.
         """
@@ -188,6 +189,8 @@ class Holdings:
                     raise StateUnavailable(
                         f"{path} can't be opened: too many files are open. {open_files_advice()}"
                     ) from error
+                if _FULL in str(error):
+                    raise StateUnavailable(f"{path} can't be opened: the disk is full") from error
                 if "LOCK" not in str(error):
                     raise
                 if time.monotonic() > deadline:

@@ -19,7 +19,7 @@ from streamtable.consumers.holdings import Holdings, Tables
 from streamtable.consumers.indexes.sender import IndexSender
 from streamtable.consumers.tables.memory import StoreMemory
 from streamtable.consumers.tables.share import Share
-from streamtable.consumers.tables.store import ShardStore
+from streamtable.consumers.tables.store import ShardStore, UnreadableTables
 from streamtable.core.layouts import LayoutDocument, Split
 from streamtable.streams import gulps
 from streamtable.streams.admin import open_admin
@@ -339,6 +339,29 @@ async def test_a_node_goes_on_while_the_storage_of_checkpoints_is_away(
     assert not node.failed
     away.set()
     await until(lambda: 0 in node.shards and node.shards[0].owner.serving, "the shard to serve")
+
+
+async def test_a_shard_waits_while_its_files_can_not_be_opened_on_a_full_disk(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = asyncio.Event()
+
+    def open_store(*arguments: Any) -> ShardStore:
+        if full.is_set():
+            raise UnreadableTables("MANIFEST-000007: No space left on device")
+        return ShardStore(*arguments)
+
+    monkeypatch.setattr("streamtable.consumers.holdings.ShardStore", open_store)
+    await node.agents._on_assigned(None, [TP("test.changelog", 1)])
+    await until(lambda: 0 not in node.shards, "the shard to go")
+    full.set()
+    await node.agents._on_assigned(None, [TP("test.changelog", number) for number in range(2)])
+    await until(lambda: 0 in node.agents.waiting, "the shard to wait")
+    assert "the disk is full" in node.agents.waiting[0]
+    await node.applied(1, await node.write(1, "a"))
+    full.clear()
+    await until(lambda: 0 in node.shards and node.shards[0].owner.serving, "the shard to serve")
+    assert not node.failed
 
 
 async def test_a_node_that_can_not_fetch_any_more_stops(
