@@ -169,8 +169,14 @@ class Agents:
         self._given = frozenset(), frozenset()
         await self._assign()
 
-    async def stop(self) -> None:
-        """Stop following, and let go of the shards; they stay this node's for a session's time."""
+    async def stop(self, *, for_good: bool = False) -> None:
+        """Stop following, and let go of the shards.
+
+        Args:
+            for_good: others get them now. Otherwise they stay this node's for a session's time.
+        """
+        if for_good and self._joined.is_set():
+            self._app.leaves_for_good()
         await self._stop_following()
         tasks = [*self._moving, *(task for _, task in self._gulps.values())]
         for task in tasks:

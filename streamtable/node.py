@@ -304,7 +304,7 @@ class Node:
             checked=not self._one_broker,
         )
         routes.replica = agents.replicas.fresh
-        parts.push_async_callback(agents.stop)
+        parts.push_async_callback(self._stop_agents)
         filler = ShardFiller(catalog=catalog, stores=stores, sender=sender, between=agents.between)
         self._calls |= {
             **shard_calls(find_written, catalog.by_id),
@@ -681,6 +681,12 @@ class Node:
             except StreamtableError as error:
                 logger.warning("the shards are not handed over: %s", error)
         await self._parts.aclose()
+
+    async def _stop_agents(self) -> None:
+        # One that can't start, or go on, can't when it is started again either, most likely. As a
+        # member that is only away it would find its shards again each time, and nobody serve them.
+        gave_up = not self.endpoint or self._has_failed()
+        await self._agents.stop(for_good=gave_up and self._seat is None and not self._alone)
 
     async def _start_broker(self, folder: DataFolder) -> Broker:
         broker = Broker(BrokerSettings(data=folder.broker, port=self.settings.broker_port))

@@ -14,6 +14,7 @@ from streamtable.cli.brokers import brokers_needed
 from streamtable.cli.output import Failure
 from streamtable.cli.reshard import _step
 from streamtable.streams.broker import Broker, BrokerSettings
+from streamtable.streams.group_offsets import GroupOffsets
 from tests.support.commands import error_line, run
 from tests.support.server import Server, client_settings
 
@@ -79,6 +80,21 @@ def test_init_without_a_broker() -> None:
 def test_init_takes_no_name_that_serve_would_not_take() -> None:
     line = error_line("init", "--kafka", "127.0.0.1:9", "--region", "Europe")
     assert "--region Europe: " in line
+
+
+async def test_a_node_that_can_not_start_leaves_the_group(tmp_path: Path, server: Server) -> None:
+    """Started again and again, it would keep its shards from the others."""
+    broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
+    await broker.start()
+    group = GroupOffsets(broker.address, "local.changelog")
+    try:
+        used = server.endpoint.rpartition(":")[2]
+        how = ("serve", "--data", str(tmp_path / "data"), "--kafka", broker.address, "--port", used)
+        assert "is taken" in await asyncio.to_thread(error_line, *how)
+        assert await group.members("local.tables") == 0
+    finally:
+        await group.stop()
+        await broker.stop()
 
 
 async def test_what_brokers_refuse_is_told_in_a_line() -> None:
