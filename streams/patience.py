@@ -13,6 +13,7 @@ ten times a second or more. So the longer none has answered, the longer a new co
 import asyncio
 import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Any, Final
 
 import aiokafka.conn
@@ -78,17 +79,25 @@ class _Silent:
 
     Whoever does not know better takes any broker for its questions, one in three times the one that
     is gone, and a shard that is taken over needs several answers.
+
+    Attributes:
+        patient: connections with requests that have no limit here, as appends: they wait for
+            other brokers, too, but not for one that is silent.
     """
 
     def __init__(self) -> None:
         self._until: dict[tuple[str, int], float] = {}
+        self.patient: set[_Connection] = set()
 
     def __bool__(self) -> bool:
         return bool(self._until)
 
     def note(self, broker: tuple[str, int]) -> None:
-        """Have it left alone for a while."""
+        """Have it left alone for a while, also by who waits for it already."""
         self._until[broker] = time.monotonic() + _ALONE_S
+        for connection in tuple(self.patient):
+            if (connection.host, connection.port) == broker:
+                connection.give_up()
 
     def forget(self, broker: tuple[str, int]) -> None:
         """It has said something."""
@@ -158,7 +167,19 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
             self._check(tells=kind in _AT_ONCE)
         answer = super().send(request, expect_response)
         limit = _LIMITS.get(kind) if expect_response else None
-        return answer if limit is None else self._within(limit, answer, tells=kind in _AT_ONCE)
+        if limit is None:
+            _silent.patient.add(self)
+            return answer
+        return self._within(limit, answer, tells=kind in _AT_ONCE)
+
+    def give_up(self) -> None:
+        """Have what waits for an answer told that there is none; from any thread."""
+        with suppress(RuntimeError):  # its loop is closed, and nobody waits
+            self._loop.call_soon_threadsafe(self.close, CloseReason.CONNECTION_TIMEOUT)
+
+    def close(self, reason: Any = None, exc: Any = None) -> Any:
+        _silent.patient.discard(self)
+        return super().close(reason, exc)
 
     def _check(self, *, tells: bool) -> None:
         if _silent.is_left_alone((self.host, self.port), tells=tells):

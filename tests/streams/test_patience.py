@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamtable.streams import patience
+from streamtable.streams.appender import Appender
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.fetcher import LogFetcher
 from streamtable.streams.security import client_options
@@ -127,4 +128,36 @@ async def test_the_longer_no_broker_answers_the_longer_a_connection_waits(
     await client.bootstrap()
     assert patience._gone.pause_s() == 0
     await client.close()
+    await broker.stop()
+
+
+async def test_an_append_does_not_wait_for_a_silent_broker(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a long limit, since it waits for other brokers; what is answered at once tells."""
+    broker = Broker(BrokerSettings(data=tmp_path_factory.mktemp("broker"), port=0))
+    await broker.start()
+    topics = Topics("test")
+    await topics.create(broker.address, 1)
+    appender = Appender(broker.address, topics.changelog, 0)
+    await appender.open("shard")
+    assert await appender.append(b"a", []) == 0
+    client = AIOKafkaClient(**client_options(broker.address))
+    await client.bootstrap()
+    await client.force_metadata_update()
+    (node,) = client.cluster.brokers()
+    # It is sent again as soon as the broker may be asked again.
+    monkeypatch.setattr(patience, "_ALONE_S", 0.0)
+    with monkeypatch.context() as silence:
+        silence.setattr(
+            "streamtable.streams.broker.connection.Connection.data_received", lambda *_: None
+        )
+        asked = time.monotonic()
+        appending = asyncio.create_task(appender.append(b"b", []))
+        with pytest.raises(RequestTimedOutError):
+            await client.send(node.nodeId, MetadataRequest([]))
+    assert await appending == 1
+    assert time.monotonic() - asked < FAR_BELOW_S
+    await client.close()
+    await appender.close()
     await broker.stop()
