@@ -10,7 +10,7 @@ from typing import Any, Final
 from faust.types import TP
 
 from streamtable.consumers.checkpoints.objects import StorageUnavailable
-from streamtable.consumers.holdings import Holdings
+from streamtable.consumers.holdings import DiskFull, Holdings
 from streamtable.consumers.indexes.messages import read
 from streamtable.consumers.indexes.reader import read_to_end
 from streamtable.consumers.indexes.sender import IndexSender
@@ -315,6 +315,9 @@ class Agents:
             # A node that does not reach the log does not start. One that another node was
             # faster than, or slower, has its shards a moment later.
             if not (self._ready.done() or isinstance(error, LogFenced)):
+                raise
+            # The group can't be told that others should have one shard. So they get all of them.
+            if isinstance(error, DiskFull) and self._placement and self._placement.others:
                 raise
             self.waiting[number] = f"shard {number} is not served: {error}"
             logger.warning("%s; trying again", self.waiting[number])

@@ -22,7 +22,7 @@ from streamtable.streams.shard import Shard
 from streamtable.streams.shard_log import ShardLog, ShardLogs
 from streamtable.streams.topics import Topics
 
-__all__ = ["Holdings", "ShardMaker", "Tables"]
+__all__ = ["DiskFull", "Holdings", "ShardMaker", "Tables"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,10 @@ _RETRY_S: Final = 0.1
 _PATIENCE_S: Final = 30.0
 _TOO_MANY: Final = os.strerror(errno.EMFILE)
 _FULL: Final = os.strerror(errno.ENOSPC)
+
+
+class DiskFull(StateUnavailable):
+    """A shard's rows can't be opened: there is no room on the disk."""
 
 
 class Tables:
@@ -131,7 +135,8 @@ class Holdings:
         Raises:
             LogUnavailable: its log can't be read.
             NoCheckpoint: its log does not reach back to what is here, and no checkpoint does.
-            StateUnavailable: another process has its files, or the disk is full.
+            DiskFull: its files can't be opened for that.
+            StateUnavailable: another process has its files.
             UnreadableTables: its files can't be opened.
             StorageUnavailable: the object storage can't be read.
         """
@@ -190,7 +195,7 @@ class Holdings:
                         f"{path} can't be opened: too many files are open. {open_files_advice()}"
                     ) from error
                 if _FULL in str(error):
-                    raise StateUnavailable(f"{path} can't be opened: the disk is full") from error
+                    raise DiskFull(f"{path} can't be opened: the disk is full") from error
                 if "LOCK" not in str(error):
                     raise
                 if time.monotonic() > deadline:

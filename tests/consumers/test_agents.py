@@ -364,6 +364,26 @@ async def test_a_shard_waits_while_its_files_can_not_be_opened_on_a_full_disk(
     assert not node.failed
 
 
+async def test_a_node_ends_whose_disk_is_full_where_others_may_serve_the_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise UnreadableTables("MANIFEST-000007: No space left on device")
+
+    node = Node(Placement("127.0.0.1:1"))
+    try:
+        await node.start(tmp_path)
+        await node.agents._on_assigned(None, [TP("test.changelog", 1)])
+        await until(lambda: 0 not in node.shards, "the shard to go")
+        monkeypatch.setattr("streamtable.consumers.holdings.ShardStore", fail)
+        monkeypatch.setattr(Placement, "others", frozenset({"127.0.0.1:2"}))
+        await node.agents._on_assigned(None, [TP("test.changelog", number) for number in range(2)])
+        await until(lambda: node.failed, "the failure")
+        assert "the disk is full" in str(node.failed[0])
+    finally:
+        await node.stop()
+
+
 async def test_a_node_that_can_not_fetch_any_more_stops(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
