@@ -43,6 +43,7 @@ from streamtable.gateway.failures import Failures
 from streamtable.gateway.limits import GatewayLimits
 from streamtable.gateway.services import Service, dynamodb_services
 from streamtable.gateway.streamed import Send, StreamPage, Streams
+from streamtable.streams.log import LogUnavailable
 
 __all__ = [
     "Gateway",
@@ -476,6 +477,9 @@ def _failure(error: Exception, what: str, request_id: str) -> tuple[int, bytes]:
     if isinstance(error, ApiError):
         return error.status, error_body(error)
     extra = {"operation": what, "request_id": request_id}
+    if isinstance(error, LogUnavailable):
+        logger.warning("%s %s failed: %s", what, request_id, error, extra=extra)
+        return InternalServerError.status, error_body(InternalServerError(str(error)))
     logger.error("%s %s failed", what, request_id, exc_info=error, extra=extra)
     return InternalServerError.status, error_body(InternalServerError(_UNKNOWN_CAUSE))
 

@@ -16,6 +16,7 @@ from streamtable.core.errors import (
     TransactionCanceled,
 )
 from streamtable.gateway import Content, create_app
+from streamtable.streams.log import LogUnavailable
 
 GET = {"TableName": "users", "Key": {"id": {"S": "a"}}}
 
@@ -498,3 +499,15 @@ async def test_requests_follow_each_other_on_a_connection(serve):
         await wire.send(endpoint.operation("GetItem", GET) * 3)
         for _ in range(3):
             assert (await wire.read()).json == {"Item": GET["Key"]}
+
+
+async def test_a_page_says_that_the_log_is_away_and_no_more(serve, caplog):
+    async def register(body):
+        raise LogUnavailable("local.changelog can't be read")
+
+    endpoint = await serve(posts={"/_streamtable/register": register})
+    answer = await endpoint.ask(endpoint.request("POST", "/_streamtable/register", body=b"{}"))
+    assert (answer.status, answer.code) == (500, "InternalServerError")
+    assert answer.json["message"] == "local.changelog can't be read"
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
