@@ -155,6 +155,7 @@ class Node:
         self._checkpointer: Checkpointer | None = None
         self._broker: Broker | None = None
         self._traces: Traces | None = None
+        self._server: HttpServer
 
     async def start(self) -> None:
         """Start everything; returns when the endpoint answers.
@@ -593,7 +594,9 @@ class Node:
             visible=visibility.wait,
             sampler=self._traces,
         )
-        server = HttpServer(app, host=settings.host, port=settings.port, reserved=port)
+        server = self._server = HttpServer(
+            app, host=settings.host, port=settings.port, reserved=port
+        )
         await server.start()
         parts.push_async_callback(server.stop)
         self.endpoint = server.endpoint
@@ -650,6 +653,8 @@ class Node:
     async def drain(self) -> None:
         """Hand this node's shards over to others; requests are passed on to them from then on.
 
+        Each answer closes its connection from now on, so that clients go to other nodes.
+
         Raises:
             NoOtherNode: there is none that could take them, or this is one of several processes.
             ServiceUnavailable: none has taken all of them in time.
@@ -660,6 +665,7 @@ class Node:
         if self._alone or not self._peering.placement.others:
             raise NoOtherNode("there is no other node that could take the shards")
         if self._draining is None:
+            self._server.leave()
             self._draining = asyncio.create_task(self._hand_over())
         await asyncio.shield(self._draining)
 

@@ -24,6 +24,9 @@ class GatewayLimits:
             reading an answer.
         keep_alive_s: how long a connection stays open between two requests.
         stop_s: how long requests may take to finish once the server is to stop.
+        quiet_s: how long connections are waited for then that are between two requests. Who asks
+            again and again does so within that time, and hears with its answer that it is the
+            last; who does not looks, before it asks, whether its connection is still open.
     """
 
     body_bytes: int = 16 * _MB
@@ -35,3 +38,4 @@ class GatewayLimits:
     request_timeout_s: float = 60.0
     keep_alive_s: int = 75
     stop_s: int = 10
+    quiet_s: float = 0.2

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import fcntl
 import re
 import socket
+import termios
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +22,7 @@ from streamtable.gateway.transports import JoiningTransport
 __all__ = ["HttpServer"]
 
 _TICK_S = 1.0
+_LOOK_S = 0.01
 _UPGRADE = re.compile(rb"\r\nupgrade[ \t]*:", re.IGNORECASE)
 
 
@@ -80,8 +83,19 @@ class HttpServer:
             ready.cancel()
             await self._serving  # it has ended, with the error that says why
 
+    def leave(self) -> None:
+        """Have each connection closed with its next answer, which says so: clients go elsewhere.
+
+        New connections are still taken, until `stop`.
+        """
+        self._server.config.leaving = True
+
     async def stop(self) -> None:
-        """Take no more requests, finish those that have arrived, and close all connections."""
+        """Take no more requests, finish those that have been sent, and close all connections.
+
+        No request is cut off that has been sent whole, unless it takes longer than `stop_s`: a
+        connection that stays quiet for a moment is closed, any other one with its next answer.
+        """
         if self._serving is None:
             return
         self._server.leave()
@@ -105,14 +119,16 @@ class _Config(uvicorn.Config):
             server_header=False,
             headers=[("server", "Server")],  # what DynamoDB calls itself
             timeout_keep_alive=limits.keep_alive_s,
-            timeout_graceful_shutdown=limits.stop_s,
         )
         self.gateway = app
         self.limits = limits
+        self.leaving = False
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server without its signal handlers and polls."""
+
+    config: _Config
 
     def __init__(self, config: _Config) -> None:
         super().__init__(config)
@@ -143,14 +159,49 @@ class _Server(uvicorn.Server):
                     await self._leaving.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for connection in self._connections():
-            connection.close_if_unheard()
+        """Stop in good order, in place of uvicorn, which closes a connection as a request comes."""
+        began = time.monotonic()
+        self.config.leaving = True
         self._app.close_streams()
-        await super().shutdown(sockets)
-        if self.server_state.tasks:  # cancelled, each with a last word to its client
-            await asyncio.wait(set(self.server_state.tasks), timeout=self._tick_s)
+        await self._stop_accepting(sockets or [])
+        for connection in self._connections():
+            connection.answer_last()
+        state = self.server_state
+        while state.connections or state.tasks:
+            waited_s = time.monotonic() - began
+            if waited_s > self._limits.stop_s:
+                break
+            if waited_s > self._limits.quiet_s:
+                for connection in self._connections():
+                    connection.close_if_quiet()
+            await asyncio.sleep(_LOOK_S)
+        for task in state.tasks:
+            task.cancel()
+        if state.tasks:  # each has a last word to its client
+            await asyncio.wait(set(state.tasks), timeout=self._tick_s)
         for connection in self._connections():
             connection.transport.abort()
+
+    async def _stop_accepting(self, sockets: list[socket.socket]) -> None:
+        """Close the listeners; who was let in by the system before is a client like any other."""
+        loop = asyncio.get_running_loop()
+        listeners = [each.dup() for each in sockets]
+        for server in self.servers:
+            server.close()
+        for each in sockets:
+            each.close()
+        accepted = []
+        for listener in listeners:
+            listener.setblocking(False)
+            with listener, contextlib.suppress(BlockingIOError):
+                while True:
+                    accepted.append(listener.accept()[0])
+        for each in accepted:
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(self._connect, each)
+
+    def _connect(self) -> "_Connection":
+        return _Connection(self.config, self.server_state, self.lifespan.state)
 
     def _cut_connections(self, now: float) -> None:
         """Cut connections that keep us waiting, or that hold too much of what was answered."""
@@ -171,6 +222,8 @@ class _Server(uvicorn.Server):
 
 class _Connection(HttpToolsProtocol):
     """uvicorn's connection with limits on what a client may send and how long it may take."""
+
+    config: _Config
 
     def __init__(
         self,
@@ -204,6 +257,11 @@ class _Connection(HttpToolsProtocol):
             if self._head_bytes > self._limits.header_bytes:
                 self._turn_away(b"431 Request Header Fields Too Large")
 
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self.config.leaving:
+            self.answer_last()
+
     def on_response_complete(self) -> None:
         self._joining.flush()  # an answer to HEAD has no body
         super().on_response_complete()
@@ -222,11 +280,28 @@ class _Connection(HttpToolsProtocol):
         elif now - self._waiting_since > self._limits.request_timeout_s:
             self.transport.abort()
 
-    def close_if_unheard(self) -> None:
-        """Cut the connection if its request has not arrived whole, so nothing is under way."""
+    def answer_last(self) -> None:
+        """Close the connection with the answer to the request that it is at, and say so there."""
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and cycle.more_body and not cycle.response_complete:
-            self.transport.abort()
+        if cycle is not None:
+            cycle.keep_alive = False
+
+    def close_if_quiet(self) -> None:
+        """Close the connection unless a request has arrived whole, or has yet to be read."""
+        if self.transport.is_closing():
+            return
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if cycle.more_body:
+                self.transport.abort()
+        elif not self._has_unread():
+            self.transport.close()
+
+    def _has_unread(self) -> bool:
+        """Whether the client has sent something that nobody has read yet."""
+        found = self.transport.get_extra_info("socket")
+        count = fcntl.ioctl(found.fileno(), termios.FIONREAD, bytes(4))
+        return any(count)
 
     def _client_s_turn(self) -> tuple[Any, int] | None:
         """What the client owes: the rest of a request, or reading on; None if it owes nothing."""

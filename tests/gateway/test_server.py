@@ -6,7 +6,10 @@ import pytest
 
 from streamtable.core.errors import StreamtableError
 from streamtable.gateway import HttpServer, ListenError, PortTaken, create_app, reserve
+from streamtable.gateway.app import Gateway
 from streamtable.gateway.ports import listen
+from streamtable.gateway.server import _Connection
+from tests.support.waiting import until
 
 GET = {"TableName": "users", "Key": {"id": {"S": "a"}}}
 
@@ -111,6 +114,81 @@ async def test_requests_in_flight_are_finished_before_a_stop(serve):
         await stopping
     with pytest.raises(ConnectionRefusedError):
         await endpoint.ask(endpoint.request("GET"))
+
+
+async def test_a_request_between_the_stop_and_the_close_is_answered(serve):
+    endpoint = await serve({"GetItem": get_item}, quiet_s=60)
+    async with endpoint.wire() as wire:
+        await wire.send(endpoint.operation("GetItem", GET))
+        assert not (await wire.read()).closed
+        stopping = asyncio.create_task(endpoint.server.stop())
+        await refused(endpoint)
+        await wire.send(endpoint.operation("GetItem", GET))
+        answer = await wire.read()
+        assert answer.status == 200
+        assert answer.closed
+        assert await wire.at_end()
+        async with asyncio.timeout(20):
+            await stopping
+
+
+async def test_a_request_that_nobody_has_read_yet_is_answered(serve, monkeypatch):
+    endpoint = await serve({"GetItem": get_item}, quiet_s=0)
+    look = _Connection.close_if_quiet
+    asked: list[None] = []
+
+    def ask_and_look(connection):
+        if not asked:
+            asked.append(wire.writer.write(endpoint.operation("GetItem", GET)))
+        look(connection)
+
+    monkeypatch.setattr(_Connection, "close_if_quiet", ask_and_look)
+    async with endpoint.wire() as wire:
+        await wire.send(endpoint.operation("GetItem", GET))
+        await wire.read()
+        await endpoint.server.stop()
+        answer = await wire.read()
+        assert answer.status == 200
+        assert answer.closed
+
+
+async def test_who_was_let_in_as_the_listener_closes_is_answered(serve, monkeypatch):
+    endpoint = await serve({"GetItem": get_item}, quiet_s=60)
+    with socket.socket() as client:
+
+        def connect(_gateway):
+            client.connect((endpoint.server.host, endpoint.server.port))
+            client.sendall(endpoint.operation("GetItem", GET))
+
+        monkeypatch.setattr(Gateway, "close_streams", connect)
+        await endpoint.server.stop()
+        client.settimeout(20)
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+
+
+async def test_who_leaves_takes_one_more_request_of_each_connection(serve):
+    endpoint = await serve({"GetItem": get_item})
+    async with endpoint.wire() as wire:
+        await wire.send(endpoint.operation("GetItem", GET))
+        assert not (await wire.read()).closed
+        endpoint.server.leave()
+        await wire.send(endpoint.operation("GetItem", GET))
+        assert (await wire.read()).closed
+        assert await wire.at_end()
+    assert (await endpoint.ask(endpoint.operation("GetItem", GET))).status == 200
+
+
+async def refused(endpoint):
+    """Wait until no more connections are taken."""
+
+    async def is_refused():
+        try:
+            async with endpoint.wire():
+                return False
+        except ConnectionRefusedError:
+            return True
+
+    await until(is_refused, "the listener to be closed")
 
 
 async def test_a_request_that_does_not_end_is_cut_off_at_a_stop(serve, caplog):
