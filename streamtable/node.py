@@ -673,6 +673,10 @@ class Node:
         await self._agents.leave()
         await self._peering.hand_over()
 
+    async def close_endpoint(self) -> None:
+        """Answer what is under way, and take no more; other nodes are still answered."""
+        await self._server.stop()
+
     async def stop(self) -> None:
         """Stop everything, the endpoint first; what was answered is durable already.
 

@@ -34,6 +34,10 @@ logger = logging.getLogger(__name__)
 _START_S: Final = 90.0
 _STOP_S: Final = 20.0
 _AGAIN_S: Final = 0.5
+# What a process and its parent tell each other.
+_CLOSE: Final = b"c"
+_END: Final = b"e"
+_CLOSED: Final = b"closed\n"
 
 
 class Seat(BaseModel):
@@ -76,6 +80,7 @@ class Processes:
         self._parts = contextlib.AsyncExitStack()
         self._keepers: list[asyncio.Task[None]] = []
         self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._answering: set[asyncio.subprocess.Process] = set()
         self.kafka = ""
         self.endpoint = ""
 
@@ -135,11 +140,15 @@ class Processes:
         await asyncio.gather(*self._keepers)
 
     async def stop(self) -> None:
-        """Stop all processes, then the broker; what was answered is durable already."""
+        """Stop all processes, then the broker; what was answered is durable already.
+
+        First all of their endpoints: what one of them has been asked may need another's shards.
+        """
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        await asyncio.gather(*map(_end, self._running.values()))
+        await asyncio.gather(*map(_close, self._answering))
+        await asyncio.gather(*map(self._end, self._running.values()))
         await self._parts.aclose()
 
     async def _keep(self, seat: Seat, started: asyncio.Future[None]) -> None:
@@ -152,9 +161,15 @@ class Processes:
                 stdout=asyncio.subprocess.PIPE,
             )
             assert process.stdout is not None
-            if await process.stdout.readline() and not started.done():
-                started.set_result(None)
+            if await process.stdout.readline():
+                self._answering.add(process)
+                if not started.done():
+                    started.set_result(None)
+                # It was told to stop, though not by this process.
+                if await _closed(process):
+                    _tell(process, _END)
             code = await process.wait()
+            self._answering.discard(process)
             if not started.done():
                 started.set_exception(
                     ProcessFailed(f"the process of worker {seat.number} ended with {code}")
@@ -163,35 +178,84 @@ class Processes:
             logger.warning("worker %d ended with %d and is started again", seat.number, code)
             await asyncio.sleep(_AGAIN_S)
 
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        """Have a process end, at once if it does not in time."""
+        if process.returncode is not None:
+            return
+        if process in self._answering:
+            _tell(process, _END)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(_STOP_S):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
 
 def _command(seat: Seat) -> Sequence[str]:
     return (sys.executable, "-m", "streamtable.cli.seat", seat.model_dump_json())
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
-    try:
+async def _close(process: asyncio.subprocess.Process) -> None:
+    """Have a process close its endpoint."""
+    # No signal: it may have had the one that its parent got, and the second would be its end.
+    _tell(process, _CLOSE)
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_STOP_S):
-            await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+            await _closed(process)
 
 
-def parent_is_gone() -> asyncio.Future[None]:
-    """Return what is done when this process's parent has ended: its input ends then."""
-    loop = asyncio.get_running_loop()
-    gone: asyncio.Future[None] = loop.create_future()
+async def _closed(process: asyncio.subprocess.Process) -> bool:
+    """Return whether a process has closed its endpoint, once it has; or else has ended."""
+    assert process.stdout is not None
+    async for line in process.stdout:
+        if line == _CLOSED:
+            return True
+    return False
 
-    def look() -> None:
-        if not os.read(sys.stdin.fileno(), 1):
-            loop.remove_reader(sys.stdin.fileno())
-            if not gone.done():
-                gone.set_result(None)
 
-    loop.add_reader(sys.stdin.fileno(), look)
-    return gone
+def _tell(process: asyncio.subprocess.Process, what: bytes) -> None:
+    """Tell a process something, unless it has ended."""
+    assert process.stdin is not None
+    if not process.stdin.is_closing():
+        process.stdin.write(what)
+
+
+class Parent:
+    """A process's end of what it and its parent tell each other, by its input and its output.
+
+    Attributes:
+        gone: done when the parent has ended: the input ends then.
+        to_close: done when this process is to close its endpoint.
+    """
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.gone: asyncio.Future[None] = loop.create_future()
+        self.to_close: asyncio.Future[None] = loop.create_future()
+        self._to_end: asyncio.Future[None] = loop.create_future()
+        self._told = {b"": self.gone, _CLOSE: self.to_close, _END: self._to_end}
+        loop.add_reader(sys.stdin.fileno(), self._read)
+
+    def _read(self) -> None:
+        said = os.read(sys.stdin.fileno(), 1)
+        if not said:
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        told = self._told[said]
+        if not told.done():
+            told.set_result(None)
+
+    def answers_at(self, endpoint: str) -> None:
+        """Tell that this process answers."""
+        sys.stdout.write(f"{endpoint}\n")
+        sys.stdout.flush()
+
+    async def closed(self) -> None:
+        """Tell that this process's endpoint is closed; return when it is to end."""
+        sys.stdout.buffer.write(_CLOSED)
+        sys.stdout.flush()
+        await self._to_end

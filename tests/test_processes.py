@@ -4,6 +4,8 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -12,6 +14,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnection
+from botocore.exceptions import EndpointConnectionError as NoEndpoint
 
 from tests.support.commands import error_line
 from tests.support.server import Server, client_settings
@@ -141,15 +144,42 @@ def test_processes_end_with_their_parent(server: Server) -> None:
     assert all_there(server.start())
 
 
-def test_one_of_its_processes_can_not_be_drained_alone(server: Server) -> None:
+def test_one_of_its_processes_does_not_go_alone(server: Server) -> None:
     line = error_line("drain", "--endpoint", server.endpoint)
     assert "several processes" in line
     assert get(server, "/readyz") == ["ready"]
+    first, second = children(server)
+    os.kill(second, signal.SIGTERM)
+    wait_until(
+        lambda: len(children(server)) == 2 and second not in children(server), "another process"
+    )
+    assert first in children(server)
 
 
 def test_it_stops_in_good_order(server: Server) -> None:
+    fill(server)
     theirs = children(server)
-    assert server.stop() == 0
+    answered: list[int] = []
+
+    def ask() -> str:
+        """Write items of both processes until that is not answered; return what came instead."""
+        asking = client(server)
+        try:
+            for key in cycle(KEYS):
+                asking.put_item(TableName="users", Item={"id": {"S": key}})
+                answered.append(1)
+        except NoEndpoint:
+            return ""
+        except (ClientError, NoConnection, HTTPClientError) as error:
+            return repr(error)
+        raise AssertionError
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        wait_until(lambda: len(answered) > 100, "100 answers")
+        assert server.stop() == 0
+        # Nobody listens any more; what was sent before has been answered.
+        assert [each.result() for each in asking] == [""] * 4
     assert not any(map(runs, theirs))
 
 
