@@ -252,15 +252,12 @@ class _Connection(HttpToolsProtocol):
         super().data_received(data)
         if is_body or self.cycle is not cycle:
             self._head_bytes = 0
+            if self.config.leaving:
+                self.answer_last()
         else:  # a part of a head: the gateway answers no request before it has read its body
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.header_bytes:
                 self._turn_away(b"431 Request Header Fields Too Large")
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        if self.config.leaving:
-            self.answer_last()
 
     def on_response_complete(self) -> None:
         self._joining.flush()  # an answer to HEAD has no body
