@@ -63,9 +63,13 @@ async def until_written(connection: AsyncConnection, key: str) -> None:
         assert asyncio.get_running_loop().time() < deadline, answer
 
 
-def test_a_full_disk_refuses_writes_and_nothing_else(small_disk, chance):
+def test_a_full_disk_refuses_writes_and_nothing_else(small_disk, tmp_path, chance):
     ballast = small_disk / "ballast"
-    server = Server(small_disk / "data")
+    (small_disk / "data").mkdir()
+    # What the server says goes beside it, where there is room.
+    data = tmp_path / "data"
+    data.symlink_to(small_disk / "data")
+    server = Server(data)
 
     async def run() -> None:
         async with AsyncConnection(server.start().endpoint) as connection:
@@ -103,4 +107,5 @@ def test_a_full_disk_refuses_writes_and_nothing_else(small_disk, chance):
         asyncio.run(run())
     finally:
         if server.endpoint:
+            print(server.output()[-5000:])
             server.kill()
