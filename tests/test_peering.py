@@ -237,19 +237,24 @@ def certificates(
     return {f"peer_tls_{kind}": path for kind, path in paths.items()}
 
 
-async def test_nodes_with_certificates_talk(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def certified(folder: Path) -> list[Node]:
+    """Return two nodes with certificates of one authority, one of another, one that trusts that."""
     ours, theirs = trustme.CA(), trustme.CA()
-    first, second, foreign, naive = (
-        Node(tmp_path, name, **certificates(tmp_path, name, signer, trusted))
+    return [
+        Node(folder, name, **certificates(folder, name, signer, trusted))
         for name, signer, trusted in (
             ("first", ours, ours),
             ("second", ours, ours),
             ("foreign", theirs, ours),
             ("naive", ours, theirs),
         )
-    )
+    ]
+
+
+async def test_nodes_with_certificates_talk(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, foreign, naive = certified(tmp_path)
     plain = Node(tmp_path, "plain")
 
     async def refused(client: Node, server: Node, *told: str) -> None:
@@ -274,16 +279,7 @@ async def test_nodes_with_certificates_talk(
 
 
 async def test_a_node_that_no_other_takes_is_told_before_it_has_shards(tmp_path: Path) -> None:
-    ours, theirs = trustme.CA(), trustme.CA()
-    first, second, foreign, naive = (
-        Node(tmp_path, name, **certificates(tmp_path, name, signer, trusted))
-        for name, signer, trusted in (
-            ("first", ours, ours),
-            ("second", ours, ours),
-            ("foreign", theirs, ours),
-            ("naive", ours, theirs),
-        )
-    )
+    first, second, foreign, naive = certified(tmp_path)
     gone = f"127.0.0.1:{free_port()}"
     async with AsyncExitStack() as parts:
         for node in (first, second, foreign, naive):
