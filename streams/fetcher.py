@@ -208,10 +208,11 @@ class LogFetcher:
         """
         failure: Exception | None = None
         for attempt in range(_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(_RETRY_S)
-                await self._client.force_metadata_update()
             try:
+                if attempt:
+                    await asyncio.sleep(_RETRY_S)
+                    async with asyncio.timeout(_TIMEOUT_MS / 1000):
+                        await self._client.force_metadata_update()
                 return await self._ask_once(shard, request)
             except OffsetOutOfRangeError:
                 raise

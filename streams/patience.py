@@ -165,7 +165,14 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
         kind = type(request)
         if _silent and self._open:
             self._check(tells=kind in _AT_ONCE)
-        answer = super().send(request, expect_response)
+        try:
+            answer = super().send(request, expect_response)
+        except RuntimeError as error:
+            # uvloop has closed it, and the task that reads it is still to hear of that. What isn't
+            # an error of Kafka's ends the client's task that asks for metadata, and whoever wants
+            # to know the leader from then on waits for ever.
+            self.close(reason=CloseReason.CONNECTION_BROKEN)
+            raise KafkaConnectionError(f"{self.host}:{self.port} is gone: {error}") from error
         limit = _LIMITS.get(kind) if expect_response else None
         if limit is None:
             _silent.patient.add(self)

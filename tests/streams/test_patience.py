@@ -161,3 +161,28 @@ async def test_an_append_does_not_wait_for_a_silent_broker(
     await client.close()
     await appender.close()
     await broker.stop()
+
+
+async def test_a_connection_that_uvloop_has_closed_is_an_error_of_kafkas(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker's reset comes to uvloop first. Who asks for the leader then waits for ever if not.
+
+    Another error ends the client's task that asks for metadata.
+    """
+
+    def closed(_request: bytes) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
+
+    broker = Broker(BrokerSettings(data=tmp_path_factory.mktemp("broker"), port=0))
+    await broker.start()
+    client = AIOKafkaClient(**client_options(broker.address))
+    await client.bootstrap()
+    assert await client.force_metadata_update()
+    [connection] = client._conns.values()
+    monkeypatch.setattr(connection._writer, "write", closed)
+    assert not await client.force_metadata_update()
+    assert not connection.connected()
+    assert await client.force_metadata_update()
+    await client.close()
+    await broker.stop()
