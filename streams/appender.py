@@ -132,7 +132,6 @@ class Appender:
                 code, offset = await self._way.send(batch)
                 error = for_code(code)
                 if error is NoError:
-                    self._sequence = (self._sequence + 1) % _SEQUENCES
                     return int(offset)
                 raise error
             except KafkaError as error:
@@ -155,6 +154,9 @@ class Appender:
         now_ms = time.time_ns() // 1_000_000
         checked = _CHECKED.pack(0, 0, now_ms, now_ms, *self._producer, self._sequence, 1)
         body = b"".join((checked, _varint(length), before, value, after))
+        # The number is this batch's, whatever becomes of it: the broker takes two of one number for
+        # one. After a failure it refuses the next one, and a new producer is needed.
+        self._sequence = (self._sequence + 1) % _SEQUENCES
         size = _UNCHECKED.size - _LENGTH_END + len(body)
         return _UNCHECKED.pack(0, size, -1, _MAGIC, crc32c(body)) + body
 

@@ -346,7 +346,7 @@ class Owner:
 
     async def _append_all(self) -> None:
         epoch = self.epoch
-        while self._open and not self._gone.is_set():
+        while self._open and self.serving:
             commit = self._pending = self._open.popleft()
             value, headers = records.encoded_commit(
                 self.epoch, commit.tables, commit.encoded, commit.entries
@@ -393,7 +393,12 @@ class Owner:
                 if self.epoch != epoch:
                     return  # a term that began meanwhile appends by itself
         self._drop_open()
-        self._appending = None
+        self._end_appending()
+
+    def _end_appending(self) -> None:
+        """Let others append, unless they do already."""
+        if self._appending is asyncio.current_task():
+            self._appending = None
 
     def _begin_step(self, commit: Commit, headers: Headers) -> Step | None:
         """Tell that a traced commit is sent, and have its record say what follows from it."""
@@ -571,6 +576,9 @@ class Owner:
         self._wanted = True
         self._gone.clear()
         async with self._turn:
+            # It may have begun a term by itself meanwhile, and serve by now. Nothing is to be
+            # appended beside the barrier: the broker may take one for the other.
+            self._stop_serving()
             await self._start_term()
 
     async def _start_term(self) -> None:
@@ -634,10 +642,8 @@ class Owner:
         """
         self._wanted = False
         self._gone.set()
-        self._serving.clear()
-        self._following.clear()
+        self._stop_serving()
         self._readable = False
-        self._wake_provers()
         if self._proof is not None:
             # It asks over a connection that is about to be closed, and would wait for long.
             self._proof.cancel()
@@ -669,10 +675,14 @@ class Owner:
         Args:
             lost: another node has started a term.
         """
+        self._stop_serving()
+        self._appending = asyncio.create_task(self._retake(lost=lost))
+
+    def _stop_serving(self) -> None:
+        """Take nothing until a term starts."""
         self._serving.clear()
         self._following.clear()
         self._wake_provers()
-        self._appending = asyncio.create_task(self._retake(lost=lost))
 
     async def _retake(self, *, lost: bool) -> None:
         lost_at = time.monotonic()
@@ -707,7 +717,7 @@ class Owner:
                 return
         await self._settle_left()
         self._answer_waiting()
-        self._appending = None
+        self._end_appending()
 
     async def _settle_left(self) -> None:
         """Look up what became of the pending commit, now that another node has the shard.

@@ -30,10 +30,16 @@ class Faults:
 
 @dataclass
 class Partition:
-    """What the broker has."""
+    """What the broker has.
+
+    Attributes:
+        overlapping: what a producer sent while an append of its own was under way. The broker tells
+            a producer's batches by their numbers, and may take two of the same for one.
+    """
 
     records: list[LogRecord] = field(default_factory=list)
     producer_epoch: int = 0
+    overlapping: list[bytes] = field(default_factory=list)
 
     def store(self, value: bytes, headers: Headers) -> int:
         offset = len(self.records)
@@ -55,6 +61,7 @@ class ProducerHandle:
         self._chance = chance
         self._faults = faults
         self._epoch = 0
+        self._sending: set[int] = set()
         self._late: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -67,8 +74,17 @@ class ProducerHandle:
         self._epoch = 0
 
     async def append(self, value: bytes, headers: Headers) -> int:
-        epoch, faults = self._epoch, self._faults
-        fate = self._chance.random()
+        epoch = self._epoch
+        if epoch and epoch in self._sending:
+            self._partition.overlapping.append(value)
+        self._sending.add(epoch)
+        try:
+            return await self._append(epoch, value, headers)
+        finally:
+            self._sending.discard(epoch)
+
+    async def _append(self, epoch: int, value: bytes, headers: Headers) -> int:
+        fate, faults = self._chance.random(), self._faults
         await self._delay()
         if fate < faults.lost:
             raise LogUnavailable("lost")

@@ -50,6 +50,7 @@ def test_histories_are_linearizable(checker: str) -> None:
     for seed in seeds():
         simulation = simulate(seed)
         assert simulation.failure is None, f"seed {seed}: {simulation.failure!r}"
+        assert not simulation.partition.overlapping, f"seed {seed}: two appends at once"
         found += histories(simulation)
         moved += simulation.moved
         # Each answered write is in the log, once; none is there twice.

@@ -43,6 +43,8 @@ class MemoryLog:
         hide: how many of the next appends fail although their record is in the log.
         full: whether it takes no commits; barriers are small, and there is room for them.
         before: called before each record is stored, to let someone else write first.
+        sending: how many appends are under way.
+        overlapping: how many began while another one was under way.
     """
 
     def __init__(self) -> None:
@@ -55,6 +57,8 @@ class MemoryLog:
         self.full = False
         self.opened = 0
         self.before: list[Any] = []
+        self.sending = 0
+        self.overlapping = 0
 
     def store(self, value: bytes, headers: Headers) -> int:
         offset = len(self.records)
@@ -68,7 +72,12 @@ class MemoryLog:
         pass
 
     async def append(self, value: bytes, headers: Headers) -> int:
-        await self.gate.wait()
+        self.overlapping += self.sending > 0
+        self.sending += 1
+        try:
+            await self.gate.wait()
+        finally:
+            self.sending -= 1
         if self.lose:
             self.lose -= 1
             raise LogUnavailable("lost")

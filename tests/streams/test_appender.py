@@ -1,6 +1,8 @@
 """The writing client of one partition, where the broker does not take what it is sent."""
 
+import asyncio
 import time
+from pathlib import Path
 
 import pytest
 from aiokafka.errors import KafkaStorageError
@@ -8,6 +10,8 @@ from kio.schema.errors import ErrorCode
 
 from streamtable.streams import appender
 from streamtable.streams.appender import Appender
+from streamtable.streams.broker import Broker, BrokerSettings
+from streamtable.streams.topics import Topics
 
 
 class FullBroker:
@@ -46,3 +50,16 @@ async def test_a_disk_that_stays_full_is_told(monkeypatch: pytest.MonkeyPatch) -
         await here.append(b"a", [])
     assert time.monotonic() - started < 5
     assert broker.sent > 1
+
+
+async def test_no_two_batches_have_the_same_number(tmp_path: Path) -> None:
+    """The broker would take the second one for the first, and say that it has it."""
+    broker = Broker(BrokerSettings(data=tmp_path, port=0))
+    await broker.start()
+    topics = Topics("test")
+    await topics.create(broker.address, 1)
+    here = Appender(broker.address, topics.changelog, 0)
+    await here.open("shard")
+    assert sorted(await asyncio.gather(here.append(b"a", []), here.append(b"b", []))) == [0, 1]
+    await here.close()
+    await broker.stop()

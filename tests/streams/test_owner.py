@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,38 @@ async def test_a_shard_that_comes_back_serves_what_others_wrote(
     await shard.take_over()
     await following
     assert (await shard.write(PutWrite("a", 2, expect=1), CONTEXT)).offset == 5
+
+
+async def test_nothing_is_appended_beside_the_barrier_of_a_shard_that_comes_back(
+    shard: Shard, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the term that ends just then was begun by the owner itself, and serves already."""
+    opened, begun, held = log.open, asyncio.Event(), asyncio.Event()
+
+    async def open_late() -> None:
+        begun.set()
+        await held.wait()
+        await opened()
+
+    monkeypatch.setattr(log, "open", open_late)
+    log.lose = 1
+    lost = write(shard, "a")
+    await begun.wait()
+    shard.owner.step_down()
+    taking = asyncio.create_task(shard.take_over())
+    await asyncio.sleep(0)
+    waiting = write(shard, "b")
+    log.before = [log.gate.clear]
+    held.set()
+    await until(lambda: log.sending > 0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    log.gate.set()
+    await taking
+    assert (await waiting).offset == len(log.records) - 1
+    with suppress(Moved):
+        await lost
+    assert not log.overlapping
 
 
 async def test_who_is_fenced_takes_nothing_back_before_the_group_answers_it(
