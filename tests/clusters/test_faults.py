@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.clusters.clients import Clients
+from tests.clusters.nemesis import Nemesis
 from tests.clusters.region import NODES, SHARDS, Region, takes_writes
 from tests.faults.conftest import ROUNDS
 from tests.support.audit import check_indexes, check_stream, read_all
@@ -268,6 +269,17 @@ def test_all_nodes_stop_and_start_at_once(region: Region, under_load: UnderLoad)
         await asyncio.gather(*(asyncio.to_thread(node.start) for node in region.nodes))
 
     under_load(restart)
+
+
+def test_several_faults_at_once(
+    region: Region, chance: random.Random, under_load: UnderLoad
+) -> None:
+    nemesis = Nemesis(region, chance)
+
+    async def strike(clients: Clients) -> None:
+        await nemesis.strike()
+
+    under_load(strike)
 
 
 def test_nodes_are_restarted_one_after_the_other(
