@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from streamtable.core.formats import NewerFormat
@@ -203,6 +204,22 @@ async def test_a_member_that_could_not_learn_of_its_topic_asks_again(
     async with following(log, delivered):
         await delivered.wait(1)
     assert failed
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_fetching_that_has_ended_ends_it(
+    log: Changelog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka would wait for records that nobody fetches."""
+
+    async def fail(*_: Any) -> bool:
+        raise ZeroDivisionError
+
+    await log.barrier("e1")
+    monkeypatch.setattr(Fetcher, "_proc_fetch_request", fail)
+    with pytest.raises(LogUnavailable, match="retrieval"):
+        async with asyncio.timeout(60):
+            await follower(log, Delivered()).run()
 
 
 async def test_void_commits_are_not_delivered(log: Changelog) -> None:
