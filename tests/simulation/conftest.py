@@ -12,9 +12,13 @@ from tests.simulation.log import Faults
 from tests.simulation.loop import SimulatedLoop, SimulatedTime
 from tests.support.linearizable import built_checker
 
-__all__ = ["faults", "run", "seeds"]
+__all__ = ["MANY", "UNTOLD", "faults", "run", "seeds"]
 
 SEEDS = int(os.environ.get("STREAMTABLE_SEEDS", "1000"))
+MANY = 100
+"""From so many seeds on it is checked that enough happened in them."""
+UNTOLD = 0.005
+"""Of so many runs, of 1, the checker need not tell in its time whether they are right."""
 FIRST = int(os.environ.get("STREAMTABLE_FIRST_SEED", "0"))
 
 

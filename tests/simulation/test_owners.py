@@ -14,7 +14,7 @@ from streamtable.streams.epochs import EpochFilter
 from streamtable.streams.owner import Owner
 from streamtable.streams.shard import Shard
 from tests.simulation.cluster import KEYS, Simulation
-from tests.simulation.conftest import faults, run, seeds
+from tests.simulation.conftest import MANY, UNTOLD, faults, run, seeds
 from tests.support.linearizable import NEVER, wrong
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -65,9 +65,11 @@ def test_histories_are_linearizable(checker: str) -> None:
         for node in simulation.nodes:
             rows = {image.item["n"]["N"] for image in node.state.rows.values()}
             assert rows <= {str(value) for value in values}, f"seed {seed}, {node.number}"
-    assert moved >= len(found) // len(KEYS) // 4, "the shard hardly moved"
-    assert answered > 5 * len(found) // len(KEYS), "the clients hardly got anything done"
-    assert wrong(checker, found) == ""
+    runs = len(found) // len(KEYS)
+    if runs >= MANY:
+        assert moved >= runs // 4, "the shard hardly moved"
+        assert answered > 5 * runs, "the clients hardly got anything done"
+    assert wrong(checker, found, untold=int(UNTOLD * runs)) == ""
 
 
 def test_a_seed_is_the_same_run_again() -> None:

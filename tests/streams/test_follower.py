@@ -210,7 +210,7 @@ async def test_a_member_that_could_not_learn_of_its_topic_asks_again(
 async def test_fetching_that_has_ended_ends_it(
     log: Changelog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """aiokafka would wait for records that nobody fetches."""
+    """Without that it would wait for records that nobody fetches."""
 
     async def fail(*_: Any) -> bool:
         raise ZeroDivisionError
