@@ -221,10 +221,17 @@ class Link(asyncio.Protocol):
             return
         said = b"[" + b",".join(self._messages) + b"]"
         head = _HEAD.pack(len(said), sum(map(len, self._contents)))
-        self._transport.write(b"".join((head, said, *self._contents)))
+        self._write(b"".join((head, said, *self._contents)))
         self._messages.clear()
         self._contents.clear()
         self._size_bytes = 0
+
+    def _write(self, frame: bytes) -> None:
+        try:
+            self._transport.write(frame)
+        except RuntimeError as error:
+            # uvloop has closed a connection that was reset, and calls `connection_lost` soon.
+            logger.debug("a frame is not sent: %s", error)
 
     def _look(self) -> None:
         """Tell the other side that this one is there, and see whether it has said so."""
@@ -235,7 +242,7 @@ class Link(asyncio.Protocol):
             logger.info("a connection between nodes is given up: the other side is silent")
             self.abort()
             return
-        self._transport.write(_EMPTY)
+        self._write(_EMPTY)
         self._beat = self._loop.call_later(_BEAT_S, self._look)
 
     def _end(self) -> None:

@@ -484,3 +484,24 @@ async def test_a_server_that_stops_answers_what_is_under_way_and_does_nothing_el
         await client.call(address, "work", 3)
     assert not error.value.asked
     assert done == [1]
+
+
+async def test_what_is_written_to_a_connection_that_is_gone_fails_nowhere() -> None:
+    """For a moment uvloop knows of that, and raises, and the connection does not know yet."""
+
+    class Closed(asyncio.Transport):
+        def write(self, data: Any) -> None:
+            raise RuntimeError("the handler is closed")
+
+    failed: list[Any] = []
+    lost = asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+    link = Link()
+    link.connection_made(Closed())
+    link.open(lambda *_: None, lost.set)
+    link.send([1])
+    for _ in range(3):
+        await asyncio.sleep(0)
+    link.connection_lost(None)
+    assert lost.is_set()
+    assert failed == []
