@@ -12,6 +12,7 @@ import aiokafka.conn
 import faust
 from faust.assignor.partition_assignor import PartitionAssignor
 
+from streamtable.streams.fetching import fetch_steadily
 from streamtable.streams.patience import limit_requests
 from streamtable.streams.security import KafkaAddress
 
@@ -135,6 +136,7 @@ class Group(faust.App):
 def _broker(address: str) -> dict[str, Any]:
     """Return what Faust is told to connect to an address."""
     limit_requests()
+    fetch_steadily()
     options: dict[str, Any] = {"broker": [f"kafka://{host}" for host in address.split(",")]}
     if isinstance(address, KafkaAddress):
         security = address.security

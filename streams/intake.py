@@ -202,9 +202,6 @@ class _Thread(AIOKafkaConsumerThread):
     async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
         # Who is no part of the group any more would not hear that its shards are another's.
         consumer._coordinator.check_errors()  # noqa: SLF001 - as aiokafka's own ways to fetch do
-        fetching = consumer._fetcher._fetch_task  # noqa: SLF001 - aiokafka never looks at it
-        if fetching.done() and not fetching.cancelled():
-            fetching.result()
         self._look_ahead(consumer, self._brought)
         found = await super()._fetch_records(consumer, *args, **kwargs)
         self._brought = sum(map(len, found.values()))

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from streamtable.core.errors import StreamtableError
 from streamtable.streams.certificates import Shown, WrongCertificates, client_tls
+from streamtable.streams.fetching import fetch_steadily
 from streamtable.streams.patience import limit_requests
 
 __all__ = [
@@ -142,6 +143,7 @@ def known_address(brokers: str, config: Path | None = None) -> str:
 def client_options(address: str) -> dict[str, Any]:
     """Return what a client of aiokafka is told to connect to an address."""
     limit_requests()
+    fetch_steadily()
     options: dict[str, Any] = {BROKERS: str(address)}
     if isinstance(address, KafkaAddress):
         security = address.security
