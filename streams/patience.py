@@ -34,7 +34,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-__all__ = ["limit_requests"]
+__all__ = ["LeftAlone", "limit_requests"]
 
 _AT_ONCE_S: Final = 5.0
 # A fetch waits for records for half a second at most, then it may be megabytes.
@@ -72,6 +72,10 @@ _LIMITS: Final[dict[type, float]] = {
     JoinGroupRequest: _JOIN_S,
     SyncGroupRequest: _JOIN_S,
 }
+
+
+class LeftAlone(KafkaConnectionError):  # type: ignore[misc]  # aiokafka's classes have no types
+    """A broker is not asked: it has said nothing when it was asked last."""
 
 
 class _Silent:
@@ -191,7 +195,7 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
     def _check(self, *, tells: bool) -> None:
         if _silent.is_left_alone((self.host, self.port), tells=tells):
             self.close(reason=CloseReason.CONNECTION_TIMEOUT)
-            raise KafkaConnectionError(f"{self.host}:{self.port} has said nothing for a while")
+            raise LeftAlone(f"{self.host}:{self.port} has said nothing for a while")
 
     async def _within(self, limit_s: float, work: Awaitable[Any], *, tells: bool) -> Any:
         begun = time.monotonic()

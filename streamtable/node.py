@@ -72,6 +72,7 @@ from streamtable.streams.open_files import check_open_files
 from streamtable.streams.owner import StateUnavailable
 from streamtable.streams.peers.calls import ShardCall, shard_calls
 from streamtable.streams.peers.participants import participant_calls
+from streamtable.streams.reach import Reach
 from streamtable.streams.routes import RoutedShard
 from streamtable.streams.security import known_address
 from streamtable.streams.shard import Shard, WriteCheck
@@ -81,6 +82,7 @@ from streamtable.streams.standstill import Standstill
 from streamtable.streams.stream_reader import StreamReader
 from streamtable.streams.topics import Topics
 from streamtable.streams.transactions import Transactions
+from streamtable.streams.unreachable import check_brokers
 
 if TYPE_CHECKING:
     from streamtable.tracing import Traces
@@ -211,6 +213,8 @@ class Node:
             self.kafka = self._broker.address
         else:
             self.kafka = known_address(settings.kafka, settings.kafka_config)
+        if not self._one_broker:
+            await check_brokers(self.kafka)
         if self._appends is not None:
             client = AppendClient(self._appends, settings.region, folder.workers)
             parts.push_async_callback(client.stop)
@@ -331,6 +335,23 @@ class Node:
         member.start()
         parts.push_async_callback(member.stop)
         await agents.start()
+        if not self._one_broker:
+            reach = Reach(
+                address=self.kafka,
+                waiting=self._waiting,
+                ask_others=self._peering.ask_others,
+                fail=self._fail,
+            )
+            self._peering.node_calls |= reach.calls
+            reach.start()
+            parts.push_async_callback(reach.stop)
+
+    def _waiting(self) -> list[int]:
+        """Return the shards that this node is to serve, and does not."""
+        held = self._held
+        return [
+            n for n in sorted(self._agents.assigned) if n not in held or not held[n].owner.serving
+        ]
 
     async def _members(self) -> frozenset[str]:
         """Return the addresses of the region's nodes, as far as Kafka tells them."""
@@ -545,9 +566,7 @@ class Node:
             in_flight=lambda: app.running,
             consumers=lambda: control.overview.describe(catalog.consumers()),
             failed=self._has_failed,
-            waiting=lambda: [
-                n for n in sorted(agents.assigned) if n not in held or not held[n].owner.serving
-            ],
+            waiting=self._waiting,
             leaving=lambda: self._draining is not None,
             beside=None if self._seat is None else self._beside(self._seat),
         )
@@ -683,9 +702,13 @@ class Node:
         Other nodes get this one's shards before, so that their requests hardly notice.
         """
         # Processes that share a machine stop together, or come back at once.
-        if self.endpoint and self._seat is None and not self._has_failed():
+        if self.endpoint and self._seat is None:
             try:
-                await self.drain()
+                if not self._has_failed():
+                    await self.drain()
+                elif not self._alone:
+                    # Requests that wait for its shards go on to others, who get them now.
+                    await self._agents.leave()
             except NoOtherNode:
                 pass
             except StreamtableError as error:

@@ -11,7 +11,7 @@ from tests.clusters.region import NODES, Region
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.server import Server
 
-__all__ = ["Nemesis"]
+__all__ = ["Nemesis", "start_again"]
 
 _AT_ONCE: Final = 3
 _APART_S: Final = 8.0
@@ -66,9 +66,16 @@ class Nemesis:
         if number == NODES - 1:
             found += [
                 (f"node {number} is without brokers", _while(region.last_without_brokers)),
+                (f"node {number} is without a broker", self._without_one),
                 (f"node {number} is not reached", _while(region.last_unreachable)),
             ]
         return found
+
+    async def _without_one(self, lasts_s: float) -> None:
+        region = self._region
+        with region.last_without_brokers(self._chance.randrange(len(region.kafka.brokers))):
+            await asyncio.sleep(lasts_s)
+        await asyncio.to_thread(start_again, region.nodes[-1])
 
     def _of_kafka(self) -> list[tuple[str, _Fault]]:
         kafka = self._region.kafka
@@ -80,6 +87,13 @@ class Nemesis:
             ("a broker has a slow disk", _while(partial(kafka.disk.slow, 20, 200))),
             ("a broker has no disk", _while(kafka.disk.standing_still)),
         ]
+
+
+def start_again(node: Server) -> None:
+    """Start a node that has ended because others reach a broker that it does not reach."""
+    if "Other nodes reach it" in node.output():
+        assert node.ended() == 1
+        node.start()
 
 
 async def _killed(process: Server | ApacheKafka, lasts_s: float) -> None:

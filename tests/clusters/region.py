@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.support.apache_kafka import KafkaCluster
 from tests.support.load import AsyncConnection
@@ -127,10 +128,22 @@ class Region:
         finally:
             os.kill(self.nodes[number].pid, signal.SIGCONT)
 
+    async def leader(self, shard: int) -> int:
+        """Return which broker leads a shard's log, from 0 on."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka.address)
+        await admin.start()
+        try:
+            [topic] = await admin.describe_topics(["local.changelog"])
+        finally:
+            await admin.close()
+        [leader] = [each["leader"] for each in topic["partitions"] if each["partition"] == shard]
+        return int(leader) - 1
+
     @contextmanager
-    def last_without_brokers(self) -> Iterator[None]:
-        """Cut the last node off from the brokers."""
-        with self._proxy.silent(*self._to_brokers):
+    def last_without_brokers(self, only: int | None = None) -> Iterator[None]:
+        """Cut the last node off from the brokers, or from one of them."""
+        cut = self._to_brokers if only is None else [self._to_brokers[only]]
+        with self._proxy.silent(*cut):
             yield
 
     @contextmanager

@@ -8,8 +8,9 @@ import trustme
 
 from streamtable.streams import unreachable
 from streamtable.streams.broker import Broker, BrokerSettings
+from streamtable.streams.log import LogUnavailable
 from streamtable.streams.security import known_address
-from streamtable.streams.unreachable import why_no_broker
+from streamtable.streams.unreachable import check_brokers, why_no_broker
 from tests.support.ports import free_ports
 
 HOST = "127.0.0.1"
@@ -68,6 +69,46 @@ async def test_tls_to_a_broker_without(tmp_path: Path) -> None:
         assert await why_no_broker(broker.address) == "it answers now"
     finally:
         await broker.stop()
+
+
+async def test_a_broker_that_is_not_where_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found where this machine is told to look, and sends it elsewhere."""
+    monkeypatch.setattr(unreachable, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(unreachable, "_RETRY_S", 0.1)
+    broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0, advertised_host="127.0.0.9"))
+    await broker.start()
+    port = broker.address.rpartition(":")[2]
+    try:
+        found = await why_no_broker(f"{HOST}:{port}")
+        assert found.startswith(f"broker 1 is not reached at 127.0.0.9:{port}, its adv")
+        assert found.endswith("listeners: Connection refused")
+        with pytest.raises(LogUnavailable, match=r"advertised\.listeners"):
+            await check_brokers(f"{HOST}:{port}")
+    finally:
+        await broker.stop()
+
+
+async def test_brokers_that_are_all_reached(tmp_path: Path) -> None:
+    broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
+    await broker.start()
+    await check_brokers(broker.address)
+    await broker.stop()
+
+
+async def test_a_broker_that_is_lost_is_named_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unreachable, "_RETRY_S", 0.01)
+    named = [(1, HOST, free_ports(1)[0])]
+
+    async def fewer(_address: str) -> list[tuple[int, str, int]]:
+        return [named.pop()] if named else []
+
+    monkeypatch.setattr(unreachable, "_named", fewer)
+    await check_brokers(HOST)
+    assert not named
 
 
 async def test_a_broker_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
