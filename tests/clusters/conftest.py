@@ -1,6 +1,6 @@
 """What the tests of clusters share: a Kafka of three brokers, three nodes on it, and proxies."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -13,6 +13,21 @@ from tests.support.ports import free_ports
 from tests.support.toxiproxy import Toxiproxy
 
 __all__ = ["chance"]
+
+_SAID = 1500
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the nodes said last with a test that fails."""
+    report = yield
+    region = item.funcargs.get("region")
+    if report.failed and isinstance(region, Region):
+        for number, node in enumerate(region.nodes):
+            report.sections.append((f"the end of what node {number} said", node.output()[-_SAID:]))
+    return report
 
 
 @pytest.fixture(scope="session")
