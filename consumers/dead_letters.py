@@ -24,7 +24,7 @@ from streamtable.streams.admin import open_admin
 from streamtable.streams.formats import DEAD_LETTERS, check_format
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
 from streamtable.streams.partitions import open_consumer
-from streamtable.streams.producers import open_producer
+from streamtable.streams.producers import close_producer, open_producer
 
 __all__ = [
     "DeadLetter",
@@ -229,7 +229,7 @@ class DeadLetterWriter:
         """Let go of the brokers."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await producer.stop()
+            await close_producer(producer)
 
     async def add(self, letter: DeadLetter) -> None:
         """Append a letter to the partition of its shard; it is durable on return.
@@ -276,11 +276,7 @@ class DeadLetterWriter:
         """Forget a producer that has failed: a failed batch spoils an idempotent one."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            try:
-                async with asyncio.timeout(1.0):
-                    await producer.stop()
-            except CLIENT_ERRORS:
-                pass
+            await close_producer(producer)
 
 
 class DeadLetterReader:

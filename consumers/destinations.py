@@ -25,7 +25,7 @@ from streamtable.streams.catalog import Catalog, ChangedMeanwhile
 from streamtable.streams.epochs import EpochSource
 from streamtable.streams.follower import Follower, Sequential, Source
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
-from streamtable.streams.producers import open_producer
+from streamtable.streams.producers import close_producer, open_producer
 from streamtable.streams.records import LogRecord
 from streamtable.streams.topics import Topics
 
@@ -185,7 +185,7 @@ class Destinations:
                     task.result()
             return growing.cancelled()
         finally:
-            await producer.stop()
+            await close_producer(producer)
 
     async def _wait_complete(self, copy: "_Copy", group: str) -> None:
         """Return when the destination has ended and everything up to then is copied."""

@@ -18,6 +18,7 @@ from streamtable.core.errors import StreamtableError
 from streamtable.streams.formats import CATALOG, HEADER, LAYOUTS, check_format
 from streamtable.streams.log import CLIENT_ERRORS
 from streamtable.streams.partitions import open_consumer
+from streamtable.streams.producers import close_producer
 from streamtable.streams.security import client_options
 
 __all__ = ["LAYOUT", "CatalogConflict", "CatalogLog", "CatalogUnavailable"]
@@ -107,10 +108,11 @@ class CatalogLog:
             self._follower.cancel()
             with suppress(asyncio.CancelledError):
                 await self._follower
-        for client in (self._consumer, self._producer):
-            if client is not None:
-                with suppress(*CLIENT_ERRORS):
-                    await client.stop()
+        if self._consumer is not None:
+            with suppress(*CLIENT_ERRORS):
+                await self._consumer.stop()
+        if self._producer is not None:
+            await close_producer(self._producer)
 
     @property
     def next(self) -> int:

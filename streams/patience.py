@@ -12,8 +12,9 @@ ten times a second or more. So the longer none has answered, the longer a new co
 
 import asyncio
 import time
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, Final
 
 import aiokafka.conn
@@ -34,7 +35,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-__all__ = ["LeftAlone", "limit_requests"]
+__all__ = ["limit_requests", "probing"]
 
 _AT_ONCE_S: Final = 5.0
 # A fetch waits for records for half a second at most, then it may be megabytes.
@@ -72,10 +73,6 @@ _LIMITS: Final[dict[type, float]] = {
     JoinGroupRequest: _JOIN_S,
     SyncGroupRequest: _JOIN_S,
 }
-
-
-class LeftAlone(KafkaConnectionError):  # type: ignore[misc]  # aiokafka's classes have no types
-    """A broker is not asked: it has said nothing when it was asked last."""
 
 
 class _Silent:
@@ -148,6 +145,7 @@ class _Gone:
 
 _silent: Final = _Silent()
 _gone: Final = _Gone()
+_probing: Final = ContextVar("probing", default=False)
 
 
 class _Connection(AIOKafkaConnection):  # type: ignore[misc]
@@ -193,9 +191,9 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
         return super().close(reason, exc)
 
     def _check(self, *, tells: bool) -> None:
-        if _silent.is_left_alone((self.host, self.port), tells=tells):
+        if not _probing.get() and _silent.is_left_alone((self.host, self.port), tells=tells):
             self.close(reason=CloseReason.CONNECTION_TIMEOUT)
-            raise LeftAlone(f"{self.host}:{self.port} has said nothing for a while")
+            raise KafkaConnectionError(f"{self.host}:{self.port} has said nothing for a while")
 
     async def _within(self, limit_s: float, work: Awaitable[Any], *, tells: bool) -> Any:
         begun = time.monotonic()
@@ -215,6 +213,16 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
         if _gone:
             _gone.forget()
         return answer
+
+
+@contextmanager
+def probing() -> Iterator[None]:
+    """Have brokers asked also if they are left alone, to find out whether they answer."""
+    token = _probing.set(True)
+    try:
+        yield
+    finally:
+        _probing.reset(token)
 
 
 def limit_requests() -> None:

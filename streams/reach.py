@@ -23,6 +23,8 @@ REACHED: Final = "reached"
 _LOOK_S: Final = 1.0
 # A shard that moves, or whose broker is lost, is served again sooner, most of the time.
 _WAITED_S: Final = 5.0
+# A broker that comes back is not reached by all in the same moment.
+_SURE_S: Final = 3.0
 
 
 class CutOff(StreamtableError, OSError):
@@ -73,27 +75,28 @@ class Reach:
         return [number for number, why in found.items() if why is None]
 
     async def _watch(self) -> None:
-        before: dict[int, str] = {}
+        cut_since: dict[int, float] = {}
         while True:
             await asyncio.sleep(_LOOK_S)
-            stuck = self._stuck()
-            found = await self._cut_off() if stuck else {}
-            # One that is lost just then is missed by this node sooner than by others.
-            for number in found.keys() & before.keys():
-                self._fail(
-                    CutOff(
-                        f"{found[number]}. Other nodes reach it, and shards wait for it here: "
-                        f"{', '.join(map(str, stuck))}. They are left to the other nodes"
+            found = await self._cut_off() if self._stuck(_LOOK_S) else {}
+            now = time.monotonic()
+            cut_since = {number: cut_since.get(number, now) for number in found}
+            stuck = self._stuck(_WAITED_S)
+            for number, since in cut_since.items():
+                if stuck and now - since > _SURE_S:
+                    self._fail(
+                        CutOff(
+                            f"{found[number]}. Other nodes reach it, and shards wait for it here: "
+                            f"{', '.join(map(str, stuck))}. They are left to the other nodes"
+                        )
                     )
-                )
-                return
-            before = found
+                    return
 
-    def _stuck(self) -> list[int]:
-        """Return the shards that have waited for long."""
+    def _stuck(self, for_s: float) -> list[int]:
+        """Return the shards that have waited for so long."""
         now = time.monotonic()
         self._since = {number: self._since.get(number, now) for number in self._waiting()}
-        return sorted(number for number, at in self._since.items() if now - at > _WAITED_S)
+        return sorted(number for number, at in self._since.items() if now - at > for_s)
 
     async def _cut_off(self) -> dict[int, str]:
         """Return why brokers are not reached, of those that others reach."""

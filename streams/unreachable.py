@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamtable.streams.log import CLIENT_ERRORS, LogUnavailable
-from streamtable.streams.patience import LeftAlone
+from streamtable.streams.patience import probing
 from streamtable.streams.reasons import why_failed
 from streamtable.streams.security import BROKERS, client_options
 
@@ -124,7 +124,8 @@ async def _look(address: str, host: str, port: int) -> str:
 async def _connect(address: str, host: str, port: int) -> Any:
     options = client_options(address)
     del options[BROKERS]
-    return await create_conn(host, port, request_timeout_ms=_TIMEOUT_MS, **options)
+    with probing():
+        return await create_conn(host, port, request_timeout_ms=_TIMEOUT_MS, **options)
 
 
 def _hosts(address: str) -> list[tuple[str, int]]:
@@ -132,7 +133,7 @@ def _hosts(address: str) -> list[tuple[str, int]]:
 
 
 def _told(error: Exception) -> str:
-    if isinstance(error, RequestTimedOutError | LeftAlone):
+    if isinstance(error, RequestTimedOutError):
         return why_failed(TimeoutError())
     if isinstance(error, KafkaConnectionError) and str(error).endswith("closed"):
         return "it closes the connection, as if it asked for TLS, a certificate or a user"

@@ -704,11 +704,7 @@ class Node:
         # Processes that share a machine stop together, or come back at once.
         if self.endpoint and self._seat is None:
             try:
-                if not self._has_failed():
-                    await self.drain()
-                elif not self._alone:
-                    # Requests that wait for its shards go on to others, who get them now.
-                    await self._agents.leave()
+                await self.drain()
             except NoOtherNode:
                 pass
             except StreamtableError as error:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
@@ -14,7 +13,7 @@ from streamtable.core.tables import Table
 from streamtable.streams.epochs import EpochFilter
 from streamtable.streams.layout import Layout
 from streamtable.streams.log import CLIENT_ERRORS
-from streamtable.streams.producers import open_producer
+from streamtable.streams.producers import close_producer, open_producer
 from streamtable.streams.records import LogRecord
 
 __all__ = ["PARTS", "IndexSender"]
@@ -168,8 +167,7 @@ class IndexSender:
         if producer is not None and self._producer is producer:
             self._producer = None
         if producer is not None:
-            with suppress(*CLIENT_ERRORS):
-                await producer.stop()
+            await close_producer(producer)
 
 
 def _parts(

@@ -11,13 +11,17 @@ from tests.clusters.region import NODES, Region
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.server import Server
 
-__all__ = ["Nemesis", "start_again"]
+__all__ = ["LEFT", "Nemesis"]
+
+LEFT: Final = "They are left to the other nodes"
+"""What a node says of its shards that ends because it does not reach a broker."""
 
 _AT_ONCE: Final = 3
 _APART_S: Final = 8.0
 # Some are over before anybody has noticed, others last for longer than a session.
 _SHORTEST_S: Final = 0.2
 _LONGEST_S: Final = 15.0
+_LOOKS_S: Final = 5.0
 
 _Fault = Callable[[float], Awaitable[None]]
 """Brings itself about, and is over after so many seconds."""
@@ -75,7 +79,12 @@ class Nemesis:
         region = self._region
         with region.last_without_brokers(self._chance.randrange(len(region.kafka.brokers))):
             await asyncio.sleep(lasts_s)
-        await asyncio.to_thread(start_again, region.nodes[-1])
+        # It may be about to find out, and to leave its shards to the others.
+        await asyncio.sleep(_LOOKS_S)
+        last = region.nodes[-1]
+        if LEFT in last.output():
+            assert await asyncio.to_thread(last.ended, 60) == 1
+            await asyncio.to_thread(last.start)
 
     def _of_kafka(self) -> list[tuple[str, _Fault]]:
         kafka = self._region.kafka
@@ -87,13 +96,6 @@ class Nemesis:
             ("a broker has a slow disk", _while(partial(kafka.disk.slow, 20, 200))),
             ("a broker has no disk", _while(kafka.disk.standing_still)),
         ]
-
-
-def start_again(node: Server) -> None:
-    """Start a node that has ended because others reach a broker that it does not reach."""
-    if "Other nodes reach it" in node.output():
-        assert node.ended() == 1
-        node.start()
 
 
 async def _killed(process: Server | ApacheKafka, lasts_s: float) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.clusters.clients import Clients
-from tests.clusters.nemesis import Nemesis, start_again
+from tests.clusters.nemesis import LEFT, Nemesis
 from tests.clusters.region import NODES, SHARDS, Region, takes_writes
 from tests.faults.conftest import ROUNDS
 from tests.support.audit import check_indexes, check_stream, read_all
@@ -205,8 +205,9 @@ def test_a_node_loses_one_broker(region: Region, under_load: UnderLoad) -> None:
         last = region.nodes[-1]
         with region.last_without_brokers(await region.leader(region.owned(NODES - 1)[0])):
             print(f"every shard is served again after {await serves(region, 0):.1f} s")
-        # Where that broker is the group's coordinator the node is left out, and comes back.
-        await asyncio.to_thread(start_again, last)
+            assert await asyncio.to_thread(last.ended, 45) == 1
+            assert LEFT in last.output()
+        await asyncio.to_thread(last.start)
 
     under_load(cut)
 

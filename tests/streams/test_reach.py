@@ -41,6 +41,7 @@ class Node:
 async def node(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Node]:
     monkeypatch.setattr(reach, "_LOOK_S", 0.001)
     monkeypatch.setattr(reach, "_WAITED_S", 0.01)
+    monkeypatch.setattr(reach, "_SURE_S", 0.01)
     made = Node()
     monkeypatch.setattr(reach, "look_at_brokers", made.look)
     made.reach.start()
@@ -74,6 +75,21 @@ async def test_it_goes_on_where_no_other_node_is_better_off(
     node.brokers, node.others = brokers, others
     looks = node.looks
     await until(lambda: node.looks > looks + 5, "it to look again")
+    assert node.failures == []
+
+
+async def test_it_goes_on_where_the_broker_is_back(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "_SURE_S", 0.05)
+
+    async def look(brokers: Found) -> None:
+        node.brokers, looks = brokers, node.looks
+        await until(lambda: node.looks > looks + 2, "it to look")
+
+    for _ in range(5):
+        await look({1: None, 2: "away"})
+        await look({1: None, 2: None})
     assert node.failures == []
 
 

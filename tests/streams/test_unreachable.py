@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from streamtable.streams import unreachable
+from streamtable.streams import patience, unreachable
 from streamtable.streams.broker import Broker, BrokerSettings
 from streamtable.streams.log import LogUnavailable
 from streamtable.streams.security import known_address
-from streamtable.streams.unreachable import check_brokers, why_no_broker
+from streamtable.streams.unreachable import check_brokers, look_at_brokers, why_no_broker
 from tests.support.ports import free_ports
 
 HOST = "127.0.0.1"
@@ -121,3 +121,15 @@ async def test_a_broker_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     async with await asyncio.start_server(wait, HOST, 0) as server:
         port = server.sockets[0].getsockname()[1]
         assert (await why_no_broker(f"{HOST}:{port}")) == "no answer in time"
+
+
+async def test_a_broker_is_looked_at_that_others_leave_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience._silent, "_until", {})
+    broker = Broker(BrokerSettings(data=tmp_path / "broker", port=0))
+    await broker.start()
+    patience._silent.note((HOST, int(broker.address.rpartition(":")[2])))
+    assert await look_at_brokers(broker.address) == {1: None}
+    assert not patience._silent
+    await broker.stop()

@@ -91,10 +91,10 @@ class Server:
         assert self._running is not None
         return self._running.process.pid
 
-    def ended(self) -> int:
+    def ended(self, limit_s: float = 30) -> int:
         """Wait until it ends by itself, and return the exit code."""
         assert self._running is not None
-        return self._running.process.wait(30)
+        return self._running.process.wait(limit_s)
 
     def kill(self) -> None:
         """End it at once: kill -9."""
