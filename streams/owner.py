@@ -539,6 +539,9 @@ class Owner:
                 else:
                     self._recover(lost=True)
         except LogUnavailable as error:
+            if self.serving and self._appending is None:
+                # Without writes nobody else would find out that the shard can't be served.
+                self._recover(lost=False)
             raise ServiceUnavailable(str(error)) from error
         finally:
             self._proof = None

@@ -21,6 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _APPEND_S: Final = 10.0
+_END_S: Final = 5.0
 # A partition has no leader for some seconds when its broker is lost.
 _PATIENCE_S: Final = 30.0
 _RETRY_S: Final = 0.2
@@ -165,10 +166,11 @@ class ShardLog:
         """
         partition = TopicPartition(self._topic, self._shard)
         try:
-            prober = self._prober
-            if prober is None:
-                prober = self._prober = await open_consumer(self._address, [partition])
-            ends: dict[TopicPartition, int] = await prober.end_offsets([partition])
+            async with asyncio.timeout(_END_S):
+                prober = self._prober
+                if prober is None:
+                    prober = self._prober = await open_consumer(self._address, [partition])
+                ends: dict[TopicPartition, int] = await prober.end_offsets([partition])
         except CLIENT_ERRORS as error:
             raise self._unavailable("its end is not known", error) from error
         return ends[partition]

@@ -108,6 +108,8 @@ class ProducerHandle:
 
     async def end(self) -> int:
         _, end = await self.bounds()
+        if self._chance.random() < self._faults.lost:
+            raise LogUnavailable("its end is not known")
         return end
 
     async def read(self, start: int) -> AsyncGenerator[list[LogRecord]]:

@@ -11,6 +11,7 @@ import pytest
 
 from streamtable.core.errors import ServiceUnavailable
 from streamtable.streams import owner
+from streamtable.streams.log import LogUnavailable
 from streamtable.streams.shard import Shard
 from tests.streams.shards import CONTEXT, MemoryLog, PutWrite, make_shard, until
 
@@ -60,6 +61,22 @@ async def test_the_logs_end_is_enough_for_a_while_after_an_append(
     for _ in range(3):
         assert await value(shard) == "1"
     assert len(log.records) == 2
+
+
+async def test_a_log_whose_end_is_not_told_begins_a_term(
+    shard: Shard, log: MemoryLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is written nobody else finds out that the shard can't be served."""
+
+    async def end() -> int:
+        raise LogUnavailable("no answer")
+
+    with monkeypatch.context() as away:
+        away.setattr(log, "end", end)
+        with pytest.raises(ServiceUnavailable):
+            await value(shard)
+    assert await value(shard) is None
+    assert [record.kind for record in log.records] == ["barrier", "barrier"]
 
 
 async def test_after_that_a_record_is_appended_that_has_nothing(
