@@ -271,31 +271,37 @@ async def _download(
     keep: bool = True,
 ) -> None:
     progress = _Restoring(manifest)
+    failed: list[StreamtableError] = []
 
     async def load(file: FileEntry) -> None:
         path = folder / file.name
         if path.parent != folder:
             raise DamagedCheckpoint(f"a checkpoint can't have a file {file.name!r}")
-        async with turn:
-            key = names.file(file.sha256)
-            try:
-                sha256 = await objects.download(key, path)
-            except BadObject as error:
-                raise DamagedCheckpoint(f"{file.name}: {error}") from error
-            if sha256 != file.sha256:
-                raise DamagedCheckpoint(
-                    f"{file.name}: {key} in {objects.place} has the checksum {sha256}"
-                )
-            progress.add(file.size_bytes)
-            if not keep:
-                path.unlink()
+        key = names.file(file.sha256)
+        try:
+            sha256 = await objects.download(key, path)
+        except BadObject as error:
+            raise DamagedCheckpoint(f"{file.name}: {error}") from error
+        if sha256 != file.sha256:
+            raise DamagedCheckpoint(
+                f"{file.name}: {key} in {objects.place} has the checksum {sha256}"
+            )
+        progress.add(file.size_bytes)
+        if not keep:
+            path.unlink()
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for file in manifest.files:
-                group.create_task(load(file))
-    except* StreamtableError as errors:
-        raise errors.exceptions[0] from None
+    async def try_to_load(file: FileEntry) -> None:
+        async with turn:
+            if not failed:
+                try:
+                    await load(file)
+                except StreamtableError as error:
+                    failed.append(error)
+
+    # A thread can't be stopped: one that went on would write to the next checkpoint's files.
+    await asyncio.gather(*map(try_to_load, manifest.files))
+    if failed:
+        raise failed[0]
 
 
 async def _check(folder: Path, make: StoreMaker, needed: int) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import re
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -185,6 +186,35 @@ async def test_a_damaged_one_is_passed_over(
     store = await place.open()
     assert keys(store) == {"a"}
     assert "is damaged" in caplog.text
+
+
+async def test_nothing_is_written_of_one_that_is_passed_over(
+    place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be among the next one's files, which have the same names."""
+    await place.write("a")
+    await place.checkpointer().take()
+    old = set(place.files())
+    await place.write("b")
+    await place.checkpointer().take()
+    next(each for each in place.files() if each not in old).unlink()
+    copy, written = objects._copy, list[tuple[float, float]]()
+
+    def copy_slowly(source: Path, path: Path) -> str:
+        begun = time.time()
+        if source.exists():
+            time.sleep(0.05)
+        try:
+            return copy(source, path)
+        finally:
+            written.append((begun, time.time()))
+
+    monkeypatch.setattr(objects, "_copy", copy_slowly)
+    assert keys(await place.open()) == {"a"}
+    [told] = [each.created for each in caplog.records if "is damaged" in each.message]
+    first = [ended for begun, ended in written if begun < told]
+    assert len(first) > 1
+    assert max(first) <= told
 
 
 @pytest.mark.parametrize(
