@@ -88,14 +88,14 @@ class TestFailedWrite:
         assert answer.error_code is ErrorCode.kafka_storage_error
         assert (await wire.list_offset(topic, LATEST)).offset == 1
         faults.write_fails_after = None
-        again = await wire.produce(topic, batch(b"b", producer=(*producer, 1)))
+        again = await wire.produce(topic, batch(b"kept", producer=(*producer, 1)))
         assert (again.error_code, again.base_offset) == (ErrorCode.none, 1)
         await broker.stop()
         restarted = Broker(settings)
         await restarted.start()
         async with await KafkaWire.connect(restarted.address) as after:
             data = await stored(after, topic)
-        assert (data.count(b"\x02b"), data.count(b"lost")) == (1, 0)
+        assert (data.count(b"kept"), data.count(b"lost")) == (1, 0)
         await restarted.stop()
 
     async def test_a_commit_that_cannot_be_stored_is_refused(self, faults, wire):
