@@ -701,15 +701,16 @@ class Node:
 
         Other nodes get this one's shards before, so that their requests hardly notice.
         """
-        # Processes that share a machine stop together, or come back at once.
-        if self.endpoint and self._seat is None:
-            try:
+        try:
+            # Processes that share a machine stop together, or come back at once.
+            if self.endpoint and self._seat is None:
                 await self.drain()
-            except NoOtherNode:
-                pass
-            except StreamtableError as error:
-                logger.warning("the shards are not handed over: %s", error)
-        await self._parts.aclose()
+        except NoOtherNode:
+            pass
+        except StreamtableError as error:
+            logger.warning("the shards are not handed over: %s", error)
+        finally:
+            await self._parts.aclose()
 
     async def _stop_agents(self) -> None:
         # One that can't start, or go on, can't when it is started again either, most likely. As a
