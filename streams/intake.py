@@ -144,6 +144,16 @@ class _Thread(AIOKafkaConsumerThread):
             coordinator._push_error_to_user,  # noqa: SLF001 - as above
         )
 
+    async def on_thread_stop(self) -> None:
+        """Stop, whatever aiokafka has cancelled: who stops the thread waits for its end."""
+        try:
+            await super().on_thread_stop()
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self.log.warning("the consumer is not closed in order: %r", error)
+
     async def _join_again(
         self, coordinator: Any, tell: Callable[[KafkaError], Awaitable[Any]], error: KafkaError
     ) -> None:

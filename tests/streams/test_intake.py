@@ -2,6 +2,7 @@ import asyncio
 import threading
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from aiokafka.consumer.fetcher import Fetcher
@@ -46,6 +47,21 @@ async def test_connections_are_closed_in_the_loop_of_their_thread(
         loop.call_soon_threadsafe(loop.stop)
         await asyncio.to_thread(running.join)
         loop.close()
+
+
+async def test_a_thread_ends_whatever_its_consumer_has_cancelled() -> None:
+    """Who stops it would wait for a minute."""
+
+    async def stop() -> None:
+        raise asyncio.CancelledError
+
+    worker = SimpleNamespace(stop=AsyncMock())
+    thread: Any = object.__new__(intake._Thread)
+    thread.log = Mock()
+    thread._consumer = SimpleNamespace(stop=stop)
+    thread._method_queue = worker
+    await thread.on_thread_stop()
+    thread.log.warning.assert_called_once()
 
 
 async def test_the_next_fetch_waits_as_the_pace_says() -> None:
