@@ -21,7 +21,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _APPEND_S: Final = 10.0
-_END_S: Final = 5.0
+# Longer than one broker is waited for, so that the next one is asked; shorter than clients wait.
+_END_S: Final = 9.0
 # A partition has no leader for some seconds when its broker is lost.
 _PATIENCE_S: Final = 30.0
 _RETRY_S: Final = 0.2
