@@ -285,17 +285,6 @@ def test_all_nodes_stop_and_start_at_once(region: Region, under_load: UnderLoad)
     under_load(restart)
 
 
-def test_several_faults_at_once(
-    region: Region, chance: random.Random, under_load: UnderLoad
-) -> None:
-    nemesis = Nemesis(region, chance)
-
-    async def strike(clients: Clients) -> None:
-        await nemesis.strike()
-
-    under_load(strike)
-
-
 def test_nodes_are_restarted_one_after_the_other(
     region: Region, witness: Witness, chance: random.Random, checker: str
 ) -> None:
@@ -333,3 +322,14 @@ def test_nodes_are_restarted_one_after_the_other(
         await check(load)
 
     asyncio.run(run())
+
+
+def test_several_faults_at_once(
+    region: Region, chance: random.Random, under_load: UnderLoad
+) -> None:
+    nemesis = Nemesis(region, chance)
+
+    async def strike(clients: Clients) -> None:
+        await nemesis.strike()
+
+    under_load(strike)
