@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from streamtable.core.errors import StreamtableError
+from streamtable.streams.background import Background
 from streamtable.streams.unreachable import look_at_brokers
 
 __all__ = ["CutOff", "Reach"]
@@ -31,7 +32,7 @@ class CutOff(StreamtableError, OSError):
     """This node does not reach a broker, and others do."""
 
 
-class Reach:
+class Reach(Background):
     """Ends this node where shards wait for a broker that other nodes reach.
 
     All of its shards go to others then. When it is started again it waits for the broker before it
@@ -58,23 +59,12 @@ class Reach:
         self._ask_others = ask_others
         self._fail = fail
         self._since: dict[int, float] = {}
-        self._watching: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Look now and then until `stop`."""
-        self._watching = asyncio.create_task(self._watch())
-
-    async def stop(self) -> None:
-        """Look no more."""
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
 
     async def _tell(self, _arguments: Any) -> list[int]:
         found = await look_at_brokers(self._address)
         return [number for number, why in found.items() if why is None]
 
-    async def _watch(self) -> None:
+    async def _run(self) -> None:
         cut_since: dict[int, float] = {}
         while True:
             await asyncio.sleep(_LOOK_S)

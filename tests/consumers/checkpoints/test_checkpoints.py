@@ -93,6 +93,15 @@ class Place:
         found = Restorer(self.objects, "test", Layout(1)) if restorer else None
         return await open_store(0, path, log or self.log, make, found)  # type: ignore[arg-type]
 
+    async def take_two(self) -> Path:
+        """Take checkpoints of `a`, and of `a` and `b`; return a file that only the second has."""
+        await self.write("a")
+        await self.checkpointer().take()
+        old = set(self.files())
+        await self.write("b")
+        await self.checkpointer().take()
+        return next(each for each in self.files() if each not in old and each.stat().st_size > 100)
+
     def files(self) -> list[Path]:
         return sorted((self.tmp_path / "objects" / NAMES.files).iterdir())
 
@@ -166,12 +175,7 @@ async def test_without_one_that_reaches_it_refuses(place: Place) -> None:
 async def test_a_damaged_one_is_passed_over(
     place: Place, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await place.write("a")
-    await place.checkpointer().take()
-    old = set(place.files())
-    await place.write("b")
-    await place.checkpointer().take()
-    [file] = [each for each in place.files() if each not in old and each.stat().st_size > 100][:1]
+    file = await place.take_two()
     content = file.read_bytes()
     if damage in {"missing", "folder", "loop"}:
         file.unlink()
@@ -192,12 +196,7 @@ async def test_nothing_is_written_of_one_that_is_passed_over(
     place: Place, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it would be among the next one's files, which have the same names."""
-    await place.write("a")
-    await place.checkpointer().take()
-    old = set(place.files())
-    await place.write("b")
-    await place.checkpointer().take()
-    next(each for each in place.files() if each not in old).unlink()
+    (await place.take_two()).unlink()
     copy, written = objects._copy, list[tuple[float, float]]()
 
     def copy_slowly(source: Path, path: Path) -> str:
